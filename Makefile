@@ -1,0 +1,46 @@
+# Everything runs in a virtual environment that this file makes; nothing else has to be installed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help install demo test test-all check format bench clean
+
+help: ## list the commands
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
+
+# The mark is newer than what it was made from, so a change of the dependencies installs again.
+$(VENV)/.demo: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable .
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+install: $(VENV)/.demo ## virtual environment with the package
+
+demo: $(VENV)/.demo ## install, then name the camera movement of clips that the project carries
+	$(BIN)/videoswin classify examples/clips --topk 2
+
+test: $(VENV)/.dev ## the tests, under ten minutes on two cores
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: $(VENV)/.dev ## also the tests that take minutes each
+	$(BIN)/python -m pytest
+
+check: $(VENV)/.dev ## style, types and the direction of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev ## bring the code into shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev ## side by side with torchvision's swin3d_t
+	$(BIN)/python -m benchmarks.eager
+
+clean: ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -1,0 +1,288 @@
+"""What a model is and how it wants to be fed, as frozen data that goes to JSON and back.
+
+`ModelConfig` rebuilds the network, `ClipSampling` picks the frames, `Preprocessing` turns frames
+into views; `BundleConfig` is the three together with the labels: the content of a saved
+folder's `config.json`. Only the standard library is imported here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import ConfigError
+
+MODEL_TYPE = "video_swin"
+SAMPLING_RULES = ("official", "mmaction2", "uniform")
+INTERPOLATIONS = ("bilinear", "area")
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+def _require(condition: bool, setting: str, got: object, allowed: str) -> None:
+    if not condition:
+        raise ConfigError(f"{setting} is {got!r}, but must be {allowed}.")
+
+
+def _is_count(value: object, least: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+
+
+def _triple(setting: str, value: Sequence[int]) -> tuple[int, int, int]:
+    ok = isinstance(value, Sequence) and len(value) == 3 and all(_is_count(v) for v in value)
+    _require(ok, setting, value, "three positive whole numbers (time, height, width)")
+    return (value[0], value[1], value[2])
+
+
+def _fields_from(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
+    """`data` restricted to what `cls` knows; an unknown key is refused by name."""
+    known = {field.name for field in dataclasses.fields(cls)}
+    unknown = sorted(set(data) - known)
+    if unknown:
+        raise ConfigError(
+            f"{cls.__name__} has no setting {unknown[0]!r}. Known settings: "
+            f"{', '.join(sorted(known))}."
+        )
+    return dict(data)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Everything that decides the shape of the network and its parameters' names.
+
+    The defaults are those of the released configs (patch (2,4,4), window (8,7,7), patch norm),
+    not the constructor defaults of the official class, which match no released weights.
+    """
+
+    embed_dim: int = 96
+    depths: tuple[int, ...] = (2, 2, 6, 2)
+    num_heads: tuple[int, ...] = (3, 6, 12, 24)
+    patch_size: tuple[int, int, int] = (2, 4, 4)
+    window_size: tuple[int, int, int] = (8, 7, 7)
+    mlp_ratio: float = 4.0
+    qkv_bias: bool = True
+    qk_scale: float | None = None  # None: head_dim ** -0.5
+    patch_norm: bool = True
+    in_chans: int = 3
+    num_classes: int = 400  # 0: no classifier, the pooled feature is the output
+    drop_rate: float = 0.0
+    attn_drop_rate: float = 0.0
+    drop_path_rate: float = 0.1
+    head_drop_rate: float = 0.5
+
+    def __post_init__(self) -> None:
+        set_field = object.__setattr__
+        set_field(self, "depths", tuple(self.depths))
+        set_field(self, "num_heads", tuple(self.num_heads))
+        set_field(self, "patch_size", _triple("patch_size", self.patch_size))
+        set_field(self, "window_size", _triple("window_size", self.window_size))
+        _require(_is_count(self.embed_dim), "embed_dim", self.embed_dim, "a positive whole number")
+        _require(
+            len(self.depths) > 0 and all(_is_count(d) for d in self.depths),
+            "depths",
+            self.depths,
+            "positive whole numbers, one a stage",
+        )
+        _require(
+            len(self.num_heads) == len(self.depths) and all(_is_count(h) for h in self.num_heads),
+            "num_heads",
+            self.num_heads,
+            f"{len(self.depths)} positive whole numbers, one for each of depths {self.depths}",
+        )
+        for stage, heads in enumerate(self.num_heads):
+            dim = self.embed_dim * 2**stage
+            _require(
+                dim % heads == 0, f"num_heads[{stage}]", heads, f"a divisor of its {dim} channels"
+            )
+        _require(_is_count(self.in_chans), "in_chans", self.in_chans, "a positive whole number")
+        _require(_is_count(self.num_classes, 0), "num_classes", self.num_classes, "0 or more")
+        _require(self.mlp_ratio > 0, "mlp_ratio", self.mlp_ratio, "above 0")
+        for name in ("drop_rate", "attn_drop_rate", "drop_path_rate", "head_drop_rate"):
+            rate = getattr(self, name)
+            _require(0 <= rate < 1, name, rate, "at least 0 and below 1")
+
+    @property
+    def num_features(self) -> int:
+        """Channels of the last feature map."""
+        return self.embed_dim << (len(self.depths) - 1)
+
+    @property
+    def num_params(self) -> int:
+        """Parameters of backbone and classifier, counted without building the network."""
+        patch = self.patch_size[0] * self.patch_size[1] * self.patch_size[2]
+        offsets = 1
+        for length in self.window_size:
+            offsets *= 2 * length - 1
+        total = self.embed_dim * (self.in_chans * patch + 1 + 2 * self.patch_norm)
+        for stage, (depth, heads) in enumerate(zip(self.depths, self.num_heads, strict=True)):
+            dim = self.embed_dim * 2**stage
+            hidden = int(dim * self.mlp_ratio)
+            attention = 3 * dim * (dim + self.qkv_bias) + dim * (dim + 1) + offsets * heads
+            mlp = hidden * (dim + 1) + dim * (hidden + 1)
+            total += depth * (attention + mlp + 4 * dim)
+            if stage < len(self.depths) - 1:
+                total += 8 * dim + 8 * dim * dim  # patch merging: norm and reduction
+        features = self.num_features
+        return total + 2 * features + self.num_classes * (features + 1)
+
+
+@dataclass(frozen=True)
+class ClipSampling:
+    """Which frames of a video make up its clips (see `sampling.clip_indices`).
+
+    rule "official" and "mmaction2" take `num_clips` clips of `num_frames` frames, `stride` frames
+    apart, and differ in where the clips begin; "uniform" is the Something-Something rule: one clip
+    spread over the whole video, `stride` and `num_clips` ignored.
+    `stride_seconds`, where given, sets the distance in time instead: for a video whose frame rate
+    is known, `at_fps` turns it into frames, so that 15, 30 and 60 fps of one scene give the same
+    clip. Official models never use it: they were trained on frames, whatever their rate.
+    """
+
+    num_frames: int = 32
+    stride: int = 2
+    num_clips: int = 4
+    rule: str = "official"
+    stride_seconds: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("num_frames", "stride", "num_clips"):
+            value = getattr(self, name)
+            _require(_is_count(value), name, value, "a positive whole number")
+        _require(
+            self.rule in SAMPLING_RULES, "rule", self.rule, f"one of {', '.join(SAMPLING_RULES)}"
+        )
+        seconds = self.stride_seconds
+        _require(seconds is None or seconds > 0, "stride_seconds", seconds, "above 0, or None")
+
+    def at_fps(self, fps: float | None) -> ClipSampling:
+        """The same sampling with `stride` in frames of a video of `fps` (itself if unknown)."""
+        if self.stride_seconds is None or fps is None:
+            return self
+        return dataclasses.replace(self, stride=max(1, round(self.stride_seconds * fps)))
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How frames become views (see `preprocess.views_from_frames`).
+
+    Frames are resized so that the short side is `short_side` pixels, `num_crops` squares of
+    `crop_size` are cut (1: centre, 3: both ends of the long side and the middle), and pixels in
+    0..255 are normalised by `mean` and `std`. One mean per input channel: a single one means grey.
+    """
+
+    short_side: int = 224
+    crop_size: int = 224
+    num_crops: int = 3
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    interpolation: str = "bilinear"  # "bilinear" as in the official pipeline; "area" antialiases
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mean", tuple(self.mean))
+        object.__setattr__(self, "std", tuple(self.std))
+        for name in ("short_side", "crop_size"):
+            value = getattr(self, name)
+            _require(_is_count(value), name, value, "a positive whole number of pixels")
+        _require(
+            self.crop_size <= self.short_side,
+            "crop_size",
+            self.crop_size,
+            f"at most short_side ({self.short_side})",
+        )
+        _require(
+            self.num_crops in (1, 3), "num_crops", self.num_crops, "1 (centre) or 3 (three-crop)"
+        )
+        _require(
+            len(self.mean) == len(self.std) and len(self.mean) in (1, 3),
+            "mean and std",
+            (self.mean, self.std),
+            "of one length, 1 (grey) or 3 (RGB)",
+        )
+        _require(all(s > 0 for s in self.std), "std", self.std, "above 0")
+        _require(
+            self.interpolation in INTERPOLATIONS,
+            "interpolation",
+            self.interpolation,
+            f"one of {', '.join(INTERPOLATIONS)}",
+        )
+
+
+@dataclass(frozen=True)
+class BundleConfig:
+    """A saved model's `config.json`: network, sampling, preprocessing and labels together."""
+
+    model: ModelConfig = ModelConfig()
+    sampling: ClipSampling = ClipSampling()
+    preprocessing: Preprocessing = Preprocessing()
+    labels: tuple[str, ...] = ()  # empty: classes have numbers only
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "labels", tuple(self.labels))
+        if self.labels and len(self.labels) != self.model.num_classes:
+            raise ConfigError(
+                f"There are {len(self.labels)} labels for {self.model.num_classes} classes; "
+                "give one label for each class, or none."
+            )
+        channels = len(self.preprocessing.mean)
+        if channels != self.model.in_chans and self.model.in_chans in (1, 3):
+            raise ConfigError(
+                f"The network takes {self.model.in_chans} channels, but preprocessing has "
+                f"{channels} means; give one mean and std for each channel."
+            )
+
+    @classmethod
+    def for_model(cls, model: ModelConfig) -> BundleConfig:
+        """The official sampling and preprocessing for a network without training of its own."""
+        if model.in_chans == 1:
+            grey = Preprocessing(
+                mean=(sum(IMAGENET_MEAN) / 3,), std=(sum(IMAGENET_STD) / 3,)
+            )  # one mean for the one channel
+            return cls(model=model, preprocessing=grey)
+        return cls(model=model)
+
+    def to_json(self) -> str:
+        """JSON text; `from_json` gives back an equal value."""
+        data: dict[str, Any] = {
+            "model_type": MODEL_TYPE,
+            "name": self.name,
+            "num_frames": self.sampling.num_frames,
+            "model": dataclasses.asdict(self.model),
+            "sampling": dataclasses.asdict(self.sampling),
+            "preprocessing": dataclasses.asdict(self.preprocessing),
+            "id2label": {str(index): label for index, label in enumerate(self.labels)},
+        }
+        return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> BundleConfig:
+        """Reads what `to_json` wrote. Raises ConfigError for anything else."""
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise ConfigError(f"This config is not JSON: {error}.") from error
+        if not isinstance(data, dict) or data.get("model_type") != MODEL_TYPE:
+            got = data.get("model_type") if isinstance(data, dict) else type(data).__name__
+            raise ConfigError(
+                f"This config has model_type {got!r}, but must have {MODEL_TYPE!r}: "
+                "it belongs to another kind of model."
+            )
+        id2label = data.get("id2label") or {}
+        try:
+            labels = tuple(id2label[str(index)] for index in range(len(id2label)))
+            return cls(
+                model=ModelConfig(**_fields_from(ModelConfig, data["model"])),
+                sampling=ClipSampling(**_fields_from(ClipSampling, data["sampling"])),
+                preprocessing=Preprocessing(**_fields_from(Preprocessing, data["preprocessing"])),
+                labels=labels,
+                name=data.get("name"),
+            )
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(
+                f"This config is incomplete or malformed ({error!r}); it must hold model, "
+                "sampling, preprocessing, and id2label numbered from 0."
+            ) from error
