@@ -1,0 +1,92 @@
+"""Video Swin Transformer in plain PyTorch: labels, features and fine-tuning for your own videos.
+
+Names are loaded when they are first used (PEP 562), so importing the package imports no torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .config import BundleConfig, ClipSampling, ModelConfig, Preprocessing
+    from .errors import (
+        CheckpointError,
+        ConfigError,
+        DataError,
+        MissingExtraError,
+        UnknownNameError,
+        VideoDecodeError,
+        VideoSwinError,
+    )
+    from .model import SwinTransformer3D, VideoSwinTransformer
+    from .predictor import Classification, ClipFeatures, Predictor
+    from .preprocess import views_from_frames
+    from .registry import ModelCard, list_models
+    from .sampling import clip_indices, train_clip_indices
+    from .video import VideoReader
+    from .weights import create_model, load_model
+
+_HOMES = {
+    "BundleConfig": "config",
+    "CheckpointError": "errors",
+    "Classification": "predictor",
+    "ClipFeatures": "predictor",
+    "ClipSampling": "config",
+    "ConfigError": "errors",
+    "DataError": "errors",
+    "MissingExtraError": "errors",
+    "ModelCard": "registry",
+    "ModelConfig": "config",
+    "Predictor": "predictor",
+    "Preprocessing": "config",
+    "SwinTransformer3D": "model",
+    "UnknownNameError": "errors",
+    "VideoDecodeError": "errors",
+    "VideoReader": "video",
+    "VideoSwinError": "errors",
+    "VideoSwinTransformer": "model",
+    "clip_indices": "sampling",
+    "create_model": "weights",
+    "list_models": "registry",
+    "load_model": "weights",
+    "train_clip_indices": "sampling",
+    "views_from_frames": "preprocess",
+}
+
+__all__ = [
+    "BundleConfig",
+    "CheckpointError",
+    "Classification",
+    "ClipFeatures",
+    "ClipSampling",
+    "ConfigError",
+    "DataError",
+    "MissingExtraError",
+    "ModelCard",
+    "ModelConfig",
+    "Predictor",
+    "Preprocessing",
+    "SwinTransformer3D",
+    "UnknownNameError",
+    "VideoDecodeError",
+    "VideoReader",
+    "VideoSwinError",
+    "VideoSwinTransformer",
+    "clip_indices",
+    "create_model",
+    "list_models",
+    "load_model",
+    "train_clip_indices",
+    "views_from_frames",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,323 @@
+"""Video Swin Transformer (Liu et al., CVPR 2022, arXiv 2106.13230) as a plain PyTorch network.
+
+    SwinTransformer3D      backbone: video -> feature map          official signature and keys
+    VideoSwinTransformer   backbone + I3D head -> logits           timm habits
+
+Sizes: B batch, C channels (doubling each stage), T, H, W of the video in frames and pixels;
+D, h, w of the token grid (T/2, H/4, W/4 after the patch embedding with patch (2,4,4); h and w
+halve with each stage).
+
+Quirks kept, because released weights depend on them:
+  - padding tokens (zeros after LN1) are attended to, never masked;
+  - the attention mask is -100, not -inf;
+  - the bias index of a window clipped in space (inputs below 193 pixels) is cut, not rebuilt
+    (`windows.relative_position_index`);
+  - the class defaults of SwinTransformer3D (patch (4,4,4), window (2,7,7), no patch norm) match
+    no released weights. Names from the registry do.
+Mended: `eval()` and `train()` return the model; `frozen_stages` is checked; weights are
+initialised by the constructor; no global caches; index buffers are not part of the state dict
+(those of official files are accepted and dropped); checkpointing is non-reentrant.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from .config import BundleConfig, ModelConfig
+from .errors import CheckpointError, ConfigError
+from .layers import BasicLayer, NormLayer, PatchEmbed3D, WindowAttention3D
+from .saving import read_folder, write_folder
+
+
+class SwinTransformer3D(nn.Module):
+    """The backbone, with the constructor and the parameter names of the official class.
+
+    Input: float (B, in_chans, T, H, W), normalised, any T, H, W of at least 1.
+    Output: (B, C, D, h, w) after the final layer norm, C = embed_dim * 2**(stages - 1),
+    D = ceil(T / patch_t); time is not reduced after the patch embedding. The output is a
+    permuted view, as in the original: call `.contiguous()` before `.view()`.
+
+    frozen_stages: -1 none; 0 the patch embedding; k also the first k stages. Frozen parts stay in
+    eval mode. `use_checkpoint` recomputes block activations in the backward pass to save memory.
+    `pretrained` and `pretrained2d` are accepted for the sake of the signature; weights are loaded
+    by `load_state_dict` or `load_checkpoint`, so `pretrained` must be None.
+    """
+
+    def __init__(
+        self,
+        pretrained: None = None,
+        pretrained2d: bool = True,
+        patch_size: Sequence[int] = (4, 4, 4),
+        in_chans: int = 3,
+        embed_dim: int = 96,
+        depths: Sequence[int] = (2, 2, 6, 2),
+        num_heads: Sequence[int] = (3, 6, 12, 24),
+        window_size: Sequence[int] = (2, 7, 7),
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        qk_scale: float | None = None,
+        drop_rate: float = 0.0,
+        attn_drop_rate: float = 0.0,
+        drop_path_rate: float = 0.2,
+        norm_layer: NormLayer = nn.LayerNorm,
+        patch_norm: bool = False,
+        frozen_stages: int = -1,
+        use_checkpoint: bool = False,
+    ) -> None:
+        super().__init__()
+        if pretrained is not None:
+            raise ConfigError(
+                f"pretrained is {pretrained!r}, but must be None: the constructor loads nothing. "
+                "Build the network, then call load_state_dict with the weights."
+            )
+        config = ModelConfig(  # checks every number and turns lists into tuples
+            embed_dim=embed_dim,
+            depths=tuple(depths),
+            num_heads=tuple(num_heads),
+            patch_size=patch_size,  # type: ignore[arg-type]
+            window_size=window_size,  # type: ignore[arg-type]
+            mlp_ratio=mlp_ratio,
+            in_chans=in_chans,
+            drop_rate=drop_rate,
+            attn_drop_rate=attn_drop_rate,
+            drop_path_rate=drop_path_rate,
+        )
+        num_stages = len(config.depths)
+        if not -1 <= frozen_stages <= num_stages:
+            raise ConfigError(
+                f"frozen_stages is {frozen_stages}, but must be from -1 (none) to {num_stages} "
+                "(all stages)."
+            )
+        self.num_layers = num_stages
+        self.embed_dim = embed_dim
+        self.in_chans = in_chans
+        self.num_features = config.num_features
+        self.patch_size, self.window_size = config.patch_size, config.window_size
+        self.frozen_stages = frozen_stages
+        self.use_checkpoint = use_checkpoint
+
+        self.patch_embed = PatchEmbed3D(
+            config.patch_size, in_chans, embed_dim, norm_layer if patch_norm else None
+        )
+        self.pos_drop = nn.Dropout(drop_rate)
+        num_blocks = sum(config.depths)
+        rates = [drop_path_rate * i / max(num_blocks - 1, 1) for i in range(num_blocks)]
+        self.layers = nn.ModuleList(
+            BasicLayer(
+                embed_dim * 2**stage,
+                config.num_heads[stage],
+                config.window_size,
+                mlp_ratio,
+                qkv_bias,
+                qk_scale,
+                drop_rate,
+                attn_drop_rate,
+                rates[sum(config.depths[:stage]) : sum(config.depths[: stage + 1])],
+                norm_layer,
+                downsample=stage < num_stages - 1,
+            )
+            for stage in range(num_stages)
+        )
+        self.norm = norm_layer(self.num_features)
+        self.register_load_state_dict_pre_hook(_drop_derived_buffers)  # type: ignore[no-untyped-call]
+        self.init_weights()
+        self._freeze()
+
+    def init_weights(self) -> None:
+        """Linear layers and bias tables N(0, 0.02), biases 0; the patch projection as PyTorch."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=0.02)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+            elif isinstance(module, WindowAttention3D):
+                nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)
+
+    def _freeze(self) -> None:
+        frozen: list[nn.Module] = []
+        if self.frozen_stages >= 0:
+            frozen.append(self.patch_embed)
+        if self.frozen_stages >= 1:
+            frozen += [self.pos_drop, *self.layers[: self.frozen_stages]]
+        for module in frozen:
+            module.eval()
+            module.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Self:
+        """Sets training mode, except for frozen stages. Returns the model."""
+        super().train(mode)
+        self._freeze()
+        return self
+
+    def _tokens(self, x: Tensor) -> Tensor:
+        """Patch tokens of a checked input: (B, D, h, w, C)."""
+        if x.ndim != 5 or x.shape[1] != self.in_chans or 0 in x.shape[2:]:
+            raise ConfigError(
+                f"The input has shape {tuple(x.shape)}, but must be (batch, {self.in_chans} "
+                "channels, frames, height, width), none of them empty."
+            )
+        return self.pos_drop(self.patch_embed(x))  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in_chans, T, H, W) float -> (B, C, D, h, w), normalised features."""
+        x = self._tokens(x)
+        for layer in self.layers:
+            _, x = layer(x, self.use_checkpoint)
+        return self.norm(x).permute(0, 4, 1, 2, 3)  # type: ignore[no-any-return]
+
+    def forward_intermediates(self, x: Tensor, stages: Iterable[int]) -> dict[int, Tensor]:
+        """Feature maps of the named stages (0 to stages - 1), each (B, C_i, D, h_i, w_i).
+
+        A stage's map is taken before its patch merging and without the final norm; stages after
+        the last wanted one are not computed. Raises ConfigError for a stage that does not exist.
+        """
+        wanted = sorted(set(stages))
+        if not wanted or wanted[0] < 0 or wanted[-1] >= self.num_layers:
+            raise ConfigError(
+                f"stages is {wanted}, but must name stages from 0 to {self.num_layers - 1}."
+            )
+        x = self._tokens(x)
+        maps: dict[int, Tensor] = {}
+        for stage, layer in enumerate(self.layers[: wanted[-1] + 1]):
+            stage_map, x = layer(x, self.use_checkpoint)
+            if stage in wanted:
+                maps[stage] = stage_map.permute(0, 4, 1, 2, 3)
+        return maps
+
+
+def _drop_derived_buffers(
+    module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: object
+) -> None:
+    """Official files carry buffers that follow from the configuration; ours do not."""
+    for key in [k for k in state_dict if k.startswith(prefix)]:
+        if key.endswith((".relative_position_index", ".attn_mask")):
+            del state_dict[key]
+
+
+class I3DHead(nn.Module):
+    """Mean over time and space, dropout, one linear layer (the official recognizer's head)."""
+
+    def __init__(self, num_features: int, num_classes: int, drop_rate: float) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(drop_rate)
+        self.fc_cls: nn.Module = nn.Identity()
+        if num_classes > 0:
+            self.fc_cls = nn.Linear(num_features, num_classes)
+            nn.init.normal_(self.fc_cls.weight, std=0.01)
+            nn.init.zeros_(self.fc_cls.bias)
+
+    def forward(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """(B, C, D, h, w) -> logits (B, num_classes), or the pooled (B, C)."""
+        pooled = features.mean(dim=(2, 3, 4))
+        return pooled if pre_logits else self.fc_cls(self.dropout(pooled))
+
+
+class VideoSwinTransformer(nn.Module):
+    """Backbone and I3D head: float (B, in_chans, T, H, W), normalised -> logits (B, num_classes).
+
+    Parameters are named as in official recognizer files: `backbone.*` and `cls_head.fc_cls.*`.
+    With num_classes 0 the output is the pooled feature (B, num_features).
+    `bundle` holds the sampling, preprocessing and labels that belong to the weights.
+    """
+
+    def __init__(self, config: ModelConfig | BundleConfig, frozen_stages: int = -1) -> None:
+        super().__init__()
+        bundle = config if isinstance(config, BundleConfig) else BundleConfig.for_model(config)
+        self.bundle = bundle
+        c = bundle.model
+        self.backbone = SwinTransformer3D(
+            patch_size=c.patch_size,
+            in_chans=c.in_chans,
+            embed_dim=c.embed_dim,
+            depths=c.depths,
+            num_heads=c.num_heads,
+            window_size=c.window_size,
+            mlp_ratio=c.mlp_ratio,
+            qkv_bias=c.qkv_bias,
+            qk_scale=c.qk_scale,
+            drop_rate=c.drop_rate,
+            attn_drop_rate=c.attn_drop_rate,
+            drop_path_rate=c.drop_path_rate,
+            patch_norm=c.patch_norm,
+            frozen_stages=frozen_stages,
+        )
+        self.cls_head = I3DHead(c.num_features, c.num_classes, c.head_drop_rate)
+
+    @property
+    def config(self) -> ModelConfig:
+        return self.bundle.model
+
+    @property
+    def num_classes(self) -> int:
+        return self.bundle.model.num_classes
+
+    @property
+    def num_features(self) -> int:
+        return self.bundle.model.num_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.forward_head(self.forward_features(x))
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        """(B, in_chans, T, H, W) -> normalised feature map (B, C, D, h, w)."""
+        return self.backbone(x)  # type: ignore[no-any-return]
+
+    def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
+        """Feature map -> logits (B, num_classes), or with `pre_logits` the pooled (B, C)."""
+        return self.cls_head(features, pre_logits)  # type: ignore[no-any-return]
+
+    def forward_intermediates(self, x: Tensor, stages: Iterable[int]) -> dict[int, Tensor]:
+        """Feature maps of the named stages; see `SwinTransformer3D.forward_intermediates`."""
+        return self.backbone.forward_intermediates(x, stages)
+
+    def get_classifier(self) -> nn.Module:
+        return self.cls_head.fc_cls
+
+    def reset_classifier(self, num_classes: int, labels: Sequence[str] = ()) -> None:
+        """Puts a fresh classifier in place (0: none); the old labels go with the old one."""
+        model = dataclasses.replace(self.config, num_classes=num_classes)
+        self.bundle = dataclasses.replace(self.bundle, model=model, labels=tuple(labels))
+        weight = self.backbone.norm.weight
+        head = I3DHead(self.num_features, num_classes, self.config.head_drop_rate)
+        self.cls_head = head.to(weight).train(self.training)  # type: ignore[arg-type]
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recomputes block activations in the backward pass: less memory, about a third slower."""
+        self.backbone.use_checkpoint = enable
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters the paper's recipe does not decay: the relative position bias tables."""
+        return {n for n, _ in self.named_parameters() if "relative_position_bias_table" in n}
+
+    def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
+        """Writes `config.json` and `model.safetensors`; `from_pretrained` gives the model back.
+
+        `dtype` (e.g. torch.float16) converts the stored tensors; None keeps them as they are.
+        """
+        write_folder(folder, self.bundle, self.state_dict(), dtype)
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path, drop_path_rate: float | None = None) -> Self:
+        """The model of a folder (or one `.safetensors` file in it), float32, in eval mode.
+
+        `drop_path_rate` replaces the saved one for fine-tuning.
+        Raises CheckpointError unless every tensor fits: nothing is left out or filled in.
+        """
+        bundle, tensors = read_folder(folder)
+        if drop_path_rate is not None:
+            model_config = dataclasses.replace(bundle.model, drop_path_rate=drop_path_rate)
+            bundle = dataclasses.replace(bundle, model=model_config)
+        model = cls(bundle)
+        try:
+            model.load_state_dict(tensors)
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"The weights in {str(folder)!r} do not fit its config.json: {error}"
+            ) from error
+        return model.eval()
