@@ -1,0 +1,122 @@
+"""From frames to views: resize, crop, normalise, exactly as the official test pipeline.
+
+Frames are (T, H, W, 3) uint8 RGB in 0..255; views are (V, C, T, crop, crop) float32. Views are
+crop-major: crop 0 of every clip, then crop 1 of every clip.
+OpenCV resizes: its bilinear filter, without antialiasing, on uint8, gave the original its pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from .config import Preprocessing
+from .errors import ConfigError
+
+Frames: TypeAlias = npt.NDArray[np.uint8]
+Views: TypeAlias = npt.NDArray[np.float32]
+
+_FILTERS = {"bilinear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
+MAX_RESIZED_PIXELS = 100_000_000
+
+
+def resized_size(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """(height, width) after bringing the short side to `short_side`, halves rounded up.
+
+    >>> resized_size(240, 320, 224)
+    (224, 299)
+    """
+    scale = short_side / min(height, width)
+    return int(height * scale + 0.5), int(width * scale + 0.5)
+
+
+def resize_frames(frames: Frames, short_side: int, interpolation: str = "bilinear") -> Frames:
+    """(T, H, W, 3) uint8 -> (T, H', W', 3) uint8 with min(H', W') = short_side.
+
+    "area" averages over the pixels it drops where it shrinks; where it would enlarge, OpenCV's
+    area filter is not meant to be used and bilinear takes its place.
+    """
+    num_frames, height, width = frames.shape[:3]
+    new_height, new_width = resized_size(height, width, short_side)
+    if new_height * new_width > MAX_RESIZED_PIXELS:
+        raise ConfigError(
+            f"A frame of {width}x{height} would become {new_width}x{new_height} pixels; frames "
+            "this far from square are refused. Crop the video first."
+        )
+    if (new_height, new_width) == (height, width):
+        return frames
+    enlarges = new_height > height
+    chosen = _FILTERS["bilinear" if enlarges else interpolation]
+    out = np.empty((num_frames, new_height, new_width, 3), np.uint8)
+    for index in range(num_frames):
+        cv2.resize(frames[index], (new_width, new_height), dst=out[index], interpolation=chosen)
+    return out
+
+
+def crop_offsets(height: int, width: int, crop_size: int, num_crops: int) -> list[tuple[int, int]]:
+    """(top, left) of each crop.
+
+    1: centre. 3: along the long side, in the official order first, last, middle. The step between
+    them is (long - crop) // 2, so with an odd rest the last column or row is in no crop:
+    299 pixels wide and crop 224 give left 0, 74, 37.
+    """
+    if height < crop_size or width < crop_size:
+        raise ConfigError(
+            f"A frame of {width}x{height} cannot be cut to {crop_size}x{crop_size}; resize it "
+            "first, or choose a smaller crop."
+        )
+    if num_crops == 1:
+        return [((height - crop_size) // 2, (width - crop_size) // 2)]
+    if num_crops != 3:
+        raise ConfigError(f"The number of crops is {num_crops}, but must be 1 or 3.")
+    if crop_size not in (height, width):
+        raise ConfigError(
+            f"Three crops of {crop_size} need a frame with one side of {crop_size}, not "
+            f"{width}x{height}: set short_side to {crop_size}, or take one crop."
+        )
+    if width >= height:
+        step = (width - crop_size) // 2
+        return [(0, 0), (0, 2 * step), (0, step)]
+    step = (height - crop_size) // 2
+    return [(0, 0), (2 * step, 0), (step, 0)]
+
+
+def normalisation_table(mean: Sequence[float], std: Sequence[float]) -> Views:
+    """(C, 256) float32: what each pixel value becomes, (value - mean) * (1 / std).
+
+    A uint8 channel has 256 values, so normalising is a look-up. The table is made by the two
+    OpenCV calls of the original, for equal bits.
+    """
+    values = np.repeat(np.arange(256, dtype=np.float32)[:, None, None], len(mean), axis=2)
+    cv2.subtract(values, np.asarray(mean, np.float64).reshape(1, -1), values)
+    cv2.multiply(values, 1 / np.asarray(std, np.float64).reshape(1, -1), values)
+    return np.ascontiguousarray(values.reshape(256, len(mean)).T)
+
+
+def views_from_frames(clips: Frames, preprocessing: Preprocessing) -> Views:
+    """(K, T, H, W, 3) uint8 clips -> (crops * K, C, T, crop, crop) float32 views, crop-major.
+
+    With a single mean, RGB is made grey (BT.601) and C is 1.
+    """
+    num_clips, num_frames = clips.shape[:2]
+    p = preprocessing
+    resized = resize_frames(clips.reshape(-1, *clips.shape[2:]), p.short_side, p.interpolation)
+    height, width = resized.shape[1:3]
+    offsets = crop_offsets(height, width, p.crop_size, p.num_crops)
+    size, channels = p.crop_size, len(p.mean)
+    views = np.empty((len(offsets), num_clips, channels, num_frames, size, size), np.float32)
+    # All frames of all clips as one tall picture: (K * T * H, W, 3)
+    picture: npt.NDArray[Any] = resized.reshape(-1, width, 3)
+    if channels == 1:
+        picture = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None]
+    table = normalisation_table(p.mean, p.std)
+    for channel in range(channels):
+        plane = cv2.LUT(np.ascontiguousarray(picture[..., channel]), table[channel])
+        plane = plane.reshape(num_clips, num_frames, height, width)
+        for crop, (top, left) in enumerate(offsets):
+            views[crop, :, channel] = plane[..., top : top + size, left : left + size]
+    return views.reshape(-1, *views.shape[2:])
