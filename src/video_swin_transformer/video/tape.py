@@ -1,0 +1,259 @@
+"""One open video stream: packets in, numbered frames out.
+
+To know which packet a frame came from, packets are numbered before they enter the decoder: a
+decoder hands a packet's pts on to its frame, so the number (the *serial*, see index.py) is
+written there. That works where pts are missing or repeated, and shows lost frames at once.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import VideoDecodeError
+from .index import MAX_PACKETS, UNKNOWN, PacketIndex
+from .paths import MAX_PIXELS, decode_error, is_foreign, open_container, translated
+from .whole import gif_is_whole, stated_end
+
+if TYPE_CHECKING:
+    from av.packet import Packet
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+    Numbered = Iterator[tuple[int, Packet[VideoStream]]]
+
+# In a careful pass h264 patches over damage and flags the frame, which tells more than an error.
+# All other decoders patch in silence, or not at all: they are told to raise an error instead.
+_FLAGGING_CODECS = frozenset({"h264"})
+
+PACKETS_DECODED_BEFORE_NEEDED = 8  # the nearest ones are always decoded, and so compared
+
+
+class SurpriseError(Exception):
+    """Packets or frames are not what the index says. Never leaves this package."""
+
+
+class Tape:
+    """A container and its decoder; `index` fills while the first pass over the packets runs.
+
+    `faults` collects the serials at which the decoder complained since it was last cleared.
+    """
+
+    def __init__(self, path: str, name: str) -> None:
+        self._path, self._name = path, name
+        self.index = PacketIndex()
+        self._is_complete = False  # is the index?
+        self.faults: list[int] = []
+        self._is_fresh = False
+        self._is_careful = False
+        self.rewind()
+
+    def rewind(self, *, careful: bool = False) -> None:
+        """A fresh container with a decoder that has seen nothing.
+
+        The usual decoder runs in threads and complains about everything, harmless oddities
+        included. A careful one runs in a single thread, where complaints and flags surely belong
+        to the packet just sent: between threads FFmpeg loses some.
+        """
+        self.faults = []
+        if self._is_fresh and careful == self._is_careful:
+            return
+        self.close()
+        self._container, self._stream = open_container(self._path, self._name)
+        context = self._stream.codec_context
+        self.codec = str(context.name)
+        self.format = self._container.format.name.split(",")[0]
+        context.thread_type = "AUTO"  # between frames or within them, as the codec allows
+        context.thread_count = 1 if careful else 0
+        is_lenient = careful and self.codec in _FLAGGING_CODECS
+        context.options = {
+            "max_pixels": str(MAX_PIXELS),
+            "err_detect": "crccheck" if is_lenient else "crccheck+explode",
+        }
+        self._is_fresh, self._is_careful = True, careful
+
+    def close(self) -> None:
+        """Gives the file back; may be called again."""
+        if hasattr(self, "_container"):
+            self._stream.codec_context.flush_buffers()  # lets decoder threads come to rest
+            self._container.close()
+
+    @property
+    def rate(self) -> float | None:
+        """Average frames a second as the container has it."""
+        rate = self._stream.average_rate
+        return float(rate) if rate else None
+
+    @property
+    def seconds_per_tick(self) -> float | None:
+        """Unit of all times in the index."""
+        time_base = self._stream.time_base
+        return float(time_base) if time_base else None
+
+    def estimated_bytes(self) -> float:
+        """Memory all decoded frames would take (coded, not RGB); infinite if nobody knows."""
+        num_frames = float(self._stream.frames)
+        duration = self._container.duration  # microseconds
+        if num_frames <= 0 and duration and self.rate:
+            num_frames = duration / 1e6 * self.rate
+        if num_frames <= 0:
+            return float("inf")
+        context = self._stream.codec_context
+        return num_frames * context.width * context.height * 1.5
+
+    # Packets -------------------------------------------------------------------------------
+
+    def packets(self) -> Numbered:
+        """All packets of a freshly opened tape. The first complete pass makes the index."""
+        self.index = self.index if self._is_complete else PacketIndex()
+        for serial, packet in enumerate(self._demuxed()):
+            if not self._is_complete:
+                self._record(packet)
+            else:
+                self._compare(serial, packet)
+            yield serial, packet
+        if not self._is_complete:
+            self._require_whole()
+            self._is_complete = True
+
+    def packets_from(self, key_serial: int) -> Numbered:
+        """Packets from the key packet `key_serial`, or from one before it, after a seek."""
+        for times in (self.index.pts, self.index.dts):  # containers differ in what they look up
+            if times[key_serial] == UNKNOWN:
+                continue
+            with translated(self._name, "seeking"):
+                self._container.seek(times[key_serial], stream=self._stream)
+            packets = self._demuxed()
+            first = next(packets, None)
+            serial = -1 if first is None else self._landing(first, key_serial)
+            if first is not None and serial >= 0:
+                break
+        else:
+            raise SurpriseError
+        yield serial, first
+        for packet in packets:
+            serial += 1
+            self._compare(serial, packet)
+            yield serial, packet
+
+    def _demuxed(self) -> Iterator[Packet[VideoStream]]:
+        self._is_fresh = False
+        packets = self._container.demux(self._stream)
+        while True:
+            try:
+                packet = next(packets, None)
+            except Exception as error:
+                if not (is_foreign(error) or isinstance(error, (OSError, ValueError))):
+                    raise
+                raise self._cut_off(len(self.index)) from error
+            if packet is None:
+                return
+            if packet.size:  # empty: a frame left out (avi), or PyAV's signal of the end
+                yield packet
+
+    def _record(self, packet: Packet[VideoStream]) -> None:
+        index = self.index
+        if len(index) >= MAX_PACKETS:
+            raise decode_error(self._name, f"it has more than {MAX_PACKETS} packets")
+        index.pts.append(UNKNOWN if packet.pts is None else packet.pts)
+        index.dts.append(UNKNOWN if packet.dts is None else packet.dts)
+        index.pos.append(UNKNOWN if packet.pos is None else packet.pos)
+        index.size.append(packet.size)
+        index.key.append(packet.is_keyframe)
+        index.hidden.append(packet.is_discard or _is_hidden(self.codec, packet))
+        index.corrupt.append(packet.is_corrupt or _is_partial(self.codec, packet))
+
+    def _compare(self, serial: int, packet: Packet[VideoStream]) -> None:
+        index = self.index
+        pos = UNKNOWN if packet.pos is None else packet.pos
+        if serial >= len(index) or (index.pos[serial], index.size[serial]) != (pos, packet.size):
+            raise SurpriseError
+
+    def _landing(self, packet: Packet[VideoStream], key_serial: int) -> int:
+        """Serial of the packet a seek arrived at: the key packet asked for, or one before."""
+        for serial in self.index.keys[self.index.keys <= key_serial][::-1].tolist():
+            if self.index.pos[serial] == packet.pos and self.index.size[serial] == packet.size:
+                return int(serial)
+        return -1
+
+    def _require_whole(self) -> None:
+        """Refuses a file that ends before what it promises."""
+        index = self.index
+        if len(index) == 0:
+            raise decode_error(self._name, "its video stream holds no frames")
+        promised = 0
+        if self.format == "mov":
+            # FFmpeg's table of samples; older versions of PyAV do not show it.
+            promised = len(getattr(self._stream, "index_entries", ()))
+        # The last packet may be the loose end of a partial one before it.
+        is_partial = any(index.corrupt[-2:])
+        if is_partial or promised > len(index) or self._ends_early():
+            num_whole = len((index.corrupt[:-1] + b"\1").rstrip(b"\1"))
+            raise self._cut_off(num_whole if is_partial else len(index))
+
+    def _ends_early(self) -> bool:
+        """Is the file shorter than its first blocks say? FFmpeg takes that without a word."""
+        with Path(self._path).open("rb") as file:
+            end = stated_end(self.format, file.read(65536))
+            return end is not None and end > file.seek(0, os.SEEK_END)
+
+    def _cut_off(self, num_frames: int) -> VideoDecodeError:
+        return decode_error(
+            self._name,
+            f"the file is cut off or damaged after {num_frames} readable frames; "
+            "copy or download it again",
+        )
+
+    # Frames --------------------------------------------------------------------------------
+
+    def frames(
+        self, packets: Numbered, last: int | None = None, needed: list[int] | None = None
+    ) -> Iterator[tuple[int, VideoFrame]]:
+        """(serial, frame) in order of output; what the decoder rejects goes to `faults`.
+
+        After packet `last` the decoder is emptied and the frames end (None: after all packets).
+        `needed` (serials, increasing) allows it to leave out frames far before the next of them
+        which no other frame builds on; that saves a third of the work on the way from a key frame.
+        """
+        context = self._stream.codec_context
+        newest = 0
+        ahead = list(reversed(needed or ()))
+        for serial, packet in packets:
+            packet.pts = packet.dts = newest = serial
+            if needed is not None:
+                while ahead and ahead[-1] < serial:
+                    ahead.pop()
+                is_far = bool(ahead) and ahead[-1] - serial > PACKETS_DECODED_BEFORE_NEEDED
+                context.skip_frame = "NONREF" if is_far else "DEFAULT"
+            yield from self._decoded(packet, newest)
+            if serial == last:
+                break
+        context.skip_frame = "DEFAULT"
+        yield from self._decoded(None, newest)
+
+    def _decoded(
+        self, packet: Packet[VideoStream] | None, newest: int
+    ) -> Iterator[tuple[int, VideoFrame]]:
+        import av
+
+        try:
+            frames = self._stream.codec_context.decode(packet)
+        except (av.FFmpegError, MemoryError):
+            self.faults.append(newest)
+            return
+        for frame in frames:
+            if frame.pts is None or not 0 <= frame.pts <= newest:
+                raise decode_error(self._name, f"the decoder {self.codec} loses track of frames")
+            yield frame.pts, frame
+
+
+def _is_partial(codec: str, packet: Packet[VideoStream]) -> bool:
+    """Is a gif picture cut off? Demuxer and decoder do not mind, and give half a picture."""
+    return codec == "gif" and not gif_is_whole(bytes(packet))
+
+
+def _is_hidden(codec: str, packet: Packet[VideoStream]) -> bool:
+    """Is the packet decoded but never shown? VP8 stores frames meant for reference like that."""
+    return codec == "vp8" and not bytes(packet)[0] & 0x10

@@ -1,0 +1,145 @@
+"""The bookkeeping of packets and frames, without any video."""
+
+from __future__ import annotations
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from video_swin_transformer.video.index import (
+    MIN_PACKETS_TO_SKIP,
+    UNKNOWN,
+    Ints,
+    PacketIndex,
+    Timeline,
+)
+
+
+def index_of(pts: list[int], keys: list[int], hidden: tuple[int, ...] = ()) -> PacketIndex:
+    index = PacketIndex()
+    for serial, time in enumerate(pts):
+        index.pts.append(time)
+        index.dts.append(serial)
+        index.pos.append(serial * 100)
+        index.size.append(100)
+        index.key.append(serial in keys)
+        index.hidden.append(serial in hidden)
+        index.corrupt.append(False)
+    return index
+
+
+def timeline_of(index: PacketIndex) -> Timeline:
+    order = index.display_order()
+    assert order is not None
+    return Timeline(order, index, one_to_one=True)
+
+
+def test_the_picture_in_the_docstring() -> None:
+    timeline = timeline_of(index_of([0, 3, 1, 2, 4], [0]))
+    assert timeline.serials.tolist() == [0, 2, 3, 1, 4]
+    assert timeline.position_of.tolist() == [0, 3, 1, 2, 4]
+
+
+def test_hidden_packets_have_no_position() -> None:
+    index = index_of([0, 1, 2, 3], [0], hidden=(1,))
+    assert timeline_of(index).position_of.tolist() == [0, -1, 1, 2]
+
+
+def test_no_order_without_complete_times() -> None:
+    assert index_of([0, UNKNOWN, 2], [0]).display_order() is None
+    assert index_of([0, 1, 1], [0]).display_order() is None
+    assert index_of([0, 1, 2], [1]).display_order() is None, "the first packet must be a key"
+    assert index_of([], []).display_order() is None
+
+
+def test_frames_shown_before_a_key_frame_are_reached_from_the_one_before_it() -> None:
+    """Open GOP: 3 is a key packet, but 4 and 5 are shown before it and need 2 as well."""
+    index = index_of([0, 1, 2, 5, 3, 4, 6], [0, 3])
+    timeline = timeline_of(index)
+    by_position = {
+        position: timeline.plan(np.array([position]), can_seek=True)[0] for position in range(7)
+    }
+    assert [run.start_serial for run in by_position.values()] == [0, 0, 0, 0, 0, 3, 3]
+    assert by_position[3].last_serial == 4, "the frame before it on the screen is stored later"
+
+
+def test_a_key_packet_is_no_start_for_frames_stored_before_it() -> None:
+    """Packet 1 is shown last; a decoder that starts at key packet 2 never sees it."""
+    timeline = timeline_of(index_of([0, 9, 1, 2, 3], [0, 2]))
+    assert timeline.plan(np.array([4]), can_seek=True)[0].start_serial == 0
+    assert timeline.plan(np.array([2]), can_seek=True)[0].start_serial == 0
+
+
+def test_near_runs_are_joined_and_far_ones_are_not() -> None:
+    num, gop = 400, 40
+    timeline = timeline_of(index_of(list(range(num)), list(range(0, num, gop))))
+    near = timeline.plan(np.array([30, 41]), can_seek=True)
+    assert [(run.start_serial, run.last_serial) for run in near] == [(0, 41)]
+    far = timeline.plan(np.array([40 - MIN_PACKETS_TO_SKIP - 1, 41, 399]), can_seek=True)
+    assert [run.start_serial for run in far] == [0, 40, 360]
+    whole = timeline.plan(np.array([5, 399]), can_seek=False)
+    assert [(run.start_serial, run.last_serial, run.wanted) for run in whole] == [
+        (0, 399, (5, 399))
+    ]
+
+
+def test_times() -> None:
+    index = index_of([10, 40, 20, 30], [0])
+    times = timeline_of(index).times(index)
+    assert times is not None and times.tolist() == [0, 10, 20, 30]
+    index.pts[1] = UNKNOWN
+    observed = Timeline(np.array([0, 2, 3, 1]), index, one_to_one=False)
+    times = observed.times(index)
+    assert times is not None and times.tolist() == [0, 1, 2, 3], "the dts in order"
+    index.dts[2] = UNKNOWN
+    assert observed.times(index) is None
+
+
+def test_damage_spreads_to_the_next_key_and_over_its_leading_frames() -> None:
+    index = index_of([0, 1, 2, 5, 3, 4, 6, 7], [0, 3, 7])
+    timeline = timeline_of(index)
+    timeline.mark_damaged([1])
+    assert timeline.serials[timeline.damaged].tolist() == [1, 2, 4, 5]
+    timeline = timeline_of(index)
+    timeline.mark_damaged([7])
+    assert timeline.serials[timeline.damaged].tolist() == [7]
+
+
+def _stored(groups: list[list[int]], is_open: bool) -> tuple[Ints, list[int]]:
+    """pts and key serials of groups with B-frames; open ones show two frames before their key."""
+    pts: list[int] = []
+    keys: list[int] = []
+    for group in groups:
+        base = len(pts)
+        keys.append(base)
+        order = list(range(len(group)))
+        for at in range(1, len(order) - 1, 2):
+            order[at], order[at + 1] = order[at + 1], order[at]
+        if is_open and base and len(order) > 3:
+            order = [2, 0, 1, *range(3, len(order))]
+        pts.extend(base + place for place in order)
+    return np.array(pts), keys
+
+
+@given(
+    groups=st.lists(st.lists(st.just(0), min_size=1, max_size=40), min_size=1, max_size=12),
+    is_open=st.booleans(),
+    data=st.data(),
+)
+def test_plans_bring_every_wanted_frame(
+    groups: list[list[int]], is_open: bool, data: st.DataObject
+) -> None:
+    """Whatever is wanted: each position once, within its run, from a key packet, and in order."""
+    pts, keys = _stored(groups, is_open)
+    timeline = timeline_of(index_of(pts.tolist(), keys))
+    positions = st.integers(0, len(pts) - 1)
+    wanted = np.array(sorted(data.draw(st.sets(positions, min_size=1))))
+    runs = timeline.plan(wanted, can_seek=True)
+    assert [position for run in runs for position in run.wanted] == wanted.tolist()
+    for run in runs:
+        assert run.start_serial in keys
+        assert timeline.position_of[run.start_serial] == run.start_position
+        for position in range(run.start_position, run.wanted[-1] + 1):
+            assert run.start_serial <= timeline.serials[position] <= run.last_serial
+    decoded = sum(run.last_serial - run.start_serial + 1 for run in runs)
+    assert decoded <= int(timeline.serials[: wanted[-1] + 1].max()) + 1 + 3 * len(runs)
