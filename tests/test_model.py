@@ -7,8 +7,8 @@ import pickle
 
 import pytest
 import torch
-from tests.oracle import fill_by_name, input_by_shape, reference
 
+from tests.oracle import fill_by_name, input_by_shape, reference
 from video_swin_transformer.config import ModelConfig
 from video_swin_transformer.errors import ConfigError
 from video_swin_transformer.layers import BasicLayer, WindowAttention3D
@@ -185,7 +185,7 @@ def test_wrong_constructor_arguments_are_named(kwargs, says):
 
 @pytest.mark.parametrize("shape", [(3, 8, 32, 32), (1, 8, 3, 32, 32), (1, 3, 0, 32, 32)])
 def test_wrong_input_shapes_are_named(shape):
-    with pytest.raises(ConfigError, match="must be .batch, 3 channels, frames, height, width"):
+    with pytest.raises(ConfigError, match=r"must be \(batch, 3 channels, frames, height, width"):
         tiny()(torch.rand(shape))
 
 

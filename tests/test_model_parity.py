@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.oracle import fill_by_name, input_by_shape, reference, torchvision_twin
 
+from benchmarks.peers import torchvision_name, torchvision_twin
+from tests.oracle import fill_by_name, input_by_shape, reference
 from video_swin_transformer.config import ModelConfig
 from video_swin_transformer.model import SwinTransformer3D, VideoSwinTransformer
 from video_swin_transformer.registry import find_card
@@ -98,8 +99,6 @@ def test_gradients_equal_torchvision(shape):
     torch.nn.functional.cross_entropy(model(ours), target).backward()
     torch.nn.functional.cross_entropy(twin(theirs), target).backward()
     torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-7)
-    from tests.oracle import torchvision_name
-
     expected = dict(twin.named_parameters())
     for name, parameter in model.named_parameters():
         want = expected[torchvision_name(name)].grad

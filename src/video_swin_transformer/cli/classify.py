@@ -1,0 +1,60 @@
+"""videoswin classify: what do these videos show?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .inputs import expand_inputs
+from .options import Device, Model, Precision, RuntimeName, Verbose, Videos, Views
+from .output import CsvTable, classification_json, classification_text, say, with_progress
+
+
+def classify(
+    videos: Videos,
+    model: Model = "camera-motion",
+    views: Views = None,
+    topk: Annotated[int, typer.Option(min=1, help="How many labels to print for a video.")] = 5,
+    labels: Annotated[
+        Path | None, typer.Option(help="Text file with one label a line, instead of the model's.")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object a line for each video.")
+    ] = False,
+    csv: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a table to this file.")
+    ] = None,
+    runtime: RuntimeName = "auto",
+    precision: Precision = "f32",
+    device: Device = "auto",
+    verbose: Verbose = False,
+) -> int:
+    """Print the labels of videos, frame folders or whole folders of videos."""
+    from .opening import open_predictor
+
+    predictor = open_predictor(model, views, runtime, precision, device, verbose)
+    if labels is not None:
+        predictor = predictor.with_labels(labels)
+    inputs = expand_inputs(videos)
+    with CsvTable(csv, topk) as table:
+        for result in with_progress(predictor.classify_many(inputs), len(inputs), "classifying"):
+            table.add(result)
+            if json:
+                print(classification_json(result, topk), flush=True)
+            elif result.error is None:
+                print(classification_text(result, topk), flush=True)
+            if result.error is not None:
+                say(f"error: {result.error}")
+            elif verbose:
+                times = (f"{stage} {took:.2f} s" for stage, took in result.timing_seconds.items())
+                say(f"{result.source}: {', '.join(times)}")
+    return report_failures(table.num_failed, len(inputs))
+
+
+def report_failures(num_failed: int, num_inputs: int) -> int:
+    """The exit code; says how many inputs failed where there were several."""
+    if num_failed and num_inputs > 1:
+        say(f"{num_failed} of {num_inputs} inputs could not be read; the others are done.")
+    return 1 if num_failed else 0

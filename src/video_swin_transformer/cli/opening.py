@@ -1,0 +1,20 @@
+"""The options of a command -> a Predictor. Loads torch: import inside a command only."""
+
+from __future__ import annotations
+
+from ..predictor import Predictor, parse_views
+from .output import say
+
+
+def open_predictor(
+    model: str, views: str | None, runtime: str, precision: str, device: str, verbose: bool
+) -> Predictor:
+    wanted = None if views is None else parse_views(views)
+    predictor = Predictor.load(model, runtime=runtime, precision=precision, device=device)
+    if wanted is not None:
+        predictor = predictor.with_views(*wanted)
+    if verbose:
+        clips = predictor.bundle.sampling.num_clips
+        crops = predictor.bundle.preprocessing.num_crops
+        say(f"{predictor.name}: {predictor.runtime.description}, {clips}x{crops} views")
+    return predictor

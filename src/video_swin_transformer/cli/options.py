@@ -1,0 +1,40 @@
+"""Arguments and options that mean the same in every command."""
+
+from __future__ import annotations
+
+from typing import Annotated, TypeAlias
+
+import typer
+
+Videos: TypeAlias = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="VIDEO...",
+        help="Video files, folders of videos or of frames, or patterns such as 'clips/*.mp4'.",
+        show_default=False,
+    ),
+]
+Model: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME|FILE", help="A name from `videoswin models`, a saved folder or a file."
+    ),
+]
+Views: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KxC", help="Clips x crops looked at, such as 4x3. [default: as the model's card]"
+    ),
+]
+RuntimeName: TypeAlias = Annotated[
+    str, typer.Option("--runtime", metavar="ENGINE", help="Engine: auto or torch.")
+]
+Precision: TypeAlias = Annotated[
+    str, typer.Option(metavar="TYPE", help="f32 or bf16; bf16 is faster and rounds.")
+]
+Device: TypeAlias = Annotated[
+    str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
+]
+Verbose: TypeAlias = Annotated[
+    bool, typer.Option("--verbose", "-v", help="Say what was chosen and how long each stage took.")
+]

@@ -1,0 +1,120 @@
+"""How results reach people and programs: stdout is data, stderr is talk."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from ..errors import VideoSwinError
+from ..files import replace_file
+
+if TYPE_CHECKING:
+    from ..predictor import Classification
+
+T = TypeVar("T")
+
+
+def say(message: str) -> None:
+    """One line to the person at the terminal."""
+    print(message, file=sys.stderr, flush=True)
+
+
+def with_progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
+    """Hands items on, with a bar and an estimate on stderr if that is a terminal."""
+    if total < 2 or not sys.stderr.isatty():
+        yield from items
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=total)
+        for item in items:
+            progress.advance(task)
+            yield item
+
+
+def describe_error(error: VideoSwinError) -> dict[str, str]:
+    return {"type": type(error).__name__, "message": str(error)}
+
+
+def classification_text(result: Classification, count: int) -> str:
+    """The best labels of one video, for people."""
+    rows = [f"{score:8.1%}  {label}" for label, score in result.top(count)]
+    return "\n".join([result.source, *rows])
+
+
+def classification_json(result: Classification, count: int) -> str:
+    """One line of JSON: {"input", "model", "labels": [...], "error"}."""
+    labels = [
+        {"label": result.label(index), "index": index, "score": float(result.scores[index])}
+        for index in result.top_indices(count)
+    ]
+    error = None if result.error is None else describe_error(result.error)
+    line: dict[str, Any] = {
+        "input": result.source,
+        "model": result.model,
+        "labels": labels,
+        "error": error,
+    }
+    return json.dumps(line, ensure_ascii=False)
+
+
+class CsvTable:
+    """Classifications as a CSV file: input, rank, label, index, score, error.
+
+    The file is replaced whole every few seconds and at the end, so that a stopped run keeps what
+    it had. With path None it only counts failures.
+    """
+
+    _SECONDS_BETWEEN_WRITES = 5.0
+
+    def __init__(self, path: Path | None, count: int) -> None:
+        self.num_failed = 0
+        self._path, self._count = path, count
+        self._text = io.StringIO(newline="")
+        self._rows = csv.writer(self._text)
+        self._rows.writerow(["input", "rank", "label", "index", "score", "error"])
+        self._write()  # a place that cannot be written to is found before the work, not after it
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._write()
+
+    def add(self, result: Classification) -> None:
+        if result.error is not None:
+            self.num_failed += 1
+            self._rows.writerow([result.source, "", "", "", "", str(result.error)])
+        for rank, index in enumerate(result.top_indices(self._count), start=1):
+            score = f"{result.scores[index]:.6f}"
+            self._rows.writerow([result.source, rank, result.label(index), index, score, ""])
+        if time.monotonic() - self._written > self._SECONDS_BETWEEN_WRITES:
+            self._write()
+
+    def _write(self) -> None:
+        if self._path is not None:
+            replace_file(self._path, self._text.getvalue().encode("utf-8"))
+        self._written = time.monotonic()

@@ -1,0 +1,228 @@
+"""From a video to its labels: the one place that joins the stages.
+
+VideoReader -> clip_indices -> frames_at -> views_from_frames -> Runtime.run -> mean of softmax
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from .config import BundleConfig
+from .errors import ConfigError, VideoSwinError
+from .labels import read_labels
+from .preprocess import Views, views_from_frames
+from .registry import DEFAULT_MODEL, find_card
+from .runtimes import Runtime, open_runtime
+from .sampling import clip_indices
+from .video import VideoReader
+
+Floats: TypeAlias = npt.NDArray[np.float32]
+Source: TypeAlias = str | Path | npt.NDArray[np.uint8]  # a file, frame folder or (T, H, W, 3)
+
+
+@dataclass(frozen=True, eq=False)
+class Classification:
+    """What the model says of one video, or why it could not say anything.
+
+    scores: (K,) float32, probabilities that sum to 1; view_scores: (V, K) float32, crop-major.
+    Both are empty where `error` is set. timing_seconds: seconds for decode, preprocess, network.
+    """
+
+    source: str
+    model: str
+    labels: tuple[str, ...]
+    scores: Floats
+    view_scores: Floats
+    timing_seconds: dict[str, float]
+    error: VideoSwinError | None = None
+
+    def top_indices(self, count: int) -> list[int]:
+        """Class numbers of the `count` highest scores, best first; ties by number."""
+        order = np.argsort(-self.scores, kind="stable")[:count]
+        return [int(index) for index in order]
+
+    def top(self, count: int = 5) -> list[tuple[str, float]]:
+        """(label, score) of the `count` highest scores, best first."""
+        return [(self.label(i), float(self.scores[i])) for i in self.top_indices(count)]
+
+    def label(self, index: int) -> str:
+        """The name of a class; its number where the model has no names."""
+        return self.labels[index] if self.labels else str(index)
+
+
+@dataclass(frozen=True, eq=False)
+class ClipFeatures:
+    """One vector a clip: features (num_clips, C) float32, the mean over crops, time and space."""
+
+    source: str
+    model: str
+    features: Floats
+    timing_seconds: dict[str, float]
+    error: VideoSwinError | None = None
+
+
+class Predictor:
+    """A model that is ready to look at videos.
+
+    >>> predictor = Predictor.load("camera-motion")                            # doctest: +SKIP
+    >>> predictor.classify("clip.mp4").top(1)                                  # doctest: +SKIP
+    [('pan_right', 0.97)]
+    """
+
+    def __init__(self, runtime: Runtime, name: str) -> None:
+        self.runtime = runtime
+        self.bundle = runtime.bundle
+        self.name = name
+
+    @classmethod
+    def load(
+        cls,
+        model: str | Path | None = None,
+        *,
+        runtime: str = "auto",
+        precision: str = "f32",
+        device: str = "auto",
+    ) -> Self:
+        """Opens a model by name, folder or file; None means the one that ships.
+
+        Raises UnknownNameError, CheckpointError or ConfigError, each of which says what to do.
+        """
+        source = str(model or DEFAULT_MODEL)
+        opened = open_runtime(source, runtime, precision, device)
+        is_path = os.path.exists(source)  # noqa: PTH110 (pathlib raises for a forbidden parent)
+        return cls(opened, source if is_path else find_card(source).name)
+
+    def with_views(self, num_clips: int, num_crops: int) -> Self:
+        """The same model looking at `num_clips` clips and `num_crops` crops of each video."""
+        if self.bundle.sampling.rule == "uniform" and num_clips != 1:
+            raise ConfigError(
+                f"{num_clips} clips were asked for, but the model {self.name} samples one clip "
+                f"over the whole video; use --views 1x{num_crops}."
+            )
+        sampling = dataclasses.replace(self.bundle.sampling, num_clips=num_clips)
+        preprocessing = dataclasses.replace(self.bundle.preprocessing, num_crops=num_crops)
+        return self._with(
+            dataclasses.replace(self.bundle, sampling=sampling, preprocessing=preprocessing)
+        )
+
+    def with_labels(self, path: str | Path) -> Self:
+        """The same model with the labels of a text file, one a line."""
+        labels = read_labels(path, self.bundle.model.num_classes)
+        return self._with(dataclasses.replace(self.bundle, labels=labels))
+
+    def _with(self, bundle: BundleConfig) -> Self:
+        other = type(self)(self.runtime, self.name)
+        other.bundle = bundle
+        return other
+
+    def classify(self, source: Source) -> Classification:
+        """Scores of one video. Raises VideoDecodeError where it cannot be read."""
+        return self._classified(source, *self._read_views(source))
+
+    def features(self, source: Source) -> ClipFeatures:
+        """One vector for each clip of a video. Raises VideoDecodeError."""
+        return self._featured(source, *self._read_views(source))
+
+    def classify_many(self, sources: Iterable[Source]) -> Iterator[Classification]:
+        """Classifications in input order; an unreadable video's carries `.error` and no scores.
+
+        The next video is read while the network works on this one.
+        """
+        empty = np.empty(0, np.float32)
+        for source, read in self._read_ahead(sources):
+            try:
+                yield self._classified(source, *read.result())
+            except VideoSwinError as error:
+                yield Classification(
+                    _name(source), self.name, (), empty, empty.reshape(0, 0), {}, error
+                )
+
+    def features_many(self, sources: Iterable[Source]) -> Iterator[ClipFeatures]:
+        """As `classify_many`, for features."""
+        for source, read in self._read_ahead(sources):
+            try:
+                yield self._featured(source, *read.result())
+            except VideoSwinError as error:
+                empty = np.empty((0, 0), np.float32)
+                yield ClipFeatures(_name(source), self.name, empty, {}, error)
+
+    def _read_ahead(
+        self, sources: Iterable[Source]
+    ) -> Iterator[tuple[Source, Future[tuple[Views, dict[str, float]]]]]:
+        with ThreadPoolExecutor(max_workers=1) as reader:
+            waiting: tuple[Source, Future[tuple[Views, dict[str, float]]]] | None = None
+            for source in sources:
+                upcoming = (source, reader.submit(self._read_views, source))
+                if waiting is not None:
+                    yield waiting
+                waiting = upcoming
+            if waiting is not None:
+                yield waiting
+
+    def _read_views(self, source: Source) -> tuple[Views, dict[str, float]]:
+        """(V, C, T, H, W) views of a video, and the seconds that decode and preprocess took."""
+        began = time.perf_counter()
+        with VideoReader(source) as video:
+            indices = clip_indices(video.num_frames, self.bundle.sampling.at_fps(video.fps))
+            frames = video.frames_at(indices.ravel())
+        decoded = time.perf_counter()
+        clips = frames.reshape(*indices.shape, *frames.shape[1:])
+        views = views_from_frames(clips, self.bundle.preprocessing)
+        done = time.perf_counter()
+        return views, {"decode": decoded - began, "preprocess": done - decoded}
+
+    def _classified(
+        self, source: Source, views: Views, timing_seconds: dict[str, float]
+    ) -> Classification:
+        began = time.perf_counter()
+        view_scores = softmax(self.runtime.run(views).logits)
+        timing_seconds["network"] = time.perf_counter() - began
+        scores = view_scores.mean(axis=0)
+        labels = self.bundle.labels
+        return Classification(_name(source), self.name, labels, scores, view_scores, timing_seconds)
+
+    def _featured(
+        self, source: Source, views: Views, timing_seconds: dict[str, float]
+    ) -> ClipFeatures:
+        began = time.perf_counter()
+        features = self.runtime.run(views).features
+        timing_seconds["network"] = time.perf_counter() - began
+        num_crops = self.bundle.preprocessing.num_crops
+        # (crops * clips, C), crop-major -> (crops, clips, C) -> (clips, C)
+        by_clip = features.reshape(num_crops, -1, features.shape[1]).mean(axis=0)
+        return ClipFeatures(_name(source), self.name, by_clip, timing_seconds)
+
+
+def softmax(logits: Floats) -> Floats:
+    """(V, K) logits -> (V, K) probabilities, each row summing to 1."""
+    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
+
+
+def parse_views(text: str) -> tuple[int, int]:
+    """(clips, crops) of a text like "4x3". Raises ConfigError.
+
+    >>> parse_views("4x3")
+    (4, 3)
+    """
+    parts: Sequence[str] = text.lower().split("x")
+    if len(parts) != 2 or not all(p.isascii() and p.isdigit() and int(p) > 0 for p in parts):
+        raise ConfigError(
+            f"views is {text!r}, but must be clips x crops, such as 4x3 (the official protocol) "
+            "or 1x1 (one look at the middle)."
+        )
+    return int(parts[0]), int(parts[1])
+
+
+def _name(source: Source) -> str:
+    return str(source) if isinstance(source, (str, Path)) else f"array{source.shape}"
