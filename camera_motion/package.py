@@ -1,6 +1,6 @@
 """Puts trained weights where the package ships them, as half-precision safetensors.
 
-    python -m camera_motion.package runs/camera/weights.pt
+python -m camera_motion.package runs/camera/weights.pt
 """
 
 from __future__ import annotations

@@ -172,7 +172,7 @@ def _parse() -> argparse.Namespace:
     length = parser.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, default=3000, help="length of the training")
     length.add_argument("--minutes", type=float, help="length in minutes, instead of --steps")
-    parser.add_argument("--batch", type=int, default=48, help="clips in a step")
+    parser.add_argument("--batch", type=int, default=32, help="clips in a step")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2, help="of the network")
     parser.add_argument("--workers", type=int, default=1, help="processes that make clips")

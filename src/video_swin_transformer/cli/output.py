@@ -68,7 +68,11 @@ def classification_text(result: Classification, count: int) -> str:
 def classification_json(result: Classification, count: int) -> str:
     """One line of JSON: {"input", "model", "labels": [...], "error"}."""
     labels = [
-        {"label": result.label(index), "index": index, "score": float(result.scores[index])}
+        {
+            "label": result.label(index),
+            "index": index,
+            "score": round(float(result.scores[index]), 6),
+        }
         for index in result.top_indices(count)
     ]
     error = None if result.error is None else describe_error(result.error)
