@@ -24,6 +24,8 @@ SECONDS_A_MUTANT = 5
 MUTANTS_A_KIND = 60
 HIDDEN_VP8 = {"auto-alt-ref": "1", "lag-in-frames": "16", "deadline": "realtime"}
 
+FAST_AV1 = {"preset": "12", "svtav1-params": "lp=1"}  # see test_video.py
+
 KINDS = {
     "mp4": Clip(".mp4", num_frames=16, mux_options={"movflags": "faststart"}),
     "mov": Clip(".mov", "mpeg4", num_frames=16),
@@ -32,7 +34,7 @@ KINDS = {
     "hevc": Clip(".mkv", "libx265", num_frames=12, options={"x265-params": "log-level=none"}),
     "webm": Clip(".webm", "libvpx-vp9", num_frames=12, options={"deadline": "realtime"}),
     "vp8": Clip(".webm", "libvpx", num_frames=16, options=HIDDEN_VP8),
-    "av1": Clip(".mp4", "libsvtav1", num_frames=12, options={"preset": "12"}),
+    "av1": Clip(".mp4", "libsvtav1", num_frames=12, options=FAST_AV1),
     "avi": Clip(".avi", "mpeg4", num_frames=16, options={"bf": "2"}),
     "mpg": Clip(".mpg", "mpeg1video", num_frames=16),
     "ts": Clip(".ts", num_frames=16),

@@ -15,7 +15,7 @@ from media import Clip, numbered_frame, numbers_of, save_picture
 
 from video_swin_transformer.errors import VideoDecodeError
 from video_swin_transformer.video import VideoReader
-from video_swin_transformer.video.pictures import natural_key, stated_size
+from video_swin_transformer.video.pictures import is_incomplete, natural_key, stated_size
 
 LOSSLESS = [".png", ".bmp", ".ppm", ".tif", ".tiff"]
 LOSSY = [".jpg", ".jpeg", ".webp"]
@@ -176,6 +176,16 @@ def test_a_cut_off_picture_is_named(part: float, suffix: str, tmp_path: Path) ->
         pytest.raises(VideoDecodeError, match=rf"img_2\{suffix}.*"),
     ):
         reader.frames_at([0, 1])
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
+def test_incomplete_pictures_are_told_without_decoding(suffix: str, tmp_path: Path) -> None:
+    """Some versions of OpenCV fill up the rest with grey."""
+    data = save_picture(tmp_path / f"p{suffix}", numbered_frame(1)).read_bytes()
+    assert not is_incomplete(data)
+    assert not is_incomplete(data + b"\0" * 100), "padding at the end does no harm"
+    for part in (0.5, 0.9):
+        assert is_incomplete(data[: int(len(data) * part)])
 
 
 def test_a_picture_that_vanished_is_named(tmp_path: Path) -> None:

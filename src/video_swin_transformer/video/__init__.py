@@ -71,9 +71,14 @@ class VideoReader:
             where nothing is known.
         height, width: pixels, upright.
 
+    Of several video streams FFmpeg's choice is read (the default, then the largest). A short
+    video is decoded on opening and held in up to 128 MiB of memory until `close`; of a long one
+    only the frames asked for are held.
+
     A reader belongs to one thread at a time. Only local regular files are opened, and nothing
     that they point to. Raises VideoDecodeError, naming the source, for whatever cannot be read,
-    is cut off, or is smaller than 2x2 or larger than 100 million pixels a frame.
+    is cut off, or is smaller than 2x2 or larger than 100 million pixels a frame. Frames known to
+    be damaged are refused when asked for; no codec notices all damage to its data.
     """
 
     num_frames: int

@@ -76,6 +76,7 @@ class VideoFile:
     def __init__(self, path: str, name: str) -> None:
         self._name = name
         self._kept: dict[int, VideoFrame] = {}  # position -> frame, all of a short video
+        self._seeks_carefully = False
         self._tape = Tape(path, name)
         try:
             self._can_seek = (
@@ -122,13 +123,18 @@ class VideoFile:
         self._refuse_damaged(positions)
 
     def _decode(self, positions: Ints, deliver: Callable[[int, VideoFrame], None]) -> None:
-        """The fast way first; carefully from the start after a surprise; then look again."""
-        try:
-            for run in self._timeline.plan(positions, can_seek=self._can_seek):
-                self._decode_run(run, deliver, is_trial=True)
-            return
-        except SurpriseError:
-            pass
+        """The fast way first; carefully from the start after surprises; then look again."""
+        # Seeking into an open group of pictures makes the strict decoder of h264 complain, which
+        # the careful one does not; what worked once is tried first from then on.
+        for careful in (False, True) if self._can_seek else (False,):
+            if self._seeks_carefully and not careful:
+                continue
+            try:
+                self._try_runs(positions, deliver, careful=careful)
+                self._seeks_carefully = careful
+                return
+            except SurpriseError:
+                pass
         try:
             self._decode_carefully(positions, deliver)
             # Damage surprises on either way; without any, it was the seek that failed.
@@ -143,6 +149,14 @@ class VideoFile:
                 ) from None
             self._refuse_damaged(positions)
             self._decode_carefully(positions, deliver)
+
+    def _try_runs(
+        self, positions: Ints, deliver: Callable[[int, VideoFrame], None], *, careful: bool
+    ) -> None:
+        if not self._can_seek or careful != self._tape.is_careful:
+            self._tape.rewind(careful=careful)
+        for run in self._timeline.plan(positions, can_seek=self._can_seek):
+            self._decode_run(run, deliver, is_trial=True)
 
     def _decode_carefully(
         self, positions: Ints, deliver: Callable[[int, VideoFrame], None]
@@ -177,8 +191,7 @@ class VideoFile:
         head = np.arange(min(NUM_HEAD_FRAMES, len(order)), dtype=np.int64)
         seen: list[VideoFrame] = []
         try:
-            run = self._timeline.plan(head, can_seek=False)[0]
-            self._decode_run(run, lambda _, frame: seen.append(frame), is_trial=True)
+            self._try_runs(head, lambda _, frame: seen.append(frame), careful=False)
         except SurpriseError:
             return False
         self._set_size(seen[0])
@@ -187,9 +200,11 @@ class VideoFile:
 
     def _observe(self) -> None:
         """Decodes everything, and takes what comes out as the timeline."""
-        survey = self._survey()
+        is_short = self._tape.estimated_bytes() <= KEEP_BYTES
+        careful = self._tape.flags_damage and is_short  # threads gain little there
+        survey = self._survey(careful=careful)
         predicted = self._tape.index.display_order() if self._is_predictable else None
-        if self._is_suspicious(survey, predicted):
+        if not careful and self._is_suspicious(survey, predicted):
             survey = self._survey(careful=True)
         index = self._tape.index
         # What precedes the first key packet cannot be decoded, and that is no damage.
@@ -215,7 +230,7 @@ class VideoFile:
         self._can_seek = self._can_seek and timeline.unique
         self._keep(survey)
 
-    def _survey(self, *, careful: bool = False) -> _Survey:
+    def _survey(self, *, careful: bool) -> _Survey:
         survey = _Survey()
         self._tape.rewind(careful=careful)
         for serial, frame in self._tape.frames(self._tape.packets()):
@@ -272,8 +287,6 @@ class VideoFile:
         """
         tape, timeline = self._tape, self._timeline
         is_seek = is_trial and self._can_seek
-        if is_trial and not is_seek:
-            tape.rewind()
         tape.faults = []
         packets = tape.packets_from(run.start_serial) if is_seek else tape.packets()
         last = run.last_serial if timeline.one_to_one else None

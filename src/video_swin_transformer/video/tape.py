@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import VideoDecodeError
 from .index import MAX_PACKETS, UNKNOWN, PacketIndex
-from .paths import MAX_PIXELS, decode_error, is_foreign, open_container, translated
+from .paths import MAX_PIXELS, decode_error, is_foreign, open_container
 from .whole import gif_is_whole, stated_end
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
     Numbered = Iterator[tuple[int, Packet[VideoStream]]]
 
-# In a careful pass h264 patches over damage and flags the frame, which tells more than an error.
-# All other decoders patch in silence, or not at all: they are told to raise an error instead.
+# This decoder patches over damage and flags the frame, which tells more than an error does. All
+# others patch in silence, or not at all: they are told to raise an error instead.
 _FLAGGING_CODECS = frozenset({"h264"})
 
 PACKETS_DECODED_BEFORE_NEEDED = 8  # the nearest ones are always decoded, and so compared
@@ -47,7 +47,6 @@ class Tape:
         self._is_complete = False  # is the index?
         self.faults: list[int] = []
         self._is_fresh = False
-        self._is_careful = False
         self.rewind()
 
     def rewind(self, *, careful: bool = False) -> None:
@@ -55,30 +54,36 @@ class Tape:
 
         The usual decoder runs in threads and complains about everything, harmless oddities
         included. A careful one runs in a single thread, where complaints and flags surely belong
-        to the packet just sent: between threads FFmpeg loses some.
+        to the packet just sent; between threads FFmpeg may lose the flag of a frame that no other
+        builds on.
         """
         self.faults = []
-        if self._is_fresh and careful == self._is_careful:
-            return
-        self.close()
-        self._container, self._stream = open_container(self._path, self._name)
+        if not self._is_fresh:
+            self.close()
+            self._container, self._stream = open_container(self._path, self._name)
+            self._is_fresh = True
         context = self._stream.codec_context
         self.codec = str(context.name)
         self.format = self._container.format.name.split(",")[0]
         context.thread_type = "AUTO"  # between frames or within them, as the codec allows
         context.thread_count = 1 if careful else 0
-        is_lenient = careful and self.codec in _FLAGGING_CODECS
+        self.is_careful = careful
+        is_lenient = careful and self.flags_damage
         context.options = {
             "max_pixels": str(MAX_PIXELS),
             "err_detect": "crccheck" if is_lenient else "crccheck+explode",
         }
-        self._is_fresh, self._is_careful = True, careful
 
     def close(self) -> None:
         """Gives the file back; may be called again."""
         if hasattr(self, "_container"):
             self._stream.codec_context.flush_buffers()  # lets decoder threads come to rest
             self._container.close()
+
+    @property
+    def flags_damage(self) -> bool:
+        """Does the decoder flag damaged frames (surely so only in a careful pass)?"""
+        return self.codec in _FLAGGING_CODECS
 
     @property
     def rate(self) -> float | None:
@@ -120,11 +125,15 @@ class Tape:
 
     def packets_from(self, key_serial: int) -> Numbered:
         """Packets from the key packet `key_serial`, or from one before it, after a seek."""
+        import av
+
         for times in (self.index.pts, self.index.dts):  # containers differ in what they look up
             if times[key_serial] == UNKNOWN:
                 continue
-            with translated(self._name, "seeking"):
+            try:
                 self._container.seek(times[key_serial], stream=self._stream)
+            except av.FFmpegError:
+                continue
             packets = self._demuxed()
             first = next(packets, None)
             serial = -1 if first is None else self._landing(first, key_serial)
@@ -147,6 +156,8 @@ class Tape:
             except Exception as error:
                 if not (is_foreign(error) or isinstance(error, (OSError, ValueError))):
                     raise
+                if self._is_complete:  # the first pass went well
+                    raise SurpriseError from error
                 raise self._cut_off(len(self.index)) from error
             if packet is None:
                 return
