@@ -20,6 +20,23 @@ from .windows import Size3, WindowPlan, from_windows, plan_windows, to_windows
 
 NormLayer: TypeAlias = Callable[[int], nn.Module]
 
+# Tokens that go through the wide layers at once in inference on a CPU. Their intermediate results,
+# four times as wide, then stay in the cache, and their memory is used again by the next piece
+# instead of being fetched from the system anew: up to twice as fast, and far less memory.
+ROWS_AT_ONCE = 8192
+
+
+def goes_in_pieces(x: Tensor) -> bool:
+    """Whether to work piece by piece; a GPU, a backward pass and a graph want it whole."""
+    return x.device.type == "cpu" and not torch.is_grad_enabled() and not is_traced()
+
+
+def _dtype_of_products(x: Tensor) -> torch.dtype:
+    """What linear layers give for `x`: autocast's type where that is on."""
+    if torch.is_autocast_enabled(x.device.type):
+        return torch.get_autocast_dtype(x.device.type)
+    return x.dtype
+
 
 class DropPath(nn.Module):
     """Stochastic depth per sample: in training a whole branch is zeroed with probability `rate`."""
@@ -49,6 +66,17 @@ class Mlp(nn.Module):
         self.drop = nn.Dropout(drop_rate)
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, L, C) -> (B, L, C)."""
+        if not goes_in_pieces(x):
+            return self._mix(x)
+        rows = x.flatten(0, 1)  # (B, L, C) -> (B * L, C)
+        out = torch.empty_like(rows, dtype=_dtype_of_products(x))
+        for start in range(0, len(rows), ROWS_AT_ONCE):
+            piece = slice(start, start + ROWS_AT_ONCE)
+            out[piece] = self._mix(rows[piece])
+        return out.view(x.shape)
+
+    def _mix(self, x: Tensor) -> Tensor:
         return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))  # type: ignore[no-any-return]
 
 
@@ -101,28 +129,31 @@ class WindowAttention3D(nn.Module):
 
     def forward(self, x: Tensor, plan: WindowPlan) -> Tensor:
         """(B, num_windows * N, C), windows in the plan's order -> the same shape."""
+        bias = self._bias_for(plan, _dtype_of_products(x))
+        n = plan.tokens_per_window
+        most = max(1, ROWS_AT_ONCE // (x.shape[0] * n)) if goes_in_pieces(x) else None
+        outputs = [
+            self._attend(x[:, start * n : stop * n], bias[group : group + 1])
+            for group, start, stop in plan.runs(most)
+        ]
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+
+    def _attend(self, x: Tensor, bias: Tensor) -> Tensor:
+        """Attention inside windows that share a bias (1, heads, N, N): (B, n * N, C) -> same."""
         batch, places, dim = x.shape
-        n, heads = plan.tokens_per_window, self.num_heads
-        # (B, windows*N, 3C) -> (B, windows, N, 3, heads, C/heads) -> (3, B, windows, heads, N, .)
-        qkv = self.qkv(x).view(batch, places // n, n, 3, heads, dim // heads)
-        q, k, v = qkv.permute(3, 0, 1, 4, 2, 5).unbind(0)
-        bias = self._bias_for(plan, q.dtype)
-        drop = self.attn_drop_rate if self.training else 0.0
-        outputs, start = [], 0
-        for group, size in enumerate(plan.group_sizes):
-            stop = start + size
-            out = F.scaled_dot_product_attention(
-                q[:, start:stop].flatten(0, 1),  # (B, size, heads, N, .) -> (B*size, heads, N, .)
-                k[:, start:stop].flatten(0, 1),
-                v[:, start:stop].flatten(0, 1),
-                attn_mask=bias[group : group + 1],
-                dropout_p=drop,
-                scale=self.scale,
-            )
-            outputs.append(out.transpose(1, 2).reshape(batch, size * n, dim))
-            start = stop
-        out = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
-        return self.proj_drop(self.proj(out))  # type: ignore[no-any-return]
+        length, heads = bias.shape[2], self.num_heads
+        x = x.reshape(-1, length, dim)  # (B, n * N, C) -> (B * n, N, C)
+        # (B * n, N, 3C) -> (B * n, N, 3, heads, C / heads) -> (3, B * n, heads, N, C / heads)
+        qkv = self.qkv(x).view(-1, length, 3, heads, dim // heads).permute(2, 0, 3, 1, 4)
+        out = F.scaled_dot_product_attention(
+            *qkv.unbind(0),
+            attn_mask=bias,
+            dropout_p=self.attn_drop_rate if self.training else 0.0,
+            scale=self.scale,
+        )
+        # (B * n, heads, N, C / heads) -> (B * n, N, C)
+        out = self.proj_drop(self.proj(out.transpose(1, 2).reshape(-1, length, dim)))
+        return out.view(batch, places, dim)  # type: ignore[no-any-return]
 
 
 class SwinTransformerBlock3D(nn.Module):

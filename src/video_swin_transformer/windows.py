@@ -15,6 +15,7 @@ windows there are. The plan orders windows by kind, so a mask is kept once a kin
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -93,6 +94,15 @@ class WindowPlan:
     @property
     def tokens_per_window(self) -> int:
         return self.bias_index.shape[0]
+
+    def runs(self, most: int | None) -> Iterator[tuple[int, int, int]]:
+        """(group, first window, one past the last): at most `most` windows of one group."""
+        begin = 0
+        for group, size in enumerate(self.group_sizes):
+            step = size if most is None else most
+            for start in range(begin, begin + size, step):
+                yield group, start, min(start + step, begin + size)
+            begin += size
 
 
 def plan_windows(grid: Size3, configured: Size3, shift: Size3, device: torch.device) -> WindowPlan:
