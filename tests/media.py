@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
+import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -103,6 +104,21 @@ def reference_decode(path: Path) -> list[Pixels]:
     """What counts as right: every frame a plain, complete PyAV decode outputs, as RGB."""
     with av.open(str(path)) as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+
+
+def peak_memory_megabytes() -> float:
+    """The most memory this process has had at once.
+
+    From the kernel's own count on Linux: getrusage's figure begins there with that of the process
+    that started this one.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        return int(status.read_text().split("VmHWM:")[1].split()[0]) / 1024
+    import resource  # not on Windows
+
+    unit = 2**20 if sys.platform == "darwin" else 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
 
 
 def audio_only(path: Path) -> Path:

@@ -580,22 +580,24 @@ def run_limited(path: Path, megabytes: int) -> str:
     program = """
         import resource, sys
         import av, cv2, numpy
+        import media
         from video_swin_transformer.errors import VideoDecodeError
         from video_swin_transformer.video import VideoReader
         resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30, 6 * 2**30))
-        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        before = media.peak_memory_megabytes()
         try:
             VideoReader(sys.argv[1])
         except VideoDecodeError as error:
             print(error)
         else:
             sys.exit("it was read")
-        used = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+        used = media.peak_memory_megabytes() - before
         if used > float(sys.argv[2]):
             sys.exit(f"it took {used} MB")
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program), str(path), str(megabytes)],
+        cwd=Path(__file__).parent,  # where media.py is
         capture_output=True,
         text=True,
         timeout=30,

@@ -104,7 +104,6 @@ def read_both_ways(path: Path) -> str:
 
 def run_batch(folder: Path, kinds: list[str]) -> None:
     """What the process does: says the name of each mutant before, the outcome after it."""
-    import resource
 
     for kind in kinds:
         data = original(kind, folder)
@@ -117,8 +116,8 @@ def run_batch(folder: Path, kinds: list[str]) -> None:
             print(read_both_ways(path), flush=True)
             faulthandler.cancel_dump_traceback_later()
             path.unlink()
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    assert used < 1500, f"the batch took {used} MB"
+    used = media.peak_memory_megabytes()
+    assert used < 1500, f"the batch took {used:.0f} MB"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="measures memory the POSIX way")
