@@ -76,7 +76,7 @@ def test_help_loads_nothing_heavy():
 def test_version_and_bare_call():
     assert videoswin("--version").stdout.strip() == "0.1.0"
     bare = videoswin()
-    assert "Usage" in bare.stdout + bare.stderr
+    assert "Usage" in bare.stdout + bare.stderr and "error" not in bare.stderr
 
 
 @pytest.mark.parametrize(

@@ -144,9 +144,12 @@ class WindowAttention3D(nn.Module):
         length, heads = bias.shape[2], self.num_heads
         x = x.reshape(-1, length, dim)  # (B, n * N, C) -> (B * n, N, C)
         # (B * n, N, 3C) -> (B * n, N, 3, heads, C / heads) -> (3, B * n, heads, N, C / heads)
-        qkv = self.qkv(x).view(-1, length, 3, heads, dim // heads).permute(2, 0, 3, 1, 4)
+        qkv = self.qkv(x).view(-1, length, 3, heads, dim // heads)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         out = F.scaled_dot_product_attention(
-            *qkv.unbind(0),
+            q,
+            k,
+            v,
             attn_mask=bias,
             dropout_p=self.attn_drop_rate if self.training else 0.0,
             scale=self.scale,

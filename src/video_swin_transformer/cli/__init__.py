@@ -62,7 +62,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         # what its usage errors have in common is this method.
         if not hasattr(error, "format_message"):
             raise
-        print(f"error: {error.format_message()}", file=sys.stderr)
+        if message := error.format_message():  # empty where help was printed instead
+            print(f"error: {message}", file=sys.stderr)
         return 2
     return int(code or 0)
 
