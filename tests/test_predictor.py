@@ -184,3 +184,13 @@ def test_a_uniform_model_has_one_clip(tiny_folder):
     uniform = predictor._with(dataclasses.replace(predictor.bundle, sampling=sampling))
     with pytest.raises(ConfigError, match="--views 1x3"):
         uniform.with_views(4, 3)
+
+
+def test_a_model_without_a_classifier_gives_features_only(tmp_path):
+    create_model("swin-nano", num_classes=0).save_pretrained(tmp_path / "headless")
+    predictor = Predictor.load(tmp_path / "headless")
+    assert predictor.features(EXAMPLES / "static.mp4").features.shape == (4, 128)
+    with pytest.raises(ConfigError, match="has no classifier"):
+        predictor.classify(EXAMPLES / "static.mp4")
+    with pytest.raises(ConfigError, match="has no classifier"):
+        next(predictor.classify_many([EXAMPLES / "static.mp4"]))

@@ -50,6 +50,12 @@ def test_three_crop_offsets():
     assert crop_offsets(224, 224, 224, 3) == [(0, 0)] * 3
 
 
+def test_five_crops_stand_evenly_from_end_to_end():
+    assert crop_offsets(384, 512, 384, 5) == [(0, 0), (0, 32), (0, 64), (0, 96), (0, 128)]
+    assert crop_offsets(299, 224, 224, 5) == [(0, 0), (18, 0), (37, 0), (56, 0), (75, 0)]
+    assert crop_offsets(384, 384, 384, 5) == [(0, 0)] * 5
+
+
 def test_centre_crop_offsets():
     assert crop_offsets(256, 341, 224, 1) == [(16, 58)]
 
@@ -57,7 +63,7 @@ def test_centre_crop_offsets():
 @pytest.mark.parametrize(
     "size", [(240, 320), (320, 240), (132, 176), (720, 1280), (224, 224), (61, 90)]
 )
-@pytest.mark.parametrize("num_crops", [1, 3])
+@pytest.mark.parametrize("num_crops", [1, 3, 5])
 def test_views_equal_the_original_pipeline_to_the_bit(size, num_crops):
     clips = random_frames(2, 3, *size, 3)
     views = views_from_frames(clips, Preprocessing(num_crops=num_crops))
@@ -111,7 +117,7 @@ def test_what_cannot_be_cropped_is_named():
         crop_offsets(50, 100, 64, 1)
     with pytest.raises(ConfigError, match="one side of 64"):
         crop_offsets(100, 120, 64, 3)
-    with pytest.raises(ConfigError, match="must be 1 or 3"):
-        crop_offsets(64, 64, 64, 5)
+    with pytest.raises(ConfigError, match="must be 1, 3 or 5"):
+        crop_offsets(64, 64, 64, 4)
     with pytest.raises(ConfigError, match="far from square"):
         resize_frames(np.zeros((1, 2, 16000, 3), np.uint8), 224)

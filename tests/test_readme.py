@@ -27,12 +27,17 @@ def assert_same_print(printed: str, shown: str) -> None:
 @pytest.mark.parametrize(("command", "shown"), SESSION.findall(README))
 def test_commands_print_what_is_shown(command, shown, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VIDEOSWIN_HOME", str(tmp_path / "home"))  # nothing downloaded yet
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     assert cli.run(shlex.split(command)[1:]) == 0
     assert_same_print(capsys.readouterr().out, shown)
 
 
-@pytest.mark.parametrize(("program", "shown"), PROGRAM.findall(README))
+# "Inference as official" needs files that only test_openmmlab.py makes, and is run there.
+PROGRAMS = [found for found in PROGRAM.findall(README) if "openmmlab" not in found[0]]
+
+
+@pytest.mark.parametrize(("program", "shown"), PROGRAMS)
 def test_programs_run_and_print_what_is_shown(program, shown, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "examples").symlink_to(ROOT / "examples")
@@ -43,6 +48,6 @@ def test_programs_run_and_print_what_is_shown(program, shown, capsys, monkeypatc
 def test_readme_shows_at_least_these():
     commands = {shlex.split(command)[1] for command, _ in SESSION.findall(README)}
     assert {"classify", "features", "models"} <= commands
-    assert len(PROGRAM.findall(README)) >= 2
+    assert len(PROGRAMS) >= 2
     for name in ("haofanwang", "berniwal", "SwinTransformer/Video-Swin-Transformer"):
         assert name in README

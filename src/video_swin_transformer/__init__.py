@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import openmmlab as openmmlab
     from .config import BundleConfig, ClipSampling, ModelConfig, Preprocessing
     from .errors import (
         CheckpointError,
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from .registry import ModelCard, list_models
     from .sampling import clip_indices, train_clip_indices
     from .video import VideoReader
-    from .weights import create_model, load_model
+    from .weights import CoverageReport, create_model, load_checkpoint, load_model
 
 _HOMES = {
     "BundleConfig": "config",
@@ -34,6 +35,7 @@ _HOMES = {
     "ClipFeatures": "predictor",
     "ClipSampling": "config",
     "ConfigError": "errors",
+    "CoverageReport": "weights",
     "DataError": "errors",
     "MissingExtraError": "errors",
     "ModelCard": "registry",
@@ -49,6 +51,7 @@ _HOMES = {
     "clip_indices": "sampling",
     "create_model": "weights",
     "list_models": "registry",
+    "load_checkpoint": "weights",
     "load_model": "weights",
     "train_clip_indices": "sampling",
     "views_from_frames": "preprocess",
@@ -61,6 +64,7 @@ __all__ = [
     "ClipFeatures",
     "ClipSampling",
     "ConfigError",
+    "CoverageReport",
     "DataError",
     "MissingExtraError",
     "ModelCard",
@@ -76,6 +80,7 @@ __all__ = [
     "clip_indices",
     "create_model",
     "list_models",
+    "load_checkpoint",
     "load_model",
     "train_clip_indices",
     "views_from_frames",
@@ -83,6 +88,8 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "openmmlab":  # a room of its own: vst.openmmlab.load_recognizer(...)
+        return importlib.import_module(f".{name}", __name__)
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)

@@ -18,6 +18,8 @@ from .errors import ConfigError
 MODEL_TYPE = "video_swin"
 SAMPLING_RULES = ("official", "mmaction2", "uniform")
 INTERPOLATIONS = ("bilinear", "area")
+AVERAGES = ("prob", "score")
+NUMS_CROPS = (1, 3, 5)
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -170,8 +172,9 @@ class Preprocessing:
     """How frames become views (see `preprocess.views_from_frames`).
 
     Frames are resized so that the short side is `short_side` pixels, `num_crops` squares of
-    `crop_size` are cut (1: centre, 3: both ends of the long side and the middle), and pixels in
-    0..255 are normalised by `mean` and `std`. One mean per input channel: a single one means grey.
+    `crop_size` are cut (1: centre, 3: both ends of the long side and the middle, 5: evenly along
+    the long side), and pixels in 0..255 are normalised by `mean` and `std`. One mean per input
+    channel: a single one means grey.
     """
 
     short_side: int = 224
@@ -194,7 +197,10 @@ class Preprocessing:
             f"at most short_side ({self.short_side})",
         )
         _require(
-            self.num_crops in (1, 3), "num_crops", self.num_crops, "1 (centre) or 3 (three-crop)"
+            self.num_crops in NUMS_CROPS,
+            "num_crops",
+            self.num_crops,
+            "1 (centre), 3 (three-crop) or 5 (evenly along the long side)",
         )
         _require(
             len(self.mean) == len(self.std) and len(self.mean) in (1, 3),
@@ -220,9 +226,13 @@ class BundleConfig:
     preprocessing: Preprocessing = Preprocessing()
     labels: tuple[str, ...] = ()  # empty: classes have numbers only
     name: str | None = None
+    average_clips: str = "prob"  # mean of softmax; "score": softmax of the mean of logits
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(self.labels))
+        _require(
+            self.average_clips in AVERAGES, "average_clips", self.average_clips, "prob or score"
+        )
         if self.labels and len(self.labels) != self.model.num_classes:
             raise ConfigError(
                 f"There are {len(self.labels)} labels for {self.model.num_classes} classes; "
@@ -254,6 +264,7 @@ class BundleConfig:
             "model": dataclasses.asdict(self.model),
             "sampling": dataclasses.asdict(self.sampling),
             "preprocessing": dataclasses.asdict(self.preprocessing),
+            "average_clips": self.average_clips,
             "id2label": {str(index): label for index, label in enumerate(self.labels)},
         }
         return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
@@ -280,6 +291,7 @@ class BundleConfig:
                 preprocessing=Preprocessing(**_fields_from(Preprocessing, data["preprocessing"])),
                 labels=labels,
                 name=data.get("name"),
+                average_clips=data.get("average_clips", "prob"),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ConfigError(

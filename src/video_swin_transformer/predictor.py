@@ -20,6 +20,7 @@ import numpy.typing as npt
 from .config import BundleConfig
 from .errors import ConfigError, VideoSwinError
 from .labels import read_labels
+from .openmmlab import bundle_for_testing
 from .preprocess import Views, views_from_frames
 from .registry import DEFAULT_MODEL, find_card
 from .runtimes import Runtime, open_runtime
@@ -89,14 +90,29 @@ class Predictor:
         cls,
         model: str | Path | None = None,
         *,
+        config: str | Path | None = None,
+        checkpoint: str | Path | None = None,
         runtime: str = "auto",
         precision: str = "f32",
         device: str = "auto",
     ) -> Self:
         """Opens a model by name, folder or file; None means the one that ships.
 
+        config and checkpoint, given together, stand for a model: network, sampling, views,
+        preprocessing and averaging are those of an official or mmaction2 config file, so that the
+        scores are what its test script would give.
         Raises UnknownNameError, CheckpointError or ConfigError, each of which says what to do.
         """
+        if config is not None or checkpoint is not None:
+            if model is not None or config is None or checkpoint is None:
+                raise ConfigError(
+                    "A config goes with a checkpoint, and both stand in the place of a model: give "
+                    "--config and --checkpoint, or --model."
+                )
+            bundle = bundle_for_testing(config)
+            return cls(
+                open_runtime(checkpoint, runtime, precision, device, bundle), str(checkpoint)
+            )
         source = str(model or DEFAULT_MODEL)
         opened = open_runtime(source, runtime, precision, device)
         is_path = os.path.exists(source)  # noqa: PTH110 (pathlib raises for a forbidden parent)
@@ -127,6 +143,7 @@ class Predictor:
 
     def classify(self, source: Source) -> Classification:
         """Scores of one video. Raises VideoDecodeError where it cannot be read."""
+        self._require_classifier()
         return self._classified(source, *self._read_views(source))
 
     def features(self, source: Source) -> ClipFeatures:
@@ -138,6 +155,7 @@ class Predictor:
 
         The next video is read while the network works on this one.
         """
+        self._require_classifier()
         empty = np.empty(0, np.float32)
         for source, read in self._read_ahead(sources):
             try:
@@ -155,6 +173,13 @@ class Predictor:
             except VideoSwinError as error:
                 empty = np.empty((0, 0), np.float32)
                 yield ClipFeatures(_name(source), self.name, empty, {}, error)
+
+    def _require_classifier(self) -> None:
+        if self.bundle.model.num_classes == 0:
+            raise ConfigError(
+                f"The model {self.name} has no classifier, so it gives features and no labels; use "
+                "features, or load weights with a classifier."
+            )
 
     def _read_ahead(
         self, sources: Iterable[Source]
@@ -185,9 +210,13 @@ class Predictor:
         self, source: Source, views: Views, timing_seconds: dict[str, float]
     ) -> Classification:
         began = time.perf_counter()
-        view_scores = softmax(self.runtime.run(views).logits)
+        logits = self.runtime.run(views).logits
         timing_seconds["network"] = time.perf_counter() - began
-        scores = view_scores.mean(axis=0)
+        view_scores = softmax(logits)
+        if self.bundle.average_clips == "prob":
+            scores = view_scores.mean(axis=0)
+        else:
+            scores = softmax(logits.mean(axis=0, keepdims=True))[0]
         labels = self.bundle.labels
         return Classification(_name(source), self.name, labels, scores, view_scores, timing_seconds)
 

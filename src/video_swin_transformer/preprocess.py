@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .config import Preprocessing
+from .config import NUMS_CROPS, Preprocessing
 from .errors import ConfigError
 
 Frames: TypeAlias = npt.NDArray[np.uint8]
@@ -62,7 +62,8 @@ def crop_offsets(height: int, width: int, crop_size: int, num_crops: int) -> lis
 
     1: centre. 3: along the long side, in the official order first, last, middle. The step between
     them is (long - crop) // 2, so with an odd rest the last column or row is in no crop:
-    299 pixels wide and crop 224 give left 0, 74, 37.
+    299 pixels wide and crop 224 give left 0, 74, 37. 5: evenly along the long side, first to last,
+    halves rounded down; ours, since the paper tests with five crops but does not say which.
     """
     if height < crop_size or width < crop_size:
         raise ConfigError(
@@ -71,18 +72,19 @@ def crop_offsets(height: int, width: int, crop_size: int, num_crops: int) -> lis
         )
     if num_crops == 1:
         return [((height - crop_size) // 2, (width - crop_size) // 2)]
-    if num_crops != 3:
-        raise ConfigError(f"The number of crops is {num_crops}, but must be 1 or 3.")
+    if num_crops not in NUMS_CROPS:
+        raise ConfigError(f"The number of crops is {num_crops}, but must be 1, 3 or 5.")
     if crop_size not in (height, width):
         raise ConfigError(
-            f"Three crops of {crop_size} need a frame with one side of {crop_size}, not "
+            f"{num_crops} crops of {crop_size} need a frame with one side of {crop_size}, not "
             f"{width}x{height}: set short_side to {crop_size}, or take one crop."
         )
-    if width >= height:
-        step = (width - crop_size) // 2
-        return [(0, 0), (0, 2 * step), (0, step)]
-    step = (height - crop_size) // 2
-    return [(0, 0), (2 * step, 0), (step, 0)]
+    spare = max(width, height) - crop_size
+    if num_crops == 3:
+        along = [0, 2 * (spare // 2), spare // 2]
+    else:
+        along = [spare * index // 4 for index in range(5)]
+    return [(0, at) for at in along] if width >= height else [(at, 0) for at in along]
 
 
 def normalisation_table(mean: Sequence[float], std: Sequence[float]) -> Views:

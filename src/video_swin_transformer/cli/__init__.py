@@ -13,7 +13,10 @@ import typer
 
 from ..errors import ConfigError, UnknownNameError, VideoSwinError
 from .classify import classify
+from .convert import convert
+from .download import download
 from .features import features
+from .inspect import inspect
 from .models import models
 
 app = typer.Typer(
@@ -36,7 +39,7 @@ def _root(
         raise typer.Exit
 
 
-for _command in (classify, features, models):
+for _command in (classify, features, models, download, inspect, convert):
     app.command()(_command)
 
 

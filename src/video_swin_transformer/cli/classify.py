@@ -8,17 +8,29 @@ from typing import Annotated
 import typer
 
 from .inputs import expand_inputs
-from .options import Device, Model, Precision, RuntimeName, Verbose, Videos, Views
+from .options import (
+    CheckpointFile,
+    ConfigFile,
+    Device,
+    Model,
+    Precision,
+    RuntimeName,
+    Verbose,
+    Videos,
+    Views,
+)
 from .output import CsvTable, classification_json, classification_text, say, with_progress
 
 
 def classify(
     videos: Videos,
-    model: Model = "camera-motion",
+    model: Model = None,
+    config: ConfigFile = None,
+    checkpoint: CheckpointFile = None,
     views: Views = None,
     topk: Annotated[int, typer.Option(min=1, help="How many labels to print for a video.")] = 5,
     labels: Annotated[
-        Path | None, typer.Option(help="Text file with one label a line, instead of the model's.")
+        Path | None, typer.Option(help="Label file instead of the model's: text, JSON or CSV.")
     ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object a line for each video.")
@@ -34,7 +46,9 @@ def classify(
     """Print the labels of videos, frame folders or whole folders of videos."""
     from .opening import open_predictor
 
-    predictor = open_predictor(model, views, runtime, precision, device, verbose)
+    predictor = open_predictor(
+        model, config, checkpoint, views, runtime, precision, device, verbose
+    )
     if labels is not None:
         predictor = predictor.with_labels(labels)
     inputs = expand_inputs(videos)

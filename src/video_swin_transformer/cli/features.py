@@ -12,14 +12,26 @@ from ..errors import DataError
 from ..files import replace_file
 from .classify import report_failures
 from .inputs import expand_inputs
-from .options import Device, Model, Precision, RuntimeName, Verbose, Videos, Views
+from .options import (
+    CheckpointFile,
+    ConfigFile,
+    Device,
+    Model,
+    Precision,
+    RuntimeName,
+    Verbose,
+    Videos,
+    Views,
+)
 from .output import say, with_progress
 
 
 def features(
     videos: Videos,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the .npy files go.")],
-    model: Model = "camera-motion",
+    model: Model = None,
+    config: ConfigFile = None,
+    checkpoint: CheckpointFile = None,
     views: Views = None,
     runtime: RuntimeName = "auto",
     precision: Precision = "f32",
@@ -33,7 +45,9 @@ def features(
 
     inputs = expand_inputs(videos)
     targets = _targets(inputs, out)
-    predictor = open_predictor(model, views, runtime, precision, device, verbose)
+    predictor = open_predictor(
+        model, config, checkpoint, views, runtime, precision, device, verbose
+    )
     num_failed = 0
     results = zip(inputs, predictor.features_many(inputs), strict=True)
     for name, result in with_progress(results, len(inputs), "features"):

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json as jsonlib
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
 from ..errors import UnknownNameError
-from ..registry import ModelCard, find_card, list_cards, list_models
+from ..registry import (
+    ModelCard,
+    find_card,
+    list_cards,
+    list_models,
+    weights_path,
+    weights_state,
+)
+
+_WIDEST_NAME = 44  # longer names are shown by their alias
 
 
 def models(
@@ -16,57 +27,142 @@ def models(
         str, typer.Argument(help="Shell pattern over names and aliases.", show_default=False)
     ] = "*",
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="What is published, as a table for a README.")
+    ] = False,
 ) -> int:
     """List models with size, accuracy, licence and whether their weights are on this machine."""
     cards = [find_card(name) for name in list_models(pattern)]
     if not cards:
         known = [name for card in list_cards() for name in (card.name, *card.aliases)]
         raise UnknownNameError("model", pattern, known)
-    rows = [_row(card) for card in cards]
     if json:
-        for row in rows:
-            print(jsonlib.dumps(row))
+        for card in cards:
+            print(jsonlib.dumps(_row(card)))
         return 0
-    _print_table(rows)
+    print(_markdown(cards) if markdown else _text_table(cards))
     return 0
 
 
 def _row(card: ModelCard) -> dict[str, Any]:
-    sampling, crops = card.bundle.sampling, card.bundle.preprocessing.num_crops
-    weights = card.weights
+    """Everything the card knows, for programs."""
+    bundle, weights = card.bundle, card.weights
+    accuracy = None if weights is None else weights.accuracy
+    path = weights_path(card)
     return {
         "name": card.name,
         "aliases": list(card.aliases),
+        "kind": card.kind,
+        "architecture": card.architecture,
         "summary": card.summary,
-        "parameters": card.bundle.model.num_params,
-        "classes": card.bundle.model.num_classes,
-        "input": [sampling.num_frames, card.bundle.preprocessing.crop_size],
-        "views": f"{sampling.num_clips}x{crops}",
-        "accuracy_top1": None if weights is None else weights.accuracy.top1,
-        "accuracy_protocol": None if weights is None else weights.accuracy.protocol,
-        "licence": None if weights is None else weights.licence,
-        "weights": None if weights is None else "on this machine",
+        "parameters": bundle.model.num_params,
+        "classes": bundle.model.num_classes,
+        "label_set": card.label_set,
+        "input": [bundle.sampling.num_frames, bundle.preprocessing.crop_size],
+        "views": _views(card),
+        "accuracy_top1": None if accuracy is None else accuracy.top1,
+        "accuracy_top5": None if accuracy is None else accuracy.top5,
+        "accuracy_views": None if accuracy is None else accuracy.views,
+        "accuracy_protocol": None if accuracy is None else accuracy.protocol,
+        "licence": None if weights is None else weights.licence or None,
+        "licence_note": None if weights is None else weights.licence_note or None,
+        "publisher": None if weights is None else weights.publisher,
+        "trained_on": None if weights is None else weights.trained_on,
+        "weights": weights_state(card),
+        "address": None if weights is None else weights.address,
+        "sha256_prefix": None if weights is None else weights.sha256_prefix or None,
+        "file": None if path is None else str(path),
+        "model": dataclasses.asdict(bundle.model),
+        "sampling": dataclasses.asdict(bundle.sampling),
+        "preprocessing": dataclasses.asdict(bundle.preprocessing),
+        "note": card.note or None,
     }
 
 
-def _print_table(rows: list[dict[str, Any]]) -> None:
-    header = ("name", "params", "input", "views", "top-1", "licence", "weights", "what it is")
-    table = [header]
-    for row in rows:
-        frames, side = row["input"]
-        top1 = "-" if row["accuracy_top1"] is None else f"{row['accuracy_top1']:.1f} %"
-        table.append(
-            (
-                row["name"],
-                f"{row['parameters'] / 1e6:.1f} M",
-                f"{frames}x{side}px",
-                row["views"],
-                top1,
-                row["licence"] or "-",
-                row["weights"] or "none",
-                row["summary"],
-            )
-        )
-    widths = [max(len(line[column]) for line in table) for column in range(len(header))]
-    for line in table:
-        print("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip())
+def _views(card: ModelCard) -> str:
+    return f"{card.bundle.sampling.num_clips}x{card.bundle.preprocessing.num_crops}"
+
+
+def _text_table(cards: list[ModelCard]) -> str:
+    head = ("name", "params", "input", "views", "top-1", "licence", "weights", "what it is")
+    table = [head, *(_cells(card) for card in cards)]
+    widths = [max(len(line[column]) for line in table) for column in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in table
+    )
+
+
+def _cells(card: ModelCard) -> tuple[str, ...]:
+    accuracy = None if card.weights is None else card.weights.accuracy
+    if card.kind == "image":
+        accuracy = None  # of pictures: no number to put beside those of videos
+    return (
+        _short_name(card),
+        f"{card.bundle.model.num_params / 1e6:.1f} M",
+        f"{card.bundle.sampling.num_frames}x{card.bundle.preprocessing.crop_size}px",
+        _views(card),
+        "-" if accuracy is None else f"{accuracy.top1:.1f} %",
+        "-" if card.weights is None else card.weights.licence or "-",
+        weights_state(card) or "none",
+        card.summary,
+    )
+
+
+def _short_name(card: ModelCard) -> str:
+    """The name, or where it is too wide for a table, an alias of it."""
+    return card.name if len(card.name) <= _WIDEST_NAME or not card.aliases else card.aliases[-1]
+
+
+# --- markdown ---------------------------------------------------------------------------------
+
+
+def _markdown(cards: list[ModelCard]) -> str:
+    """Every published set of weights, its accuracy, and the command that measures it."""
+    videos = [_video_cells(card) for card in cards if card.kind == "video"]
+    images = [_image_cells(card) for card in cards if card.kind == "image"]
+    tables = []
+    if videos:
+        head = ("weights", "trained on", "top-1 / top-5", "measured on", "to be had", "evaluate")
+        tables.append(_markdown_table(head, videos))
+    if images:
+        head_of_images = ("image weights", "trained on", "top-1 / top-5 of images", "inflate into")
+        tables.append(_markdown_table(head_of_images, images))
+    return "\n\n".join(tables)
+
+
+def _markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, ["---"] * len(head), *lines))
+
+
+def _video_cells(card: ModelCard) -> tuple[str, ...]:
+    assert card.weights is not None
+    accuracy, weights = card.weights.accuracy, card.weights
+    views = _views(card) if accuracy is None else accuracy.views
+    command = f"`videoswin evaluate DATA --model {card.aliases[0]} --views {views}`"
+    had = "never released"
+    if weights.embedded is not None:
+        had = "with the package"
+    elif weights.address is not None:
+        had = f"[{weights.publisher}]({weights.address})"
+    return (
+        f"`{card.name}`",
+        weights.trained_on,
+        _accuracies(card),
+        "-" if accuracy is None else accuracy.protocol,
+        had,
+        "-" if had == "never released" else command,
+    )
+
+
+def _image_cells(card: ModelCard) -> tuple[str, ...]:
+    assert card.weights is not None
+    linked = f"[`{card.name}`]({card.weights.address})"
+    return linked, card.weights.trained_on, _accuracies(card), f"`{card.architecture}`"
+
+
+def _accuracies(card: ModelCard) -> str:
+    accuracy = None if card.weights is None else card.weights.accuracy
+    if accuracy is None:
+        return "not published"
+    return f"{accuracy.top1} / {'-' if accuracy.top5 is None else accuracy.top5}"

@@ -7,10 +7,24 @@ from .output import say
 
 
 def open_predictor(
-    model: str, views: str | None, runtime: str, precision: str, device: str, verbose: bool
+    model: str | None,
+    config: str | None,
+    checkpoint: str | None,
+    views: str | None,
+    runtime: str,
+    precision: str,
+    device: str,
+    verbose: bool,
 ) -> Predictor:
     wanted = None if views is None else parse_views(views)
-    predictor = Predictor.load(model, runtime=runtime, precision=precision, device=device)
+    predictor = Predictor.load(
+        model,
+        config=config,
+        checkpoint=checkpoint,
+        runtime=runtime,
+        precision=precision,
+        device=device,
+    )
     if wanted is not None:
         predictor = predictor.with_views(*wanted)
     if verbose:

@@ -15,10 +15,21 @@ Videos: TypeAlias = Annotated[
     ),
 ]
 Model: TypeAlias = Annotated[
-    str,
+    str | None,
     typer.Option(
-        metavar="NAME|FILE", help="A name from `videoswin models`, a saved folder or a file."
+        metavar="NAME|FILE",
+        help="A name from `videoswin models`, a saved folder or a file. [default: camera-motion]",
     ),
+]
+ConfigFile: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="CFG", help="Config file of the official code or mmaction2, with --checkpoint."
+    ),
+]
+CheckpointFile: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="PTH", help="Weights for --config; together they replace --model."),
 ]
 Views: TypeAlias = Annotated[
     str | None,

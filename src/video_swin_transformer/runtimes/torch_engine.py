@@ -22,10 +22,12 @@ _VALUES_AT_ONCE = 4 * 3 * 32 * 224 * 224
 class TorchRuntime:
     """See `runtimes.Runtime`."""
 
-    def __init__(self, source: str | Path, precision: str, device: str) -> None:
+    def __init__(
+        self, source: str | Path, precision: str, device: str, bundle: BundleConfig | None = None
+    ) -> None:
         self.device = _choose_device(device)
         self._dtype = torch.bfloat16 if precision == "bf16" else None
-        self._model = load_model(source).to(self.device)
+        self._model = load_model(source, bundle).to(self.device)
         self.bundle: BundleConfig = self._model.bundle
         self.description = f"torch {torch.__version__} on {self.device}, {precision}"
 

@@ -9,14 +9,10 @@ from pathlib import Path
 from ..config import BundleConfig
 from ..errors import CheckpointError, UnknownNameError
 from ..model import VideoSwinTransformer
-from ..registry import ModelCard, find_card, list_models
-
-_EMBEDDED = Path(__file__).parent.parent / "embedded"
-
-
-def embedded_folder(card: ModelCard) -> Path | None:
-    """The folder of weights that ship with the package, if the card has such."""
-    return None if card.weights is None else _EMBEDDED / card.weights.embedded
+from ..registry import ModelCard, find_card
+from .checkpoint import load_checkpoint
+from .download import download_weights, labels_of
+from .sources import embedded_folder as embedded_folder
 
 
 def create_model(
@@ -28,8 +24,9 @@ def create_model(
 ) -> VideoSwinTransformer:
     """A network by the name of an architecture or of weights, in training mode unless pretrained.
 
-    pretrained: fill it with the named weights (float32, eval mode); `num_classes` then gives it a
-    fresh classifier, and `in_chans` must stay as trained.
+    pretrained: fill it with the named weights (float32, eval mode), which are downloaded if need
+    be; `num_classes` then gives it a fresh classifier, and `in_chans` must stay as trained. Image
+    weights are inflated and have no classifier unless `num_classes` gives them one.
     num_classes: 0 leaves the classifier out. None keeps what the card says.
     Raises UnknownNameError; CheckpointError where there are no weights of that name.
     """
@@ -57,30 +54,49 @@ def create_model(
 def _pretrained(
     card: ModelCard, num_classes: int | None, in_chans: int | None, drop_path_rate: float | None
 ) -> VideoSwinTransformer:
-    folder = embedded_folder(card)
-    if folder is None:
-        with_weights = ", ".join(list_models(pretrained=True))
-        raise CheckpointError(
-            f"{card.name!r} is an architecture without weights. Names with weights: {with_weights}."
-        )
     if in_chans not in (None, card.bundle.model.in_chans):
         raise CheckpointError(
             f"in_chans is {in_chans}, but {card.name!r} was trained with "
             f"{card.bundle.model.in_chans}; build it with pretrained=False, or keep its channels."
         )
-    model = VideoSwinTransformer.from_pretrained(folder, drop_path_rate=drop_path_rate)
+    folder = embedded_folder(card)
+    if folder is None:
+        model = _downloaded(card, drop_path_rate)
+    else:
+        model = VideoSwinTransformer.from_pretrained(folder, drop_path_rate=drop_path_rate)
     if num_classes not in (None, model.num_classes):
         model.reset_classifier(num_classes)
     return model
 
 
-def load_model(source: str | Path) -> VideoSwinTransformer:
-    """Weights by name, folder or `.safetensors` file: float32, eval mode, every tensor matched.
+def _downloaded(card: ModelCard, drop_path_rate: float | None) -> VideoSwinTransformer:
+    """The network of a card with its published weights, fully covered by the file."""
+    path = download_weights(card)
+    wanted = card.bundle.model
+    if drop_path_rate is not None:
+        wanted = dataclasses.replace(wanted, drop_path_rate=drop_path_rate)
+    # Image weights become a video network, and their classifier of pictures is left out.
+    allow = ("inflate", "head") if card.kind == "image" else ()
+    model, _ = load_checkpoint(path, architecture=wanted, allow=allow)
+    model.bundle = dataclasses.replace(card.bundle, model=wanted, labels=labels_of(card))
+    return model
 
-    What exists as a path is taken as one, also if a model has the same name.
+
+def load_model(source: str | Path, bundle: BundleConfig | None = None) -> VideoSwinTransformer:
+    """Weights by name, folder or file of any known format: float32, eval mode, fully covered.
+
+    What exists as a path is taken as one, also if a model has the same name. `bundle` says what
+    the network is and how it is fed, instead of what the file or name says.
     """
-    if os.path.exists(source):  # noqa: PTH110 (pathlib raises for a forbidden parent)
+    if bundle is not None:
+        model, _ = load_checkpoint(source, architecture=bundle.model)
+        model.bundle = bundle
+        return model
+    if os.path.isdir(source):  # noqa: PTH112 (pathlib raises for a forbidden parent)
         return VideoSwinTransformer.from_pretrained(source)
+    if os.path.exists(source):  # noqa: PTH110
+        model, _ = load_checkpoint(source)
+        return model
     try:
         return create_model(str(source), pretrained=True)
     except UnknownNameError as error:

@@ -1,0 +1,69 @@
+"""videoswin convert: weights of any format into ours, the official one or torchvision's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import ConfigError
+from .output import say
+
+_DTYPES = ("f32", "f16")
+
+
+def convert(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A file, a saved folder or a name of weights.")
+    ],
+    to: Annotated[
+        str, typer.Option("--to", metavar="FORMAT", help="safetensors, official or torchvision.")
+    ],
+    out: Annotated[
+        Path, typer.Option(metavar="PATH", help="File to write, such as model.safetensors.")
+    ],
+    dtype: Annotated[str, typer.Option(metavar="TYPE", help="f32 or f16; f16 rounds.")] = "f32",
+    architecture: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Name of the network. [default: told by the tensors]"),
+    ] = None,
+    num_classes: Annotated[
+        int | None, typer.Option(min=0, help="Classes of a fresh classifier; needs --allow head.")
+    ] = None,
+    in_chans: Annotated[
+        int | None, typer.Option(min=1, help="Input channels; needs --allow in_chans.")
+    ] = None,
+    allow: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="What may differ: head, in_chans, window or inflate (image weights). Repeatable.",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+) -> int:
+    """Write weights in another format; every tensor is accounted for, or nothing is written."""
+    if dtype not in _DTYPES:
+        raise ConfigError(f"--dtype is {dtype!r}, but must be one of {', '.join(_DTYPES)}.")
+    if out.is_dir():
+        raise ConfigError(f"--out {str(out)!r} is a folder; name the file to write in it.")
+    if out.exists() and not force:
+        raise ConfigError(f"{str(out)!r} exists; add --force to replace it, or name another file.")
+    import torch
+
+    from ..weights.checkpoint import load_checkpoint
+    from ..weights.writing import check_target, write_checkpoint
+
+    check_target(to)
+    model, report = load_checkpoint(
+        file,
+        architecture=architecture,
+        num_classes=num_classes,
+        in_chans=in_chans,
+        allow=allow or (),
+    )
+    write_checkpoint(model, out, to, torch.float16 if dtype == "f16" else torch.float32)
+    say(str(report))
+    print(f"{out}  {to}, {dtype}, {out.stat().st_size / 1e6:.1f} MB")
+    return 0

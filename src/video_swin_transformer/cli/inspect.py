@@ -1,0 +1,92 @@
+"""videoswin inspect: what is in this file of weights, and would it load?"""
+
+from __future__ import annotations
+
+import json as jsonlib
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from ..weights.inspection import Inspection
+
+_MAX_SHOWN = 200  # characters of one metadata value
+
+
+def inspect(
+    file: Annotated[
+        str, typer.Argument(metavar="FILE", help="A file, a saved folder or a name of weights.")
+    ],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> int:
+    """Print format, architecture, classes, size, coverage and metadata of a file of weights."""
+    from ..weights.inspection import inspect_checkpoint
+
+    inspection = inspect_checkpoint(file)
+    if json:
+        print(jsonlib.dumps(_as_dict(inspection), ensure_ascii=False))
+    else:
+        _print_table(inspection)
+    return 0 if inspection.report.is_complete else 1
+
+
+def _as_dict(inspection: Inspection) -> dict[str, Any]:
+    report, config = inspection.report, inspection.config
+    return {
+        "file": report.source,
+        "container": inspection.kind,
+        "format": inspection.format_name,
+        "architecture": report.architecture,
+        "classes": config.num_classes,
+        "in_chans": config.in_chans,
+        "dtype": report.dtype,
+        "bytes": inspection.num_bytes,
+        "loads": report.is_complete,
+        "is_image": inspection.is_image,
+        "tensors": report.num_tensors,
+        "parameters": report.num_params,
+        "matched_tensors": report.matched_tensors,
+        "matched_parameters": report.matched_params,
+        "missing": list(report.missing),
+        "unexpected": list(report.unexpected),
+        "mismatched": [
+            {"name": m.name, "got": list(m.got), "wanted": list(m.wanted)}
+            for m in report.mismatched
+        ],
+        "ignored": list(report.ignored),
+        "converted": list(report.converted),
+        "metadata": {
+            key: _short(value) if isinstance(value, str) else value
+            for key, value in inspection.metadata.items()
+        },
+    }
+
+
+def _print_table(inspection: Inspection) -> None:
+    report, config = inspection.report, inspection.config
+    share = f"{report.matched_tensors} of {report.num_tensors} tensors, " + (
+        f"{report.matched_params:,} of {report.num_params:,} parameters"
+    )
+    kind = "image weights, to be inflated: --allow inflate" if inspection.is_image else "video"
+    rows = [
+        ("file", f"{report.source}  ({inspection.num_bytes / 1e6:.1f} MB, {inspection.kind})"),
+        ("format", f"{report.format}  [{inspection.format_name}]"),
+        ("architecture", report.architecture),
+        ("made for", kind),
+        ("classes", str(config.num_classes) if config.num_classes else "no classifier"),
+        ("channels", str(config.in_chans)),
+        ("dtype", report.dtype),
+        ("matched", share),
+        *(("MISFIT", problem) for problem in report.problems()),
+        *(("converted", text) for text in report.converted),
+        *(("ignored", name) for name in report.ignored[:3]),
+        *((f"meta {key}", _short(value)) for key, value in inspection.metadata.items()),
+    ]
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:<{width}}  {value}")
+
+
+def _short(value: object) -> str:
+    text = " ".join(str(value).split())
+    return text if len(text) <= _MAX_SHOWN else f"{text[: _MAX_SHOWN - 3]}..."

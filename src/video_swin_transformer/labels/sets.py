@@ -1,0 +1,57 @@
+"""The label sets of the published weights: what ships, and where the others are published."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from ..errors import UnknownNameError
+from .reading import read_labels
+
+_LISTS = "https://raw.githubusercontent.com/open-mmlab/mmaction2/main/tools/data"
+
+
+@dataclass(frozen=True)
+class LabelSet:
+    """The names of a data set's classes. Either `shipped` in this folder or at `address`."""
+
+    name: str
+    title: str
+    num_classes: int
+    address: str  # one label a line, in the order of the published weights
+    shipped: str | None = None  # see NOTICE beside it
+
+
+LABEL_SETS = {
+    labels.name: labels
+    for labels in (
+        LabelSet(
+            "kinetics400",
+            "Kinetics-400",
+            400,
+            f"{_LISTS}/kinetics/label_map_k400.txt",
+            shipped="kinetics400.txt",
+        ),
+        LabelSet("kinetics600", "Kinetics-600", 600, f"{_LISTS}/kinetics/label_map_k600.txt"),
+        LabelSet("kinetics700", "Kinetics-700", 700, f"{_LISTS}/kinetics/label_map_k700.txt"),
+        LabelSet("kinetics710", "Kinetics-710", 710, f"{_LISTS}/kinetics710/label_map_k710.txt"),
+        LabelSet("sthv2", "Something-Something v2", 174, f"{_LISTS}/sthv2/label_map.txt"),
+    )
+}
+
+
+def find_label_set(name: str) -> LabelSet:
+    """The label set of that name. Raises UnknownNameError."""
+    if name not in LABEL_SETS:
+        raise UnknownNameError("label set", name, LABEL_SETS)
+    return LABEL_SETS[name]
+
+
+@cache
+def shipped_labels(name: str) -> tuple[str, ...]:
+    """The labels of a set if they ship with the package, else none."""
+    labels = find_label_set(name)
+    if labels.shipped is None:
+        return ()
+    return read_labels(Path(__file__).parent / labels.shipped, labels.num_classes)

@@ -1,0 +1,96 @@
+"""What there is: architectures and weights by name, each as one `ModelCard`.
+
+`swin_tiny_patch244_window877` names an architecture, and
+`swin_tiny_patch244_window877_kinetics400_1k` weights: the architecture's name and the training.
+Weights bear the name their publisher gave them (official config, mmaction2 config, torchvision
+enum, image model); short names are aliases. One file a publisher; `cache.py` says what is here.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+
+from ..errors import UnknownNameError
+from .architectures import ARCHITECTURES, CAMERA_MOTION
+from .cache import cache_folder, is_there, labels_path, weights_path, weights_state
+from .card import Accuracy, ModelCard, WeightsSource
+from .image import IMAGE
+from .mmaction2 import MMACTION2
+from .official import OFFICIAL, UNRELEASED
+from .torchvision import TORCHVISION
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "Accuracy",
+    "ModelCard",
+    "WeightsSource",
+    "cache_folder",
+    "cards_for",
+    "find_card",
+    "is_there",
+    "labels_path",
+    "list_cards",
+    "list_models",
+    "weights_path",
+    "weights_state",
+]
+
+DEFAULT_MODEL = "camera-motion"
+
+_CARDS = (
+    CAMERA_MOTION,
+    *ARCHITECTURES,
+    *OFFICIAL,
+    *UNRELEASED,
+    *MMACTION2,
+    *TORCHVISION,
+    *IMAGE,
+)
+_BY_NAME = {name: card for card in _CARDS for name in (card.name, *card.aliases)}
+
+
+def find_card(name: str) -> ModelCard:
+    """The card of a name or alias. Raises UnknownNameError, which offers the nearest name."""
+    if name not in _BY_NAME:
+        raise UnknownNameError("model", name, _BY_NAME)
+    return _BY_NAME[name]
+
+
+def list_cards() -> tuple[ModelCard, ...]:
+    """Every card; the weights that ship come first."""
+    return _CARDS
+
+
+def cards_for(architecture: str) -> tuple[ModelCard, ...]:
+    """The cards of trained video weights of an architecture that can be had."""
+    return tuple(
+        card
+        for card in _CARDS
+        if card.architecture == architecture
+        and card.kind == "video"
+        and card.weights is not None
+        and (card.weights.embedded or card.weights.address)
+    )
+
+
+def list_models(pattern: str = "*", pretrained: bool = False, download: bool = False) -> list[str]:
+    """Names that match a shell pattern, by name or alias.
+
+    pretrained: only those whose weights ship with the package, so that
+    `create_model(name, pretrained=True)` needs no network; with `download` also those whose
+    weights are fetched when they are first used.
+
+    >>> list_models("*window1677")
+    ['swin_base_patch244_window1677']
+    """
+    return [
+        card.name
+        for card in _CARDS
+        if (not (pretrained or download) or _can_be_had(card, download))
+        and any(fnmatch.fnmatchcase(name, pattern) for name in (card.name, *card.aliases))
+    ]
+
+
+def _can_be_had(card: ModelCard, download: bool) -> bool:
+    weights = card.weights
+    return weights is not None and bool(weights.embedded or (download and weights.address))
