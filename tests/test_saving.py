@@ -37,7 +37,11 @@ def assert_same(model, other):
 
 def test_folder_round_trip(saved):
     model, folder = saved
-    assert sorted(p.name for p in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "config.json",
+        "model.safetensors",
+        "video_preprocessor_config.json",
+    ]
     assert_same(model, VideoSwinTransformer.from_pretrained(folder))
     assert_same(model, load_model(str(folder)))
 

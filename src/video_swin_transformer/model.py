@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from .config import BundleConfig, ModelConfig
 from .errors import CheckpointError, ConfigError
+from .hub import download_folder, is_repo_id, upload_folder
 from .layers import BasicLayer, NormLayer, PatchEmbed3D, WindowAttention3D
 from .saving import read_folder, write_folder
 
@@ -302,14 +303,34 @@ class VideoSwinTransformer(nn.Module):
         """
         write_folder(folder, self.bundle, self.state_dict(), dtype)
 
+    def push_to_hub(self, repo_id: str, private: bool = False, token: str | None = None) -> str:
+        """Uploads the folder of `save_pretrained` and a model card to huggingface.co.
+
+        repo_id: "owner/name"; made if it does not exist. token: None for the one `hf auth login`
+        stored. Gives the address of the upload. Raises CheckpointError where the Hub refuses it.
+        """
+        return upload_folder(repo_id, self.bundle, self.state_dict(), private, token)
+
     @classmethod
-    def from_pretrained(cls, folder: str | Path, drop_path_rate: float | None = None) -> Self:
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        drop_path_rate: float | None = None,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+    ) -> Self:
         """The model of a folder (or one `.safetensors` file in it), float32, in eval mode.
 
-        `drop_path_rate` replaces the saved one for fine-tuning.
+        An "owner/name" that is no path here is downloaded from huggingface.co; `revision` (branch,
+        tag or commit) and `token` are for that. `drop_path_rate` replaces the saved one for
+        fine-tuning.
         Raises CheckpointError unless every tensor fits: nothing is left out or filled in.
         """
-        bundle, tensors = read_folder(folder)
+        from_hub = is_repo_id(folder)
+        bundle, tensors = read_folder(
+            download_folder(str(folder), revision, token) if from_hub else folder
+        )
         if drop_path_rate is not None:
             model_config = dataclasses.replace(bundle.model, drop_path_rate=drop_path_rate)
             bundle = dataclasses.replace(bundle, model=model_config)

@@ -1,6 +1,7 @@
 """A model on disk: a folder of `config.json` and `model.safetensors`.
 
 The weights file carries the config in its metadata too, so that it rebuilds its model alone.
+A third file is for transformers only: it names the class (in `hf.py`) that reads videos.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from .files import replace_file
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
 METADATA_KEY = "video_swin_config"
+PROCESSOR_FILE = "video_preprocessor_config.json"
+PROCESSOR_TEXT = '{\n  "video_processor_type": "VideoSwinVideoProcessor"\n}\n'
 
 
 def write_folder(
@@ -26,7 +29,7 @@ def write_folder(
     tensors: Mapping[str, Tensor],
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Writes both files; floating-point tensors are stored as `dtype` where it is given."""
+    """Writes the files; floating-point tensors are stored as `dtype` where it is given."""
     from safetensors.torch import save
 
     folder = Path(folder)
@@ -40,6 +43,7 @@ def write_folder(
     try:
         data = save(stored, metadata={"format": "pt", METADATA_KEY: text})
         replace_file(folder / WEIGHTS_FILE, data)
+        replace_file(folder / PROCESSOR_FILE, PROCESSOR_TEXT.encode())
         replace_file(folder / CONFIG_FILE, text.encode())
     except OSError as error:
         raise CheckpointError(

@@ -1,0 +1,222 @@
+"""Models on huggingface.co: down into its cache, up with a model card.
+
+Files are read as strictly as any saved folder; nothing here loads weights.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .config import BundleConfig
+from .errors import CheckpointError, UnknownNameError
+from .registry import ModelCard, find_card
+from .saving import CONFIG_FILE, WEIGHTS_FILE, write_folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+_CARD_FILE = "README.md"
+_PAPER = "https://arxiv.org/abs/2106.13230"
+
+
+def is_repo_id(source: str | Path) -> bool:
+    """Whether `source` is a text such as "owner/name" that names nothing on this disk."""
+    if not isinstance(source, str) or _REPO_ID.fullmatch(source) is None:
+        return False
+    return not Path(source).exists()
+
+
+def download_folder(repo_id: str, revision: str | None = None, token: str | None = None) -> Path:
+    """The folder in the Hub's cache that holds config and weights of one revision.
+
+    Without a network the cached files are used. Raises CheckpointError if they cannot be had.
+    """
+    from huggingface_hub import snapshot_download
+
+    wanted = [CONFIG_FILE, WEIGHTS_FILE]
+    try:
+        folder = Path(
+            snapshot_download(repo_id, revision=revision, token=token, allow_patterns=wanted)
+        )
+    except _hub_errors() as error:
+        raise CheckpointError(
+            f"There is no folder {repo_id!r} here, and the Hub does not give it: {_cause(error)}. "
+            "Check the name, the network and, for a private model, the token; or download "
+            f"{CONFIG_FILE} and {WEIGHTS_FILE} by hand and name their folder."
+        ) from error
+    absent = [name for name in wanted if not (folder / name).is_file()]
+    if absent:
+        raise CheckpointError(
+            f"{repo_id!r} on the Hub has no {' and no '.join(absent)}; a model of this package "
+            f"has both, as push_to_hub writes them."
+        )
+    return folder
+
+
+def upload_folder(
+    repo_id: str,
+    bundle: BundleConfig,
+    tensors: Mapping[str, Tensor],
+    private: bool = False,
+    token: str | None = None,
+) -> str:
+    """Makes the repository if need be and uploads model and card; the address of the upload."""
+    from huggingface_hub import HfApi
+
+    with tempfile.TemporaryDirectory(prefix="videoswin-") as folder:
+        write_folder(folder, bundle, tensors)
+        card = Path(folder) / _CARD_FILE
+        card.write_text(model_card_text(repo_id, bundle, published_card(bundle)), encoding="utf-8")
+        api = HfApi(token=token)
+        try:
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            done = api.upload_folder(
+                repo_id=repo_id,
+                folder_path=folder,
+                commit_message="Upload of a Video Swin Transformer",
+            )
+        except _hub_errors() as error:
+            raise CheckpointError(
+                f"The model cannot be uploaded to {repo_id!r}: {_cause(error)}. Check the name "
+                "(owner/name), the network, and that the token may write (`hf auth login`)."
+            ) from error
+    return str(done.commit_url)
+
+
+def published_card(bundle: BundleConfig) -> ModelCard | None:
+    """The registry's card of the weights `bundle` is named after, if it is still that model.
+
+    Another network, other classes or other labels make it another model, whose accuracy is not
+    the published one.
+    """
+    try:
+        card = find_card(bundle.name or "")
+    except UnknownNameError:
+        return None
+    network, published = bundle.model, card.bundle.model
+    same = (
+        card.weights is not None
+        and network.num_params == published.num_params
+        and network.num_classes == published.num_classes
+        and (not card.bundle.labels or bundle.labels == card.bundle.labels)
+    )
+    return card if same else None
+
+
+def model_card_text(repo_id: str, bundle: BundleConfig, card: ModelCard | None = None) -> str:
+    """README.md of a repository: metadata as YAML, then what it is and how to use it.
+
+    Licence, training data and accuracy are those of `card`; without one none are claimed.
+    """
+    name = bundle.name or repo_id.rpartition("/")[2]
+    return f"---\n{_metadata(name, card)}\n---\n\n{_text(repo_id, name, bundle, card)}"
+
+
+def _metadata(name: str, card: ModelCard | None) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    weights = None if card is None else card.weights
+    results = []
+    if weights and weights.accuracy:
+        accuracy = weights.accuracy
+        measured = [("top-1", accuracy.top1), ("top-5", accuracy.top5)]
+        results = [
+            EvalResult(
+                task_type="video-classification",
+                dataset_type=(card and card.label_set) or "custom",
+                dataset_name=weights.trained_on,
+                metric_type="accuracy",
+                metric_name=f"{kind} ({accuracy.protocol}; {accuracy.views} clips x crops)",
+                metric_value=value,
+            )
+            for kind, value in measured
+            if value is not None
+        ]
+    data = ModelCardData(
+        license=weights.licence.lower() if weights and weights.licence else None,
+        library_name="video-swin-transformer",
+        pipeline_tag="video-classification",
+        tags=["video-swin-transformer", "video-classification", "video"],
+        datasets=[card.label_set] if card and card.label_set else None,
+        metrics=["accuracy"] if results else None,
+        model_name=name if results else None,
+        eval_results=results or None,
+    )
+    return data.to_yaml()
+
+
+def _text(repo_id: str, name: str, bundle: BundleConfig, card: ModelCard | None) -> str:
+    model, sampling, size = bundle.model, bundle.sampling, bundle.preprocessing.crop_size
+    apart = (
+        f"{sampling.stride_seconds:g} s"
+        if sampling.stride_seconds is not None
+        else f"{sampling.stride} frames"
+    )
+    chosen = "spread over the whole video" if sampling.rule == "uniform" else f"{apart} apart"
+    lines = [
+        f"# {name}",
+        "",
+        f"A [Video Swin Transformer]({_PAPER}) for `video-swin-transformer`.",
+        "",
+        f"- {model.num_params:,} parameters, {model.num_classes} classes",
+        f"- looks at clips of {sampling.num_frames} frames of {size}x{size} pixels, {chosen}",
+        f"- {sampling.num_clips} clips x {bundle.preprocessing.num_crops} crops of each video "
+        "where nothing else is asked for",
+    ]
+    weights = None if card is None else card.weights
+    if card is not None and weights is not None:
+        lines.append(f"- weights published by {weights.publisher} as `{card.name}`")
+        lines.append(f"- trained on {weights.trained_on}")
+        if weights.accuracy:
+            lines.append(
+                f"- published accuracy of those weights: {weights.accuracy.top1} % top-1 "
+                f"({weights.accuracy.protocol}; {weights.accuracy.views} clips x crops)"
+            )
+        if weights.licence:
+            note = f" ({weights.licence_note})" if weights.licence_note else ""
+            lines.append(f"- licence: {weights.licence}{note}")
+    else:
+        lines.append("- training data, licence and accuracy: not stated")
+    if bundle.labels:
+        shown = ", ".join(bundle.labels[:10]) + (", ..." if len(bundle.labels) > 10 else "")
+        lines.append(f"- labels: {shown}")
+    lines += [
+        "",
+        "## How to use",
+        "",
+        "```python",
+        "import video_swin_transformer as vst",
+        "",
+        f'model = vst.VideoSwinTransformer.from_pretrained("{repo_id}")',
+        "```",
+        "",
+        "or with transformers (`pip install 'video-swin-transformer[hf]'`):",
+        "",
+        "```python",
+        "import video_swin_transformer.hf",
+        "from transformers import pipeline",
+        "",
+        f'pipeline("video-classification", model="{repo_id}")("clip.mp4")',
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _hub_errors() -> tuple[type[Exception], ...]:
+    """Whatever a request to the Hub can fail with: its own errors and those of the network."""
+    from huggingface_hub import errors
+
+    client: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
+    return (errors.HfHubHTTPError, errors.HFValidationError, client, OSError)
+
+
+def _cause(error: Exception) -> str:
+    """The first sentence of an error of the Hub, whose messages run over many lines."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines[:2]).rstrip(".") or type(error).__name__
