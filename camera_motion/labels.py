@@ -12,18 +12,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-LABELS = (
-    "static",
-    "pan_left",
-    "pan_right",
-    "tilt_up",
-    "tilt_down",
-    "zoom_in",
-    "zoom_out",
-    "roll_cw",
-    "roll_ccw",
-    "shake",
-)
+from video_swin_transformer.registry import DEFAULT_MODEL, find_card
+
+LABELS = find_card(DEFAULT_MODEL).bundle.labels
 
 Clip = NDArray[np.uint8]
 
