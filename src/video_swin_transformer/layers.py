@@ -26,8 +26,8 @@ NormLayer: TypeAlias = Callable[[int], nn.Module]
 ROWS_AT_ONCE = 8192
 
 
-def goes_in_pieces(x: Tensor) -> bool:
-    """Whether to work piece by piece; a GPU, a backward pass and a graph want it whole."""
+def is_cpu_inference(x: Tensor) -> bool:
+    """Whether to work in pieces and remember; a GPU, a backward pass and a graph want neither."""
     return x.device.type == "cpu" and not torch.is_grad_enabled() and not is_traced()
 
 
@@ -67,7 +67,7 @@ class Mlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, C) -> (B, L, C)."""
-        if not goes_in_pieces(x):
+        if not is_cpu_inference(x):
             return self._mix(x)
         rows = x.flatten(0, 1)  # (B, L, C) -> (B * L, C)
         out = torch.empty_like(rows, dtype=_dtype_of_products(x))
@@ -123,7 +123,7 @@ class WindowAttention3D(nn.Module):
         for the device, and building is cheap; a compiled or exported graph holds no Python state.
         """
         table = self.relative_position_bias_table
-        if torch.is_grad_enabled() or table.device.type != "cpu" or is_traced():
+        if not is_cpu_inference(table):
             return self._build_bias(plan, dtype)
         return self._bias.get((plan, dtype), table, lambda: self._build_bias(plan, dtype))
 
@@ -131,7 +131,7 @@ class WindowAttention3D(nn.Module):
         """(B, num_windows * N, C), windows in the plan's order -> the same shape."""
         bias = self._bias_for(plan, _dtype_of_products(x))
         n = plan.tokens_per_window
-        most = max(1, ROWS_AT_ONCE // (x.shape[0] * n)) if goes_in_pieces(x) else None
+        most = max(1, ROWS_AT_ONCE // (x.shape[0] * n)) if is_cpu_inference(x) else None
         outputs = [
             self._attend(x[:, start * n : stop * n], bias[group : group + 1])
             for group, start, stop in plan.runs(most)
