@@ -61,6 +61,7 @@ def test_malformed_json_is_a_config_error(text, says):
         (lambda: ClipSampling(stride_seconds=0), "stride_seconds"),
         (lambda: Preprocessing(crop_size=300), "crop_size is 300, but must be at most short_side"),
         (lambda: Preprocessing(num_crops=2), "num_crops is 2"),
+        (lambda: Preprocessing(num_crops=3, whole_frame=True), "num_crops is 3"),
         (lambda: Preprocessing(std=(1, 0, 1)), "std"),
         (lambda: Preprocessing(mean=(1, 2)), "mean and std"),
         (lambda: Preprocessing(interpolation="cubic"), "interpolation"),

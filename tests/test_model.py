@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import math
 import pickle
 
 import pytest
@@ -13,7 +15,11 @@ from video_swin_transformer.config import ModelConfig
 from video_swin_transformer.errors import ConfigError
 from video_swin_transformer.layers import BasicLayer, WindowAttention3D
 from video_swin_transformer.model import SwinTransformer3D, VideoSwinTransformer
-from video_swin_transformer.windows import plan_windows, used_window
+from video_swin_transformer.windows import (
+    plan_windows,
+    relative_position_index,
+    used_window,
+)
 
 TINY = ModelConfig(embed_dim=16, depths=(2, 2), num_heads=(1, 2), num_classes=5)
 SHAPE = (2, 3, 18, 64, 60)  # shifted, padded windows
@@ -206,18 +212,63 @@ def test_clipping_rule(grid, window, used, shift):
 
 def test_bias_index_is_that_of_the_reference():
     plan = plan_windows((8, 7, 7), (8, 7, 7), (0, 0, 0), torch.device("cpu"))
-    index = plan.bias_index
+    (index,) = plan.bias_indices
     assert index.shape == (392, 392)
     assert index[0, 0] == 1267 and index[0, -1] == 0 and index[-1, 0] == 2534
 
 
-def test_shift_masks_do_not_grow_with_the_number_of_windows():
-    sizes = []
-    for side in (14, 56, 112):
+def test_kinds_of_boxes_do_not_grow_with_the_number_of_windows():
+    kinds = []
+    for side in (21, 56, 112):
         plan = plan_windows((16, side, side), (8, 7, 7), (4, 3, 3), torch.device("cpu"))
-        sizes.append(plan.mask.shape)
-        assert sum(plan.group_sizes) == 2 * (side // 7) ** 2
-    assert set(sizes) == {(8, 392, 392)}
+        kinds.append(sorted(len(index) for index in plan.bias_indices))
+        assert sum(plan.group_counts) == 3 * (side // 7 + 1) ** 2
+        assert len(plan.gather) == 16 * side * side
+    assert kinds[0] == kinds[1] == kinds[2] and len(kinds[0]) == 18 and kinds[0][-1] == 392
+
+
+@pytest.mark.parametrize(
+    ("grid", "window", "shift"),
+    [
+        ((16, 14, 14), (8, 7, 7), (4, 3, 3)),
+        ((9, 15, 10), (8, 7, 7), (4, 3, 3)),  # padded
+        ((16, 5, 14), (8, 7, 7), (4, 3, 3)),  # clipped in space: the quirk
+        ((4, 14, 14), (16, 7, 7), (8, 3, 3)),
+    ],
+)
+def test_boxes_hold_what_the_official_mask_leaves_together(grid, window, shift):
+    """Against the official construction: pad, roll, partition, and regions numbered apart."""
+    used, used_shift = used_window(grid, window, shift)
+    padded = [-(-g // w) * w for g, w in zip(grid, used, strict=True)]
+    token = torch.full(padded, -1)
+    token[: grid[0], : grid[1], : grid[2]] = torch.arange(math.prod(grid)).view(grid)
+    region = torch.zeros(padded, dtype=torch.int64)
+    for axis, (w, s) in enumerate(zip(used, used_shift, strict=True)):
+        place = torch.arange(padded[axis])
+        part = (place >= padded[axis] - w).long() + (place >= padded[axis] - s).long() * (s > 0)
+        region += part.view([-1 if a == axis else 1 for a in range(3)]) * 3**axis
+    token = torch.roll(token, [-s for s in used_shift], (0, 1, 2))
+    counts = [p // w for p, w in zip(padded, used, strict=True)]
+
+    def windows(x):
+        x = x.view(counts[0], used[0], counts[1], used[1], counts[2], used[2])
+        return x.permute(0, 2, 4, 1, 3, 5).reshape(-1, math.prod(used))
+
+    index = relative_position_index(window, math.prod(used))
+    expected = {}  # (query token, key token) -> row of the bias table
+    for tokens, regions in zip(windows(token), windows(region), strict=True):
+        for i, j in itertools.product(range(len(tokens)), repeat=2):
+            if regions[i] == regions[j] and tokens[i] >= 0 and tokens[j] >= 0:
+                expected[int(tokens[i]), int(tokens[j])] = int(index[i, j])
+
+    plan = plan_windows(grid, window, shift, torch.device("cpu"))
+    actual = {}
+    for group, start, stop in plan.runs(most_places=1):
+        box, rows = plan.gather[start:stop].tolist(), plan.bias_indices[group].tolist()
+        for i, j in itertools.product(range(len(box)), repeat=2):
+            if box[i] < math.prod(grid) and box[j] < math.prod(grid):
+                actual[box[i], box[j]] = rows[i][j]
+    assert actual == expected
 
 
 # --- memory of past shapes: never stale, never cuts a gradient ---------------------------------
@@ -225,16 +276,16 @@ def test_shift_masks_do_not_grow_with_the_number_of_windows():
 
 def remembered(model: torch.nn.Module) -> int:
     return sum(
-        m._bias._entry is not None for m in model.modules() if isinstance(m, WindowAttention3D)
+        m._biases._entry is not None for m in model.modules() if isinstance(m, WindowAttention3D)
     )
 
 
-def test_bias_and_mask_are_built_once_per_shape_in_inference(monkeypatch):
+def test_biases_are_built_once_per_shape_in_inference(monkeypatch):
     model, x = tiny(), input_by_shape(SHAPE)
     built = []
-    original = WindowAttention3D._build_bias
+    original = WindowAttention3D._build_biases
     monkeypatch.setattr(
-        WindowAttention3D, "_build_bias", lambda *a: built.append(1) or original(*a)
+        WindowAttention3D, "_build_biases", lambda *a: built.append(1) or original(*a)
     )
     with torch.inference_mode():
         for _ in range(3):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,21 @@ def test_views_of_the_official_protocol_are_crop_major(predictor):
     assert not np.allclose(many.view_scores, turned.view_scores, atol=1e-3)
     middle = predictor.with_views(2, 1).classify(frames)  # the third crop is the middle one
     np.testing.assert_allclose(many.view_scores[4:], middle.view_scores, atol=2e-2)
+
+
+def test_the_whole_frame_as_one_view_a_clip(predictor):
+    frames = np.random.default_rng(3).integers(0, 256, (40, 60, 90, 3), np.uint8)
+    whole = predictor.with_views(2, "full")
+    result = whole.classify(frames)
+    assert result.view_scores.shape[0] == 2
+    assert whole.features(frames).features.shape[0] == 2
+    preprocessing = dataclasses.replace(predictor.bundle.preprocessing, num_crops=1)
+    clips = frames[clip_indices(40, whole.bundle.sampling)]
+    views = views_from_frames(clips, dataclasses.replace(preprocessing, whole_frame=True))
+    assert views.shape[3] < views.shape[4]
+    np.testing.assert_allclose(
+        softmax(predictor.runtime.run(views).logits), result.view_scores, atol=1e-6
+    )
 
 
 def test_views_in_chunks_give_the_same_scores(predictor, monkeypatch):
@@ -171,6 +187,7 @@ def test_settings_that_cannot_be(options, says):
 
 def test_views_text():
     assert parse_views("10X5") == (10, 5)
+    assert parse_views("4xFull") == (4, "full")
     for text in ("4", "4x", "x3", "0x1", "4x3x2", "-1x3", "axb", "\u0664x\u0663"):
         with pytest.raises(ConfigError, match="clips x crops"):
             parse_views(text)

@@ -86,6 +86,15 @@ def test_validation_preset_of_the_original_short_side_256():
     np.testing.assert_allclose(views[0, :, 0], expected.transpose(2, 0, 1), atol=1e-6)
 
 
+def test_whole_frame_is_the_resized_frame_uncut():
+    clips = random_frames(2, 3, 90, 61, 3)
+    whole = views_from_frames(clips, Preprocessing(num_crops=1, whole_frame=True))
+    assert whole.shape == (2, 3, 3, *resized_size(90, 61, 224))
+    middle = views_from_frames(clips, Preprocessing(num_crops=1))
+    top, left = crop_offsets(*whole.shape[3:], 224, 1)[0]
+    np.testing.assert_array_equal(whole[..., top : top + 224, left : left + 224], middle)
+
+
 def test_grey_views():
     frames = random_frames(1, 2, 64, 80, 3)
     grey = Preprocessing(short_side=64, crop_size=64, num_crops=1, mean=(10.0,), std=(2.0,))

@@ -174,7 +174,8 @@ class Preprocessing:
     Frames are resized so that the short side is `short_side` pixels, `num_crops` squares of
     `crop_size` are cut (1: centre, 3: both ends of the long side and the middle, 5: evenly along
     the long side), and pixels in 0..255 are normalised by `mean` and `std`. One mean per input
-    channel: a single one means grey.
+    channel: a single one means grey. With `whole_frame` nothing is cut: the resized frame is the
+    one view, cheaper than overlapping crops and not the protocol of any published number.
     """
 
     short_side: int = 224
@@ -183,6 +184,7 @@ class Preprocessing:
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     interpolation: str = "bilinear"  # "bilinear" as in the official pipeline; "area" antialiases
+    whole_frame: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mean", tuple(self.mean))
@@ -203,6 +205,12 @@ class Preprocessing:
             "1 (centre), 3 (three-crop) or 5 (evenly along the long side)",
         )
         _require(
+            self.num_crops == 1 or not self.whole_frame,
+            "num_crops",
+            self.num_crops,
+            "1 with whole_frame, which cuts nothing",
+        )
+        _require(
             len(self.mean) == len(self.std) and len(self.mean) in (1, 3),
             "mean and std",
             (self.mean, self.std),
@@ -215,6 +223,11 @@ class Preprocessing:
             self.interpolation,
             f"one of {', '.join(INTERPOLATIONS)}",
         )
+
+    @property
+    def crops(self) -> str:
+        """The C of "KxC" views: the number of crops, or "full" for the whole frame."""
+        return "full" if self.whole_frame else str(self.num_crops)
 
 
 @dataclass(frozen=True)

@@ -165,7 +165,7 @@ def _text(repo_id: str, name: str, bundle: BundleConfig, card: ModelCard | None)
         "",
         f"- {model.num_params:,} parameters, {model.num_classes} classes",
         f"- looks at clips of {sampling.num_frames} frames of {size}x{size} pixels, {chosen}",
-        f"- {sampling.num_clips} clips x {bundle.preprocessing.num_crops} crops of each video "
+        f"- {sampling.num_clips} clips x {bundle.preprocessing.crops} crops of each video "
         "where nothing else is asked for",
     ]
     weights = None if card is None else card.weights

@@ -103,19 +103,19 @@ class WindowAttention3D(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(drop_rate)
-        self._bias: Remembered[Tensor] = Remembered()
+        self._biases: Remembered[tuple[Tensor, ...]] = Remembered()
 
-    def _build_bias(self, plan: WindowPlan, dtype: torch.dtype) -> Tensor:
-        """Bias (+ mask) for each group of windows: (groups, heads, N, N)."""
-        n = plan.tokens_per_window
-        rows = self.relative_position_bias_table[plan.bias_index.flatten()]
-        bias = rows.t().reshape(1, self.num_heads, n, n)  # (N*N, heads) -> (1, heads, N, N)
-        if plan.mask is not None:
-            bias = bias + plan.mask[:, None]
-        return bias.to(dtype).contiguous()
+    def _build_biases(self, plan: WindowPlan, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """Bias for each group of boxes: (1, heads, N, N), N its tokens in a box."""
+        biases = []
+        for index in plan.bias_indices:
+            rows = self.relative_position_bias_table[index.flatten()].to(dtype)
+            # (N * N, heads) -> (1, heads, N, N)
+            biases.append(rows.t().reshape(1, self.num_heads, *index.shape).contiguous())
+        return tuple(biases)
 
-    def _bias_for(self, plan: WindowPlan, dtype: torch.dtype) -> Tensor:
-        """`_build_bias`, remembered on a CPU in inference.
+    def _biases_for(self, plan: WindowPlan, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """`_build_biases`, remembered on a CPU in inference.
 
         Remembering cannot cut a gradient, since nothing is remembered or recalled while gradients
         are on; and it cannot be stale, since the very table the bias was built from is compared
@@ -124,22 +124,21 @@ class WindowAttention3D(nn.Module):
         """
         table = self.relative_position_bias_table
         if not is_cpu_inference(table):
-            return self._build_bias(plan, dtype)
-        return self._bias.get((plan, dtype), table, lambda: self._build_bias(plan, dtype))
+            return self._build_biases(plan, dtype)
+        return self._biases.get((plan, dtype), table, lambda: self._build_biases(plan, dtype))
 
     def forward(self, x: Tensor, plan: WindowPlan) -> Tensor:
-        """(B, num_windows * N, C), windows in the plan's order -> the same shape."""
-        bias = self._bias_for(plan, _dtype_of_products(x))
-        n = plan.tokens_per_window
-        most = max(1, ROWS_AT_ONCE // (x.shape[0] * n)) if is_cpu_inference(x) else None
+        """(B, P, C), places in the plan's order -> the same shape."""
+        biases = self._biases_for(plan, _dtype_of_products(x))
+        most_places = max(1, ROWS_AT_ONCE // x.shape[0]) if is_cpu_inference(x) else None
         outputs = [
-            self._attend(x[:, start * n : stop * n], bias[group : group + 1])
-            for group, start, stop in plan.runs(most)
+            self._attend(x[:, start:stop], biases[group])
+            for group, start, stop in plan.runs(most_places)
         ]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
     def _attend(self, x: Tensor, bias: Tensor) -> Tensor:
-        """Attention inside windows that share a bias (1, heads, N, N): (B, n * N, C) -> same."""
+        """Attention inside n boxes that share a bias (1, heads, N, N): (B, n * N, C) -> same."""
         batch, places, dim = x.shape
         length, heads = bias.shape[2], self.num_heads
         x = x.reshape(-1, length, dim)  # (B, n * N, C) -> (B * n, N, C)
@@ -254,8 +253,8 @@ class BasicLayer(nn.Module):
             shifts = [block.shift_size for block in self.blocks[:2]]
             return tuple(plan_windows(grid, self.window_size, s, device) for s in shifts)  # type: ignore[arg-type]
 
-        if is_traced():
-            return build()
+        if is_traced():  # what a forward pass has left is a constant of the graph
+            return self._plans.recall((grid, device)) or build()
         return self._plans.get((grid, device), None, build)
 
     def forward(self, x: Tensor, use_checkpoint: bool) -> tuple[Tensor, Tensor]:

@@ -8,11 +8,11 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeAlias
+from typing import Literal, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -118,15 +118,22 @@ class Predictor:
         is_path = os.path.exists(source)  # noqa: PTH110 (pathlib raises for a forbidden parent)
         return cls(opened, source if is_path else find_card(source).name)
 
-    def with_views(self, num_clips: int, num_crops: int) -> Self:
-        """The same model looking at `num_clips` clips and `num_crops` crops of each video."""
+    def with_views(self, num_clips: int, num_crops: int | Literal["full"]) -> Self:
+        """The same model looking at `num_clips` clips and `num_crops` crops of each video.
+
+        "full" looks once at the whole resized frame instead of at square crops of it.
+        """
         if self.bundle.sampling.rule == "uniform" and num_clips != 1:
             raise ConfigError(
                 f"{num_clips} clips were asked for, but the model {self.name} samples one clip "
                 f"over the whole video; use --views 1x{num_crops}."
             )
         sampling = dataclasses.replace(self.bundle.sampling, num_clips=num_clips)
-        preprocessing = dataclasses.replace(self.bundle.preprocessing, num_crops=num_crops)
+        preprocessing = dataclasses.replace(
+            self.bundle.preprocessing,
+            num_crops=1 if num_crops == "full" else num_crops,
+            whole_frame=num_crops == "full",
+        )
         return self._with(
             dataclasses.replace(self.bundle, sampling=sampling, preprocessing=preprocessing)
         )
@@ -238,19 +245,23 @@ def softmax(logits: Floats) -> Floats:
     return shifted / shifted.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
 
 
-def parse_views(text: str) -> tuple[int, int]:
-    """(clips, crops) of a text like "4x3". Raises ConfigError.
+def parse_views(text: str) -> tuple[int, int | Literal["full"]]:
+    """(clips, crops) of a text like "4x3" or "4xfull". Raises ConfigError.
 
     >>> parse_views("4x3")
     (4, 3)
     """
-    parts: Sequence[str] = text.lower().split("x")
-    if len(parts) != 2 or not all(p.isascii() and p.isdigit() and int(p) > 0 for p in parts):
+    clips, _, crops = text.lower().partition("x")
+    if not _is_count(clips) or not (_is_count(crops) or crops == "full"):
         raise ConfigError(
-            f"views is {text!r}, but must be clips x crops, such as 4x3 (the official protocol) "
-            "or 1x1 (one look at the middle)."
+            f"views is {text!r}, but must be clips x crops, such as 4x3 (the official protocol), "
+            "1x1 (one look at the middle) or 4xfull (the whole frame instead of crops)."
         )
-    return int(parts[0]), int(parts[1])
+    return int(clips), "full" if crops == "full" else int(crops)
+
+
+def _is_count(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) > 0
 
 
 def _name(source: Source) -> str:

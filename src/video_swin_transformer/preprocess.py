@@ -102,15 +102,21 @@ def normalisation_table(mean: Sequence[float], std: Sequence[float]) -> Views:
 def views_from_frames(clips: Frames, preprocessing: Preprocessing) -> Views:
     """(K, T, H, W, 3) uint8 clips -> (crops * K, C, T, crop, crop) float32 views, crop-major.
 
-    With a single mean, RGB is made grey (BT.601) and C is 1.
+    With a single mean, RGB is made grey (BT.601) and C is 1. With `whole_frame` the views are
+    (K, C, T, H', W'), all of the resized frames.
     """
     num_clips, num_frames = clips.shape[:2]
     p = preprocessing
     resized = resize_frames(clips.reshape(-1, *clips.shape[2:]), p.short_side, p.interpolation)
     height, width = resized.shape[1:3]
-    offsets = crop_offsets(height, width, p.crop_size, p.num_crops)
-    size, channels = p.crop_size, len(p.mean)
-    views = np.empty((len(offsets), num_clips, channels, num_frames, size, size), np.float32)
+    if p.whole_frame:
+        view_height, view_width, offsets = height, width, [(0, 0)]
+    else:
+        view_height = view_width = p.crop_size
+        offsets = crop_offsets(height, width, p.crop_size, p.num_crops)
+    channels = len(p.mean)
+    shape = (len(offsets), num_clips, channels, num_frames, view_height, view_width)
+    views = np.empty(shape, np.float32)
     # All frames of all clips as one tall picture: (K * T * H, W, 3)
     picture: npt.NDArray[Any] = resized.reshape(-1, width, 3)
     if channels == 1:
@@ -120,5 +126,5 @@ def views_from_frames(clips: Frames, preprocessing: Preprocessing) -> Views:
         plane = cv2.LUT(np.ascontiguousarray(picture[..., channel]), table[channel])
         plane = plane.reshape(num_clips, num_frames, height, width)
         for crop, (top, left) in enumerate(offsets):
-            views[crop, :, channel] = plane[..., top : top + size, left : left + size]
+            views[crop, :, channel] = plane[..., top : top + view_height, left : left + view_width]
     return views.reshape(-1, *views.shape[2:])

@@ -7,9 +7,11 @@ Why a plan and not roll + reshape: shifting, zero-padding and cutting into windo
 move whole tokens. One gather with a prepared index does in a single pass what the official code
 does in a roll (a copy an axis), a pad and a partition.
 
-Why groups: after the cyclic shift, only the last window along a shifted axis holds tokens that
-are not neighbours and must be masked apart. There are at most 2**3 kinds of windows, however many
-windows there are. The plan orders windows by kind, so a mask is kept once a kind.
+Why boxes and not masks: after the cyclic shift, the last window along a shifted axis holds tokens
+from the end and from the beginning of the grid, which are not neighbours. The official code adds
+-100 between them, which leaves a weight of e**-100, nothing in float32. Here such a window is cut
+into the boxes that may attend to each other, so what the mask would wipe out is never computed (a
+third of the attention of a shifted block) and no mask is kept.
 """
 
 from __future__ import annotations
@@ -22,8 +24,6 @@ import torch
 from torch import Tensor
 
 Size3 = tuple[int, int, int]
-
-MASK_VALUE = -100.0  # the official value; not -inf, so a masked token keeps a vanishing weight
 
 
 def used_window(grid: Size3, window: Size3, shift: Size3) -> tuple[Size3, Size3]:
@@ -57,93 +57,101 @@ def relative_position_index(window: Size3, num_tokens: int) -> Tensor:
     return rows + offset[2] + w - 1
 
 
-def _kind_mask(window: Size3, shift: Size3, kind: Size3) -> Tensor:
-    """(N, N) float: 0 where two tokens of a window belong together, MASK_VALUE elsewhere.
-
-    `kind` says along which axes the window is the last one. There its first (window - shift)
-    tokens are the end of the grid and the others came round from its beginning.
-    """
-    region = torch.zeros(window, dtype=torch.int64)
-    for axis in range(3):
-        if kind[axis]:
-            came_round = torch.arange(window[axis]) >= window[axis] - shift[axis]
-            shape = [1, 1, 1]
-            shape[axis] = window[axis]
-            region = region + came_round.view(shape) * 2**axis
-    region = region.flatten()
-    return (region[:, None] != region[None, :]).float() * MASK_VALUE
-
-
 @dataclass(frozen=True, eq=False)
 class WindowPlan:
-    """How a flattened grid of L tokens is laid out in windows of N tokens, grouped by mask.
+    """How a flattened grid of L tokens is laid out in boxes, grouped by shape.
 
-    gather      (num_windows * N,) int64: token for each place; L means a zero (padding) token
-    scatter     (L,) int64: place of each token, the inverse of `gather`
-    bias_index  (N, N) int64: row of the relative position bias table
-    group_sizes windows in each group, in the order of `gather`
-    mask        (groups, N, N) float32 added to the attention logits; None if nothing is shifted
+    A box is a window, or the part of one whose tokens may attend to each other.
+
+    gather       (P,) int64: token for each place; L means a zero (padding) token
+    scatter      (L,) int64: place of each token, the inverse of `gather`
+    group_counts boxes in each group, in the order of `gather`
+    bias_indices for each group (N, N) int64: row of the relative position bias table for each pair
+                 of the N tokens in one of its boxes
     """
 
     gather: Tensor
     scatter: Tensor
-    bias_index: Tensor
-    group_sizes: tuple[int, ...]
-    mask: Tensor | None
+    group_counts: tuple[int, ...]
+    bias_indices: tuple[Tensor, ...]
 
-    @property
-    def tokens_per_window(self) -> int:
-        return self.bias_index.shape[0]
-
-    def runs(self, most: int | None) -> Iterator[tuple[int, int, int]]:
-        """(group, first window, one past the last): at most `most` windows of one group."""
+    def runs(self, most_places: int | None) -> Iterator[tuple[int, int, int]]:
+        """(group, first place, one past the last): whole boxes of one group, at least one, and
+        together at most `most_places` places."""
         begin = 0
-        for group, size in enumerate(self.group_sizes):
-            step = size if most is None else most
-            for start in range(begin, begin + size, step):
-                yield group, start, min(start + step, begin + size)
-            begin += size
+        for group, count in enumerate(self.group_counts):
+            length = self.bias_indices[group].shape[0]
+            end = begin + count * length
+            most = count if most_places is None else max(1, most_places // length)
+            for start in range(begin, end, most * length):
+                yield group, start, min(start + most * length, end)
+            begin = end
+
+
+@dataclass(frozen=True)
+class _Segment:
+    """What a box covers of one axis of the shifted grid."""
+
+    start: int
+    length: int
+    start_in_window: int
+
+
+def _segments(num_windows: int, window: int, shift: int) -> list[_Segment]:
+    """The windows of one axis; of a shifted axis the last one is cut where the grid ends."""
+    segments = [_Segment(i * window, window, 0) for i in range(num_windows)]
+    if shift:
+        last, rest = segments.pop(), window - shift
+        segments.append(_Segment(last.start, rest, 0))
+        segments.append(_Segment(last.start + rest, shift, rest))
+    return segments
+
+
+def _shifted_tokens(grid: Size3, padded: Size3, shift: Size3) -> Tensor:
+    """Which token stands at each place of the padded, shifted grid: `padded`, int64."""
+    token = torch.zeros(1, 1, 1, dtype=torch.int64)
+    inside = torch.ones(1, 1, 1, dtype=torch.bool)
+    for axis in range(3):
+        shape = [1, 1, 1]
+        shape[axis] = padded[axis]
+        source = ((torch.arange(padded[axis]) + shift[axis]) % padded[axis]).view(shape)
+        token = token * grid[axis] + source
+        inside = inside & (source < grid[axis])
+    return torch.where(inside, token, grid[0] * grid[1] * grid[2])
 
 
 def plan_windows(grid: Size3, configured: Size3, shift: Size3, device: torch.device) -> WindowPlan:
     """The plan for a token grid (D, H, W), the configured window and the shift of a block."""
     window, shift = used_window(grid, configured, shift)
     counts = [-(-size // length) for size, length in zip(grid, window, strict=True)]
+    pd, ph, pw = (count * length for count, length in zip(counts, window, strict=True))
+    tokens = _shifted_tokens(grid, (pd, ph, pw), shift)
+    in_window = torch.arange(window[0] * window[1] * window[2]).view(window)
+    bias_index = relative_position_index(configured, in_window.numel())
 
-    # Where a place of the padded, shifted grid takes its token from, axis by axis.
-    origin, inside = [], []
-    for axis in range(3):
-        padded = counts[axis] * window[axis]
-        source = (torch.arange(padded) + shift[axis]) % padded
-        shape = [1, 1, 1]
-        shape[axis] = padded
-        origin.append(source.view(shape))
-        inside.append((source < grid[axis]).view(shape))
-    token = (origin[0] * grid[1] + origin[1]) * grid[2] + origin[2]
-    num_tokens = grid[0] * grid[1] * grid[2]
-    token = torch.where(inside[0] & inside[1] & inside[2], token, num_tokens)
-    # (nd, wd, nh, wh, nw, ww) -> (nd, nh, nw, wd, wh, ww) -> (windows, N), time-major inside
-    split = token.view(counts[0], window[0], counts[1], window[1], counts[2], window[2])
-    token = split.permute(0, 2, 4, 1, 3, 5).reshape(-1, window[0] * window[1] * window[2])
+    # Boxes of one shape share their relative positions wherever they lie in the window, but not
+    # under the quirk of a window clipped in space.
+    place_matters = window[1:] != configured[1:]
+    groups: dict[object, list[tuple[_Segment, ...]]] = {}
+    for box in itertools.product(*map(_segments, counts, window, shift)):
+        key = tuple((s.length, s.start_in_window if place_matters else 0) for s in box)
+        groups.setdefault(key, []).append(box)
 
-    kinds = [
-        tuple(int(s > 0 and i == n - 1) for i, n, s in zip(at, counts, shift, strict=True))
-        for at in itertools.product(*(range(n) for n in counts))
-    ]
-    order = sorted(range(len(kinds)), key=kinds.__getitem__)
-    groups = [(kind, len(list(run))) for kind, run in itertools.groupby(sorted(kinds))]
-    gather = token[torch.tensor(order)].flatten()
+    gather, bias_indices = [], []
+    for boxes in groups.values():
+        for box in boxes:
+            gather.append(tokens[tuple(slice(s.start, s.start + s.length) for s in box)].flatten())
+        cut = tuple(slice(s.start_in_window, s.start_in_window + s.length) for s in boxes[0])
+        rows = in_window[cut].flatten()
+        bias_indices.append(bias_index[rows][:, rows].to(device))
+    places = torch.cat(gather)
     # Padding places hold the largest number, so a stable sort leaves the real tokens in front.
-    scatter = torch.argsort(gather, stable=True)[:num_tokens]
-    mask = None
-    if len(groups) > 1:
-        mask = torch.stack([_kind_mask(window, shift, kind) for kind, _ in groups]).to(device)  # type: ignore[arg-type]
+    scatter = torch.argsort(places, stable=True)[: grid[0] * grid[1] * grid[2]]
     return WindowPlan(
-        gather=gather.to(device),
+        gather=places.to(device),
         scatter=scatter.to(device),
-        bias_index=relative_position_index(configured, token.shape[1]).to(device),
-        group_sizes=tuple(size for _, size in groups),
-        mask=mask,
+        group_counts=tuple(len(boxes) for boxes in groups.values()),
+        bias_indices=tuple(bias_indices),
     )
 
 
@@ -172,12 +180,12 @@ class _TakeTokens(torch.autograd.Function):
 
 
 def to_windows(x: Tensor, plan: WindowPlan) -> Tensor:
-    """(B, L, C) tokens -> (B, num_windows * N, C), shifted, padded with zeros and partitioned."""
+    """(B, L, C) tokens -> (B, P, C), shifted, padded with zeros and cut into boxes."""
     out: Tensor = _TakeTokens.apply(x, plan.gather, plan.scatter)
     return out
 
 
 def from_windows(x: Tensor, plan: WindowPlan) -> Tensor:
-    """(B, num_windows * N, C) -> (B, L, C): shifted back, padding cut off."""
+    """(B, P, C) -> (B, L, C): shifted back, padding cut off."""
     out: Tensor = _TakeTokens.apply(x, plan.scatter, plan.gather)
     return out

@@ -80,7 +80,7 @@ def _row(card: ModelCard) -> dict[str, Any]:
 
 
 def _views(card: ModelCard) -> str:
-    return f"{card.bundle.sampling.num_clips}x{card.bundle.preprocessing.num_crops}"
+    return f"{card.bundle.sampling.num_clips}x{card.bundle.preprocessing.crops}"
 
 
 def _text_table(cards: list[ModelCard]) -> str:

@@ -29,6 +29,6 @@ def open_predictor(
         predictor = predictor.with_views(*wanted)
     if verbose:
         clips = predictor.bundle.sampling.num_clips
-        crops = predictor.bundle.preprocessing.num_crops
+        crops = predictor.bundle.preprocessing.crops
         say(f"{predictor.name}: {predictor.runtime.description}, {clips}x{crops} views")
     return predictor

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
@@ -34,7 +35,9 @@ CheckpointFile: TypeAlias = Annotated[
 Views: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        metavar="KxC", help="Clips x crops looked at, such as 4x3. [default: as the model's card]"
+        metavar="KxC",
+        help="Clips x crops looked at, such as 4x3; 4xfull takes the whole frame in one pass. "
+        "[default: as the model's card]",
     ),
 ]
 RuntimeName: TypeAlias = Annotated[
@@ -48,4 +51,29 @@ Device: TypeAlias = Annotated[
 ]
 Verbose: TypeAlias = Annotated[
     bool, typer.Option("--verbose", "-v", help="Say what was chosen and how long each stage took.")
+]
+Root: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER", help="What the paths of a list are relative to. [default: its folder]"
+    ),
+]
+DataFormat: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="KIND",
+        help="folder, list, frames, multilabel, kinetics, sthv2 or mmaction. [default: recognised]",
+    ),
+]
+Delimiter: TypeAlias = Annotated[
+    str | None,
+    typer.Option(metavar="TEXT", help="Between path and label of a list. [default: blanks]"),
+]
+QuarantineFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="List of clips found unusable. [default: beside a list, inside a folder]",
+    ),
 ]
