@@ -39,8 +39,8 @@ format: $(VENV)/.dev ## bring the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev ## side by side with torchvision's swin3d_t
-	$(BIN)/python -m benchmarks.eager
+bench: $(VENV)/.dev ## everything that docs/performance.md says, measured again (half an hour)
+	$(BIN)/python -m benchmarks
 
 clean: ## remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis

@@ -117,7 +117,7 @@ def test_json_lines_for_programs(run, tmp_path):
     assert code == 1
     good, bad = map(json.loads, out.splitlines())
     assert list(good) == ["input", "model", "labels", "error"]
-    assert good["model"] == "swin_nano_patch288_window877_camera" and good["error"] is None
+    assert good["model"] == "swin_nano_patch488_window877_camera" and good["error"] is None
     assert len(good["labels"]) == 5
     best = good["labels"][0]
     assert best["label"] == "roll_cw" and best["index"] == 7 and 0 < best["score"] <= 1
@@ -183,9 +183,10 @@ def test_unreadable_folder(tmp_path):
     # Root may read every folder, so root becomes somebody else once everything is loaded.
     script = (
         "import os, sys; from video_swin_transformer.cli import run\n"
-        "locked, good = sys.argv[1:]; run(['classify', good])\n"
+        "locked, good = sys.argv[1:]; command = ['classify', '--runtime', 'torch']\n"
+        "run([*command, good])\n"
         "if os.geteuid() == 0: os.seteuid(65534)\n"
-        "sys.exit(run(['classify', locked, good]))"
+        "sys.exit(run([*command, locked, good]))"
     )
     command = [sys.executable, "-c", script, str(locked), str(EXAMPLES / "static.mp4")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
@@ -239,8 +240,8 @@ def test_features_are_written_for_every_video(run, tmp_path):
     assert code == 1
     assert [p.name for p in (tmp_path / "f").iterdir()] == ["pan_left.npy"]
     vectors = np.load(tmp_path / "f" / "pan_left.npy")
-    assert vectors.shape == (4, 128) and vectors.dtype == np.float32
-    assert "pan_left.npy" in out and "4x128" in out
+    assert vectors.shape == (4, 192) and vectors.dtype == np.float32
+    assert "pan_left.npy" in out and "4x192" in out
 
 
 def test_features_never_overwrite_one_another(run, tmp_path):
@@ -258,5 +259,5 @@ def test_models_table_and_json(run):
     assert "on this machine" in out and "Apache-2.0" in out
     _, out, _ = run("models", "camera*", "--json")
     (row,) = map(json.loads, out.splitlines())
-    assert row["weights"] == "on this machine" and row["parameters"] == 586526
+    assert row["weights"] == "on this machine" and row["parameters"] == 1309864
     assert row["accuracy_top1"] > 80 and "held-out" in row["accuracy_protocol"]

@@ -138,12 +138,12 @@ def test_videos_are_read_lazily(predictor):
 def test_features_are_one_vector_for_each_clip(predictor):
     path = EXAMPLES / "pan_left.mp4"
     features = predictor.features(path).features
-    assert features.shape == (4, 128) and features.dtype == np.float32
+    assert features.shape == (4, 192) and features.dtype == np.float32
     model = load_model("camera-motion")
     logits = model.get_classifier()(torch.from_numpy(features)).detach().numpy()
     np.testing.assert_allclose(softmax(logits), predictor.classify(path).view_scores, atol=1e-5)
     crops = predictor.with_views(2, 3).features(path)
-    assert crops.features.shape == (2, 128)
+    assert crops.features.shape == (2, 192)
 
 
 def test_a_saved_folder_is_a_model(tiny_folder):
@@ -206,7 +206,7 @@ def test_a_uniform_model_has_one_clip(tiny_folder):
 def test_a_model_without_a_classifier_gives_features_only(tmp_path):
     create_model("swin-nano", num_classes=0).save_pretrained(tmp_path / "headless")
     predictor = Predictor.load(tmp_path / "headless")
-    assert predictor.features(EXAMPLES / "static.mp4").features.shape == (4, 128)
+    assert predictor.features(EXAMPLES / "static.mp4").features.shape == (4, 192)
     with pytest.raises(ConfigError, match="has no classifier"):
         predictor.classify(EXAMPLES / "static.mp4")
     with pytest.raises(ConfigError, match="has no classifier"):

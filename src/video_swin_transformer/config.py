@@ -16,6 +16,8 @@ from typing import Any
 from .errors import ConfigError
 
 MODEL_TYPE = "video_swin"
+CONFIG_FILE = "config.json"  # the files of a saved folder
+WEIGHTS_FILE = "model.safetensors"
 SAMPLING_RULES = ("official", "mmaction2", "uniform")
 INTERPOLATIONS = ("bilinear", "area")
 AVERAGES = ("prob", "score")

@@ -4,6 +4,7 @@
     |-- VideoDecodeError                a video, frame folder or array that cannot be read
     |-- CheckpointError                 weights that cannot be read or do not fit the network
     |-- ConfigError                     a setting outside what is allowed
+    |-- ExportError                     an exported model that does not answer as the network does
     |-- UnknownNameError                a model, label or option name that does not exist
     |-- DataError                       a dataset, list or label file that contradicts itself
     `-- MissingExtraError(ImportError)  an optional library that is not installed
@@ -32,6 +33,10 @@ class CheckpointError(VideoSwinError):
 
 class ConfigError(VideoSwinError):
     """A setting lies outside what is allowed; the message names the setting and its range."""
+
+
+class ExportError(VideoSwinError):
+    """An export whose answers are not those of the network; nothing was written."""
 
 
 class UnknownNameError(VideoSwinError):

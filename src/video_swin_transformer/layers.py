@@ -107,12 +107,8 @@ class WindowAttention3D(nn.Module):
 
     def _build_biases(self, plan: WindowPlan, dtype: torch.dtype) -> tuple[Tensor, ...]:
         """Bias for each group of boxes: (1, heads, N, N), N its tokens in a box."""
-        biases = []
-        for index in plan.bias_indices:
-            rows = self.relative_position_bias_table[index.flatten()].to(dtype)
-            # (N * N, heads) -> (1, heads, N, N)
-            biases.append(rows.t().reshape(1, self.num_heads, *index.shape).contiguous())
-        return tuple(biases)
+        table = self.relative_position_bias_table.t().to(dtype)  # (heads, offsets)
+        return tuple(table[None, :, index].contiguous() for index in plan.bias_indices)
 
     def _biases_for(self, plan: WindowPlan, dtype: torch.dtype) -> tuple[Tensor, ...]:
         """`_build_biases`, remembered on a CPU in inference.
@@ -130,20 +126,30 @@ class WindowAttention3D(nn.Module):
     def forward(self, x: Tensor, plan: WindowPlan) -> Tensor:
         """(B, P, C), places in the plan's order -> the same shape."""
         biases = self._biases_for(plan, _dtype_of_products(x))
+        if is_traced():
+            return self._forward_in_graph(x, biases, plan)
         most_places = max(1, ROWS_AT_ONCE // x.shape[0]) if is_cpu_inference(x) else None
         outputs = [
-            self._attend(x[:, start:stop], biases[group])
+            self.proj_drop(self.proj(self._attend(self.qkv(x[:, start:stop]), biases[group])))
             for group, start, stop in plan.runs(most_places)
         ]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
-    def _attend(self, x: Tensor, bias: Tensor) -> Tensor:
-        """Attention inside n boxes that share a bias (1, heads, N, N): (B, n * N, C) -> same."""
-        batch, places, dim = x.shape
+    def _forward_in_graph(self, x: Tensor, biases: Sequence[Tensor], plan: WindowPlan) -> Tensor:
+        """`forward` with the linear layers once over all boxes: a graph of a third of the nodes,
+        and each of its layers is one that a compiler or a quantiser sees whole."""
+        sizes = [n * b.shape[2] for n, b in zip(plan.group_counts, biases, strict=True)]
+        parts = zip(self.qkv(x).split(sizes, dim=1), biases, strict=True)
+        outputs = [self._attend(part, bias) for part, bias in parts]
+        out = outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
+        return self.proj_drop(self.proj(out))  # type: ignore[no-any-return]
+
+    def _attend(self, qkv: Tensor, bias: Tensor) -> Tensor:
+        """Attention inside n boxes that share a bias (1, heads, N, N): (B, n * N, 3C) -> C."""
+        batch, places, width = qkv.shape
         length, heads = bias.shape[2], self.num_heads
-        x = x.reshape(-1, length, dim)  # (B, n * N, C) -> (B * n, N, C)
-        # (B * n, N, 3C) -> (B * n, N, 3, heads, C / heads) -> (3, B * n, heads, N, C / heads)
-        qkv = self.qkv(x).view(-1, length, 3, heads, dim // heads)
+        # (B, n * N, 3C) -> (B * n, N, 3, heads, C / heads) -> (3, B * n, heads, N, C / heads)
+        qkv = qkv.reshape(-1, length, 3, heads, width // 3 // heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         out = F.scaled_dot_product_attention(
             q,
@@ -153,9 +159,10 @@ class WindowAttention3D(nn.Module):
             dropout_p=self.attn_drop_rate if self.training else 0.0,
             scale=self.scale,
         )
-        # (B * n, heads, N, C / heads) -> (B * n, N, C)
-        out = self.proj_drop(self.proj(out.transpose(1, 2).reshape(-1, length, dim)))
-        return out.view(batch, places, dim)  # type: ignore[no-any-return]
+        out = out.transpose(1, 2)  # (B * n, heads, N, C / heads) -> (B * n, N, heads, C / heads)
+        if is_traced():  # exporters take attention apart, and then its strides are others
+            out = out.clone(memory_format=torch.contiguous_format)
+        return out.reshape(batch, places, width // 3)
 
 
 class SwinTransformerBlock3D(nn.Module):

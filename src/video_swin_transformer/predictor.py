@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,7 +21,6 @@ import numpy.typing as npt
 from .config import BundleConfig
 from .errors import ConfigError, VideoSwinError
 from .labels import read_labels
-from .openmmlab import bundle_for_testing
 from .preprocess import Views, views_from_frames
 from .registry import DEFAULT_MODEL, find_card
 from .runtimes import Runtime, open_runtime
@@ -72,6 +72,15 @@ class ClipFeatures:
     error: VideoSwinError | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class ViewLogits:
+    """logits (V, num_classes) float32 of each view, crop-major; empty where `error` is set."""
+
+    source: str
+    logits: Floats
+    error: VideoSwinError | None = None
+
+
 class Predictor:
     """A model that is ready to look at videos.
 
@@ -95,8 +104,12 @@ class Predictor:
         runtime: str = "auto",
         precision: str = "f32",
         device: str = "auto",
+        threads: int | None = None,
     ) -> Self:
         """Opens a model by name, folder or file; None means the one that ships.
+
+        A file that `videoswin export` wrote is a model too, and needs no torch. runtime,
+        precision, device and threads: see `runtimes.open_runtime`.
 
         config and checkpoint, given together, stand for a model: network, sampling, views,
         preprocessing and averaging are those of an official or mmaction2 config file, so that the
@@ -109,12 +122,13 @@ class Predictor:
                     "A config goes with a checkpoint, and both stand in the place of a model: give "
                     "--config and --checkpoint, or --model."
                 )
+            from .openmmlab import bundle_for_testing
+
             bundle = bundle_for_testing(config)
-            return cls(
-                open_runtime(checkpoint, runtime, precision, device, bundle), str(checkpoint)
-            )
+            opened = open_runtime(checkpoint, runtime, precision, device, bundle, threads)
+            return cls(opened, str(checkpoint))
         source = str(model or DEFAULT_MODEL)
-        opened = open_runtime(source, runtime, precision, device)
+        opened = open_runtime(source, runtime, precision, device, None, threads)
         is_path = os.path.exists(source)  # noqa: PTH110 (pathlib raises for a forbidden parent)
         return cls(opened, source if is_path else find_card(source).name)
 
@@ -138,6 +152,15 @@ class Predictor:
             dataclasses.replace(self.bundle, sampling=sampling, preprocessing=preprocessing)
         )
 
+    def with_rule(self, rule: str) -> Self:
+        """The same model taking its clips by another rule: official, mmaction2 or uniform.
+
+        "uniform" takes one clip over the whole video.
+        """
+        num_clips = 1 if rule == "uniform" else self.bundle.sampling.num_clips
+        sampling = dataclasses.replace(self.bundle.sampling, rule=rule, num_clips=num_clips)
+        return self._with(dataclasses.replace(self.bundle, sampling=sampling))
+
     def with_labels(self, path: str | Path) -> Self:
         """The same model with the labels of a text file, one a line."""
         labels = read_labels(path, self.bundle.model.num_classes)
@@ -157,6 +180,10 @@ class Predictor:
         """One vector for each clip of a video. Raises VideoDecodeError."""
         return self._featured(source, *self._read_views(source))
 
+    def views(self, source: Source) -> Views:
+        """(V, C, T, H, W) float32: what the network is shown of one video, crop-major."""
+        return self._read_views(source)[0]
+
     def classify_many(self, sources: Iterable[Source]) -> Iterator[Classification]:
         """Classifications in input order; an unreadable video's carries `.error` and no scores.
 
@@ -171,6 +198,21 @@ class Predictor:
                 yield Classification(
                     _name(source), self.name, (), empty, empty.reshape(0, 0), {}, error
                 )
+
+    def view_logits_many(
+        self, sources: Iterable[Source], num_readers: int = 1
+    ) -> Iterator[ViewLogits]:
+        """As `classify_many`, with what the network says of each view before softmax and mean.
+
+        num_readers: videos that are read at a time, in threads.
+        """
+        self._require_classifier()
+        for source, read in self._read_ahead(sources, num_readers):
+            try:
+                views, _ = read.result()
+                yield ViewLogits(_name(source), self.runtime.run(views).logits)
+            except VideoSwinError as error:
+                yield ViewLogits(_name(source), np.empty((0, 0), np.float32), error)
 
     def features_many(self, sources: Iterable[Source]) -> Iterator[ClipFeatures]:
         """As `classify_many`, for features."""
@@ -189,17 +231,16 @@ class Predictor:
             )
 
     def _read_ahead(
-        self, sources: Iterable[Source]
+        self, sources: Iterable[Source], num_readers: int = 1
     ) -> Iterator[tuple[Source, Future[tuple[Views, dict[str, float]]]]]:
-        with ThreadPoolExecutor(max_workers=1) as reader:
-            waiting: tuple[Source, Future[tuple[Views, dict[str, float]]]] | None = None
+        with ThreadPoolExecutor(max_workers=num_readers) as reader:
+            waiting: deque[tuple[Source, Future[tuple[Views, dict[str, float]]]]] = deque()
             for source in sources:
-                upcoming = (source, reader.submit(self._read_views, source))
-                if waiting is not None:
-                    yield waiting
-                waiting = upcoming
-            if waiting is not None:
-                yield waiting
+                waiting.append((source, reader.submit(self._read_views, source)))
+                if len(waiting) > num_readers:
+                    yield waiting.popleft()
+            while waiting:
+                yield waiting.popleft()
 
     def _read_views(self, source: Source) -> tuple[Views, dict[str, float]]:
         """(V, C, T, H, W) views of a video, and the seconds that decode and preprocess took."""

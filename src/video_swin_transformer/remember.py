@@ -34,6 +34,11 @@ class Remembered(Generic[T]):
         self._entry = (key, copy, value)
         return value
 
+    def recall(self, key: object) -> T | None:
+        """The remembered value if made for this key, whatever has become of its source."""
+        entry = self._entry
+        return entry[2] if entry is not None and entry[0] == key else None
+
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         return type(self)()
 

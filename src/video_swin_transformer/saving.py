@@ -12,12 +12,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from .config import CONFIG_FILE as CONFIG_FILE
+from .config import WEIGHTS_FILE as WEIGHTS_FILE
 from .config import BundleConfig
 from .errors import CheckpointError, ConfigError
 from .files import replace_file
 
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
 METADATA_KEY = "video_swin_config"
 PROCESSOR_FILE = "video_preprocessor_config.json"
 PROCESSOR_TEXT = '{\n  "video_processor_type": "VideoSwinVideoProcessor"\n}\n'

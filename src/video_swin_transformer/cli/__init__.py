@@ -12,9 +12,11 @@ from collections.abc import Sequence
 import typer
 
 from ..errors import ConfigError, UnknownNameError, VideoSwinError
+from .bench import bench
 from .classify import classify
 from .convert import convert
 from .download import download
+from .export import export
 from .features import features
 from .inspect import inspect
 from .models import models
@@ -39,7 +41,16 @@ def _root(
         raise typer.Exit
 
 
-for _command in (classify, features, models, download, inspect, convert):
+for _command in (
+    classify,
+    features,
+    models,
+    download,
+    inspect,
+    convert,
+    export,
+    bench,
+):
     app.command()(_command)
 
 

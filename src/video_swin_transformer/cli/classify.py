@@ -15,6 +15,7 @@ from .options import (
     Model,
     Precision,
     RuntimeName,
+    Threads,
     Verbose,
     Videos,
     Views,
@@ -41,13 +42,14 @@ def classify(
     runtime: RuntimeName = "auto",
     precision: Precision = "f32",
     device: Device = "auto",
+    threads: Threads = None,
     verbose: Verbose = False,
 ) -> int:
     """Print the labels of videos, frame folders or whole folders of videos."""
     from .opening import open_predictor
 
     predictor = open_predictor(
-        model, config, checkpoint, views, runtime, precision, device, verbose
+        model, config, checkpoint, views, runtime, precision, device, verbose, threads
     )
     if labels is not None:
         predictor = predictor.with_labels(labels)

@@ -19,6 +19,7 @@ from .options import (
     Model,
     Precision,
     RuntimeName,
+    Threads,
     Verbose,
     Videos,
     Views,
@@ -36,6 +37,7 @@ def features(
     runtime: RuntimeName = "auto",
     precision: Precision = "f32",
     device: Device = "auto",
+    threads: Threads = None,
     verbose: Verbose = False,
 ) -> int:
     """Write one .npy file for each video: float32 (clips, channels), one vector for each clip."""
@@ -46,7 +48,7 @@ def features(
     inputs = expand_inputs(videos)
     targets = _targets(inputs, out)
     predictor = open_predictor(
-        model, config, checkpoint, views, runtime, precision, device, verbose
+        model, config, checkpoint, views, runtime, precision, device, verbose, threads
     )
     num_failed = 0
     results = zip(inputs, predictor.features_many(inputs), strict=True)

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
-
-# fmt: off
-VIDEO_SUFFIXES = frozenset([
-    ".mp4", ".m4v", ".mov", ".3gp", ".3g2", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".m2v",
-    ".vob", ".ts", ".mts", ".m2ts", ".flv", ".wmv", ".asf", ".ogv", ".mxf", ".gif", ".apng",
-    ".h264", ".264", ".hevc", ".h265", ".265", ".ivf",
-])
-# fmt: on
 
 
 def expand_inputs(inputs: Iterable[str]) -> list[str]:
@@ -37,23 +29,6 @@ def expand_inputs(inputs: Iterable[str]) -> list[str]:
 
 
 def _videos_below(folder: Path) -> list[str]:
-    from ..video.pictures import PICTURE_SUFFIXES
+    from ..video.finding import videos_below
 
-    return [str(path) for path in _walk(folder, PICTURE_SUFFIXES)]
-
-
-def _walk(folder: Path, picture_suffixes: Collection[str]) -> Iterator[Path]:
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError:
-        yield folder  # reading it will say why it cannot be opened
-        return
-    visible = [entry for entry in entries if not entry.name.startswith(".")]
-    if any(entry.suffix.lower() in picture_suffixes for entry in visible):
-        yield folder
-    for entry in visible:
-        if entry.is_dir():
-            if not entry.is_symlink():  # a link could lead round in a circle
-                yield from _walk(entry, picture_suffixes)
-        elif entry.suffix.lower() in VIDEO_SUFFIXES:
-            yield entry
+    return [str(path) for path in videos_below(folder)]

@@ -18,6 +18,7 @@ from ..registry import (
     weights_path,
     weights_state,
 )
+from .output import text_table
 
 _WIDEST_NAME = 44  # longer names are shown by their alias
 
@@ -85,12 +86,7 @@ def _views(card: ModelCard) -> str:
 
 def _text_table(cards: list[ModelCard]) -> str:
     head = ("name", "params", "input", "views", "top-1", "licence", "weights", "what it is")
-    table = [head, *(_cells(card) for card in cards)]
-    widths = [max(len(line[column]) for line in table) for column in range(len(head))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in table
-    )
+    return text_table([head, *(_cells(card) for card in cards)])
 
 
 def _cells(card: ModelCard) -> tuple[str, ...]:

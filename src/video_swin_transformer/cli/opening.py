@@ -1,4 +1,4 @@
-"""The options of a command -> a Predictor. Loads torch: import inside a command only."""
+"""The options of a command -> a Predictor. Loads NumPy and more: import inside a command only."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ def open_predictor(
     precision: str,
     device: str,
     verbose: bool,
+    threads: int | None = None,
 ) -> Predictor:
     wanted = None if views is None else parse_views(views)
     predictor = Predictor.load(
@@ -24,6 +25,7 @@ def open_predictor(
         runtime=runtime,
         precision=precision,
         device=device,
+        threads=threads,
     )
     if wanted is not None:
         predictor = predictor.with_views(*wanted)
@@ -31,4 +33,6 @@ def open_predictor(
         clips = predictor.bundle.sampling.num_clips
         crops = predictor.bundle.preprocessing.crops
         say(f"{predictor.name}: {predictor.runtime.description}, {clips}x{crops} views")
+        if predictor.runtime.remark:
+            say(predictor.runtime.remark)
     return predictor

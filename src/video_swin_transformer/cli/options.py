@@ -19,7 +19,8 @@ Model: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="NAME|FILE",
-        help="A name from `videoswin models`, a saved folder or a file. [default: camera-motion]",
+        help="A name from `videoswin models`, a saved folder, a file of weights or an exported "
+        "model. [default: camera-motion]",
     ),
 ]
 ConfigFile: TypeAlias = Annotated[
@@ -41,13 +42,28 @@ Views: TypeAlias = Annotated[
     ),
 ]
 RuntimeName: TypeAlias = Annotated[
-    str, typer.Option("--runtime", metavar="ENGINE", help="Engine: auto or torch.")
+    str,
+    typer.Option(
+        "--runtime",
+        metavar="ENGINE",
+        help="Engine: auto (the fastest installed), torch, openvino or onnxruntime.",
+    ),
 ]
 Precision: TypeAlias = Annotated[
-    str, typer.Option(metavar="TYPE", help="f32 or bf16; bf16 is faster and rounds.")
+    str,
+    typer.Option(
+        metavar="TYPE",
+        help="f32 or bf16; bf16 is faster and rounds. int8 is for models exported in it.",
+    ),
 ]
 Device: TypeAlias = Annotated[
     str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
+]
+Threads: TypeAlias = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, help="Threads of the engine. [default: as the engine thinks best]"
+    ),
 ]
 Verbose: TypeAlias = Annotated[
     bool, typer.Option("--verbose", "-v", help="Say what was chosen and how long each stage took.")

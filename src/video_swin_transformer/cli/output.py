@@ -7,7 +7,8 @@ import io
 import json
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
@@ -27,8 +28,20 @@ def say(message: str) -> None:
 
 def with_progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
     """Hands items on, with a bar and an estimate on stderr if that is a terminal."""
-    if total < 2 or not sys.stderr.isatty():
+    if total < 2:
         yield from items
+        return
+    with progress_bar(what) as show:
+        for number, item in enumerate(items, start=1):
+            show(number, total)
+            yield item
+
+
+@contextmanager
+def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Gives show(done, total): a bar and an estimate on stderr if that is a terminal."""
+    if not sys.stderr.isatty():
+        yield lambda done, total: None
         return
     from rich.console import Console
     from rich.progress import (
@@ -49,10 +62,17 @@ def with_progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=total)
-        for item in items:
-            progress.advance(task)
-            yield item
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+
+def text_table(rows: Sequence[Sequence[str]]) -> str:
+    """Columns side by side, for people; the first row heads them."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
 
 
 def describe_error(error: VideoSwinError) -> dict[str, str]:

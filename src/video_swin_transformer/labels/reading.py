@@ -13,14 +13,15 @@ ID_COLUMNS = ("id", "index", "label_id", "class_id", "class_index", "label_index
 NAME_COLUMNS = ("name", "label", "class", "label_name", "class_name", "display_name", "template")
 
 
-def read_labels(path: str | Path, num_classes: int) -> tuple[str, ...]:
+def read_labels(path: str | Path, num_classes: int | None) -> tuple[str, ...]:
     """The labels of a UTF-8 file, in the order of the classes.
 
     .json: a list of names; the Something-Something file (name -> id); or id2label (id -> name).
     .csv: with a heading, a column of names (`name`, `label`, ...) and, if there is one, of ids
     (`id`, `index`, ...); without a heading, ids and names, or names only.
     Anything else: one label a line; blank lines at the end are ignored.
-    Raises DataError if the file cannot be read or does not name `num_classes` classes once each.
+    Raises DataError if the file cannot be read or does not name `num_classes` classes once each;
+    None takes as many as there are.
     """
     path = Path(path)
     try:
@@ -35,7 +36,7 @@ def read_labels(path: str | Path, num_classes: int) -> tuple[str, ...]:
     else:
         labels = tuple(line.strip() for line in text.rstrip().splitlines())
         counted = "lines"
-    if len(labels) != num_classes:
+    if num_classes is not None and len(labels) != num_classes:
         raise DataError(
             f"The label file {str(path)!r} has {len(labels)} {counted}, but the model has "
             f"{num_classes} classes; give one label for each class, in the order of the classes."

@@ -1,0 +1,79 @@
+"""videoswin export: a model for other engines and machines, proven to give the same answers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..errors import ConfigError
+from .inputs import expand_inputs
+from .options import Verbose
+from .output import say
+
+
+def export(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A name, a saved folder or a file of weights.")
+    ],
+    format: Annotated[
+        str, typer.Option("--format", metavar="FORMAT", help="onnx, openvino or torch.")
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(metavar="FILE", help="File to write: .onnx, .xml (and .bin) or .pt2."),
+    ],
+    precision: Annotated[
+        str, typer.Option(metavar="TYPE", help="f32, or int8 with --format openvino.")
+    ] = "f32",
+    calibrate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CLIPS",
+            help="Videos, folders or patterns that int8's ranges are measured on. Repeatable.",
+        ),
+    ] = None,
+    check: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CLIPS",
+            help="Videos to compare on. Repeatable. [default: those of --calibrate, else a "
+            "rendered one]",
+        ),
+    ] = None,
+    max_error: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            min=0,
+            help="Largest relative error let through. [default: 1e-4 for f32, 0.1 for int8]",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    verbose: Verbose = False,
+) -> int:
+    """Write a model as ONNX, OpenVINO IR or torch.export program, if its answers are the same."""
+    if out.exists() and not force:
+        raise ConfigError(f"{str(out)!r} exists; add --force to replace it, or name another file.")
+    from ..export import check_choices, export_model
+
+    check_choices(out, format, precision, calibrate or ())
+    report = export_model(
+        model,
+        out,
+        format,
+        precision,
+        calibrate=expand_inputs(calibrate or ()),
+        check=expand_inputs(check or ()),
+        max_error=max_error,
+        tell=say if verbose else lambda _: None,
+    )
+    print(f"{report.path}  {format}, {precision}, {report.num_bytes / 1e6:.1f} MB")
+    for one in report.proof["comparisons"]:
+        print(
+            f"  {one['num_views']} {one['views']} views: relative error of logits "
+            f"{one['logits_max_relative_error']:.1e}, of features "
+            f"{one['features_max_relative_error']:.1e}, same best class {one['top1_agreement']:.1%}"
+        )
+    return 0

@@ -1,0 +1,109 @@
+"""The benchmark measures what it says, on the machine it runs on; no bound on any time here."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from video_swin_transformer import ConfigError
+from video_swin_transformer.bench import (
+    Timed,
+    alternate,
+    count_operations,
+    open_engines,
+    peak_memory_mib,
+    product_rate,
+    relative_error,
+    time_engines,
+)
+from video_swin_transformer.cli import run
+
+
+def test_calls_alternate_and_the_warm_up_is_not_counted():
+    order: list[str] = []
+    steps: list[tuple[int, int]] = []
+    calls = {"a": lambda: order.append("a"), "b": lambda: order.append("b")}
+    timed = alternate(calls, 3, lambda done, total: steps.append((done, total)))
+    assert order == ["a", "b"] * 4
+    assert [len(one.seconds) for one in timed.values()] == [3, 3]
+    assert steps == [(n, 8) for n in range(1, 9)]
+
+
+def test_figures_are_what_their_names_say():
+    timed = Timed("x", (4.0, 1.0, 2.0))
+    assert timed.median_seconds == 2.0
+    assert product_rate(timed) == 2 * 4096**3 / 2.0
+    expected = np.array([[2.0, -4.0]], np.float32)
+    assert relative_error(np.array([[2.0, -3.0]], np.float32), expected) == pytest.approx(0.25)
+
+
+def test_operations_grow_with_the_frames():
+    # 4 blocks, two linear stages: more than the classifier, and linear in time.
+    one = count_operations("camera-motion", (1, 3, 8, 112, 112))
+    two = count_operations("camera-motion", (2, 3, 8, 112, 112))
+    assert two == 2 * one > 1e8
+
+
+def test_engines_on_the_same_views():
+    told: list[str] = []
+    wanted = [("torch", "f32"), ("torch", "bf16"), ("torch", "int8")]
+    engines = open_engines("camera-motion", wanted, 1, told.append)
+    assert list(engines) == wanted[:2]
+    assert len(told) == 1 and "torch int8: left out." in told[0] and "videoswin export" in told[0]
+    views = np.random.default_rng(0).standard_normal((1, 3, 8, 112, 112), np.float32)
+    timings, others = time_engines(engines, views, 1, {"nothing": lambda: None})
+    assert [t.precision for t in timings] == ["f32", "bf16"]
+    assert timings[0].relative_error == 0 < timings[1].relative_error < 0.1
+    assert others["nothing"].median_seconds < timings[0].timed.median_seconds
+    with pytest.raises(ConfigError, match="compares with torch at f32"):
+        time_engines({("torch", "bf16"): engines["torch", "bf16"]}, views, 1, {})
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")
+def test_peak_memory_is_that_of_a_process_of_its_own():
+    held = np.ones(300_000_000, np.uint8)  # 286 MiB here must not count there
+    small = peak_memory_mib("camera-motion", "torch", "f32", (1, 3, 8, 112, 112), threads=1)
+    large = peak_memory_mib("camera-motion", "torch", "f32", (1, 3, 64, 224, 224), threads=1)
+    assert held.all() and small is not None and large is not None
+    assert 100 < small < large < small + 2000
+
+
+def test_the_command(tmp_path, capfd):
+    figures = tmp_path / "bench.json"
+    code = run(["bench", "--engine", "torch:bf16", "--rounds", "1", "--json", str(figures)])
+    printed = capfd.readouterr()
+    assert code == 0
+    lines = printed.out.splitlines()
+    assert lines[0].split()[:3] == ["engine", "seconds", "views/s"]
+    assert [line.split()[:2] for line in lines[1:3]] == [["torch", "f32"], ["torch", "bf16"]]
+    assert "median of 1 rounds" in printed.err
+    data = json.loads(figures.read_text())
+    assert [e["precision"] for e in data["engines"]] == ["f32", "bf16"]
+    assert data["views"] == [1, 3, 8, 112, 112]
+
+
+def test_an_architecture_is_timed_with_random_weights(capfd):
+    # No weights of this name are at hand, and none are downloaded for a benchmark.
+    code = run(["bench", "--model", "swin-nano", "--engine", "torch:f32", "--rounds", "1"])
+    printed = capfd.readouterr()
+    assert code == 0 and "timed with random weights" in printed.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--engine", "torch"], "engine is 'torch', but must be an engine and a precision"),
+        (["--engine", "tensorrt:f32"], "tensorrt"),
+        (["--model", "swin-tny"], "swin-tny"),
+        (["--rounds", "0"], "rounds"),
+    ],
+)
+def test_misuse_is_named(arguments, message, capfd):
+    code = run(["bench", "--rounds", "1", *arguments])
+    printed = capfd.readouterr()
+    assert message in printed.err
+    assert "Traceback" not in printed.err
+    assert code == 2
