@@ -13,9 +13,11 @@ import typer
 
 from ..errors import ConfigError, UnknownNameError, VideoSwinError
 from .bench import bench
+from .check_data import check_data
 from .classify import classify
 from .convert import convert
 from .download import download
+from .evaluate import evaluate
 from .export import export
 from .features import features
 from .inspect import inspect
@@ -44,6 +46,8 @@ def _root(
 for _command in (
     classify,
     features,
+    evaluate,
+    check_data,
     models,
     download,
     inspect,

@@ -1,0 +1,185 @@
+"""videoswin check-data: what is wrong with a dataset, before it costs a night of training."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ..files import replace_file
+from .options import DataFormat, Delimiter, QuarantineFile, Root
+from .output import progress_bar, say, text_table
+
+if TYPE_CHECKING:
+    from ..data import Annotations, CheckReport, Problem, Quarantine
+
+_NUM_SHOWN = 5  # of each kind of problem that leaves a clip usable; the JSON has all
+
+
+def check_data(
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA",
+            help="A folder of classes, a folder of train, val and test, or a list.",
+            show_default=False,
+        ),
+    ],
+    val: Annotated[
+        list[str] | None,
+        typer.Option("--val", metavar="DATA2", help="Another split to compare with. Repeatable."),
+    ] = None,
+    root: Root = None,
+    format: DataFormat = None,
+    delimiter: Delimiter = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|SET", help="Label map: a file, or a set such as kinetics400."),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Processes that read. [default: one a core]")
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write everything as JSON.")
+    ] = None,
+    quarantine: QuarantineFile = None,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Decode every frame, not only those of one look.")
+    ] = False,
+    span: Annotated[
+        int, typer.Option(min=1, help="Frames a clip spans; shorter videos are reported.")
+    ] = 64,
+    patience: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="Give up a clip that takes longer.")
+    ] = 120.0,
+) -> int:
+    """Read every clip of a dataset and report what is unusable, odd, double or lopsided."""
+    from ..config import ClipSampling
+    from ..data import CheckPlan, check_dataset
+
+    splits = _read_splits(data, val or [], root, format, delimiter, labels)
+    quarantines = _open_quarantines(splits, quarantine)
+    if json is not None:
+        replace_file(json, b"{}\n")  # a place that cannot be written to is found before the work
+    for name, split in splits.items():
+        for note in split.notes:
+            say(f"{name}: {note}")
+    plan = CheckPlan(
+        sampling=ClipSampling(num_frames=span, stride=1, num_clips=2),
+        deep=deep,
+        num_workers=workers or os.cpu_count() or 1,
+        limit_seconds=patience,
+    )
+    with progress_bar("checking") as show:
+        report = check_dataset(splits, plan, quarantines, show)
+    print(_as_text(report))
+    if json is not None:
+        replace_file(json, (jsonlib.dumps(report.to_data(), indent=2) + "\n").encode())
+    _write_quarantines(report, quarantines)
+    return 1 if report.num_unusable else 0
+
+
+def _read_splits(
+    data: str,
+    others: list[str],
+    root: Path | None,
+    format: str | None,
+    delimiter: str | None,
+    labels: str | None,
+) -> dict[str, Annotations]:
+    """All splits by name, numbered by the classes of the first."""
+    from ..data import find_splits, label_map, read_annotations
+
+    names = None if labels is None else label_map(labels)
+    splits: dict[str, Annotations] = {}
+    for source in (data, *others):
+        inner: list[str | None] = [None]
+        if Path(source).exists():
+            inner = [*find_splits(source, format)] or inner
+        for split in inner:
+            annotations = read_annotations(
+                source,
+                root=root,
+                format=format,
+                delimiter=delimiter,
+                labels=names,
+                split=split,
+            )
+            names = names or annotations.classes or None
+            name = split or Path(source).name or source
+            splits[name if name not in splits else f"{source} {split or ''}".strip()] = annotations
+    return splits
+
+
+def _open_quarantines(
+    splits: Mapping[str, Annotations], path: Path | None
+) -> dict[str, Quarantine]:
+    """The list of each split; the same object where splits share one."""
+    from ..data import Quarantine, default_quarantine
+
+    paths = {name: path or default_quarantine(split.source) for name, split in splits.items()}
+    opened = {path: Quarantine(path) for path in dict.fromkeys(paths.values())}
+    return {name: opened[path] for name, path in paths.items()}
+
+
+def _write_quarantines(report: CheckReport, quarantines: Mapping[str, Quarantine]) -> None:
+    for quarantine in dict.fromkeys(quarantines.values()):
+        found = [
+            (problem.path, problem.detail)
+            for problem in report.problems
+            if problem.is_unusable
+            and quarantines[problem.split] is quarantine
+            # A label outside the map is a matter of the list: the next run reads that anew.
+            and problem.kind != "outside_map"
+        ]
+        if found:
+            quarantine.add(found)
+            say(f"{len(found)} clips are now in {quarantine.path}; later runs leave them out.")
+
+
+def _where(problem: Problem) -> str:
+    """A clip's path tells its split, a class's name does not."""
+    is_class = problem.kind in ("lonely_class", "empty_class")
+    return f"{problem.path} in {problem.split}" if is_class else problem.path
+
+
+def _as_text(report: CheckReport) -> str:
+    from ..data.report import KINDS
+
+    head = ("split", "format", "clips", "usable", "frames", "classes", "largest : smallest")
+    rows = [head]
+    parts = []
+    for split in report.splits:
+        rows.append(
+            (
+                split.name,
+                split.format,
+                str(split.num_listed),
+                str(split.num_usable),
+                str(split.num_frames),
+                str(len(split.class_counts)),
+                f"{split.imbalance:.1f}",
+            )
+        )
+        if split.quarantined:
+            parts.append(
+                f"{split.name}: {len(split.quarantined)} clips were found unusable earlier and are "
+                "left out; remove the quarantine list to look at them again."
+            )
+    for kind, (is_unusable, title) in KINDS.items():
+        problems = report.of(kind)
+        if not problems:
+            continue
+        shown = problems if is_unusable else problems[:_NUM_SHOWN]
+        lines = [f"{'UNUSABLE' if is_unusable else 'note'}: {title}: {len(problems)}"]
+        lines += [f"    {_where(problem)}: {problem.detail}" for problem in shown]
+        if len(shown) < len(problems):
+            lines.append(f"    ... and {len(problems) - len(shown)} more; --json FILE has all")
+        parts.append("\n".join(lines))
+    if not report.problems:
+        parts.append("Nothing to report.")
+    return "\n\n".join([text_table(rows), *parts])

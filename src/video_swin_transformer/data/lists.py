@@ -1,0 +1,130 @@
+"""Text lists: one clip a line, its classes at the end of the line.
+
+    list        relative/path label                label: a number or a name
+    multilabel  relative/path label label ...      (or label,label,...; may be none at all)
+    frames      relative/folder num_frames label
+
+Fields are split from the right, so that paths may hold blanks. Where a path ends with the suffix
+of a video, what follows it is the label, so that names of classes may hold blanks, too. A line of
+a path only has the class of its folder (as the test lists of UCF-101 have it). -1 means unknown.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ..errors import DataError
+from ..video.finding import VIDEO_SUFFIXES
+
+_SUFFIXES = "|".join(re.escape(suffix) for suffix in sorted(VIDEO_SUFFIXES, key=len, reverse=True))
+# The path up to its last video suffix that is followed by a separator or the end of the line.
+_VIDEO_LINE = re.compile(rf"(.*(?:{_SUFFIXES}))\"?(?:[\s,;|]+(.*))?$", re.IGNORECASE)
+_NUMBERS = re.compile(r"-?[0-9]+(?:[\s,;]+-?[0-9]+)*$")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One clip as written: labels are texts, numbers or names."""
+
+    path: str
+    labels: tuple[str, ...]
+    num_frames: int | None = None
+
+
+def read_text(path: Path) -> str:
+    """The UTF-8 text of an annotation file. Raises DataError."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"The list {str(path)!r} cannot be read: {error}.") from error
+
+
+def list_lines(text: str) -> list[tuple[int, str]]:
+    """(line number, line) of every line that is not blank."""
+    lines = (line.strip() for line in text.split("\n"))
+    return [(number, line) for number, line in enumerate(lines, start=1) if line]
+
+
+def recognise_list(lines: list[tuple[int, str]]) -> str:
+    """list, multilabel or frames; what the lines leave open is a `list`."""
+    counts, are_videos = set(), True
+    for _, line in lines:
+        matched = _VIDEO_LINE.match(line)
+        are_videos = are_videos and matched is not None
+        tail = (matched[2] or "") if matched else _trailing_numbers(line)
+        counts.add(len(re.split(r"[\s,;]+", tail)) if _NUMBERS.match(tail) else 0)
+    if not are_videos:
+        return "frames" if counts == {2} else "list"
+    return "multilabel" if max(counts, default=0) > 1 else "list"
+
+
+def read_list(
+    path: Path, lines: list[tuple[int, str]], kind: str, delimiter: str | None
+) -> list[Entry]:
+    """The entries of a list of that kind. Raises DataError naming the line that is wrong."""
+    entries = []
+    for number, line in lines:
+        try:
+            entries.append(_entry(line, kind, delimiter))
+        except ValueError as error:
+            raise DataError(f"Line {number} of {str(path)!r} is {line!r}: {error}.") from None
+    without = sum(not entry.labels for entry in entries)
+    if kind == "list" and without == len(entries):
+        return [_with_folder_as_label(path, entry) for entry in entries]
+    return entries
+
+
+def _entry(line: str, kind: str, delimiter: str | None) -> Entry:
+    if kind == "frames":
+        parts = line.rsplit(delimiter, 2)
+        if len(parts) != 3 or not parts[1].strip().isdecimal():
+            raise ValueError("it must be a folder, its number of frames and a label")
+        return Entry(_unquoted(parts[0]), _label(parts[2]), int(parts[1]))
+    path, tail = _split_path(line, kind, delimiter)
+    if not path:
+        raise ValueError("it has no path; a line is a path and a label")
+    if kind == "multilabel":
+        parts = re.split(r"[\s,;]+" if delimiter in (None, " ") else r"[,;|]", tail)
+        labels = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
+        return Entry(path, tuple(label for label in labels if label != "-1"))
+    return Entry(path, _label(tail))
+
+
+def _split_path(line: str, kind: str, delimiter: str | None) -> tuple[str, str]:
+    if delimiter is not None and kind == "list":
+        path, found, tail = line.rpartition(delimiter)
+        return (_unquoted(path), tail) if found else (_unquoted(line), "")
+    if matched := _VIDEO_LINE.match(line):
+        return _unquoted(matched[1]), (matched[2] or "").strip(delimiter)
+    if kind == "multilabel":
+        tail = _trailing_numbers(line)
+        return _unquoted(line[: len(line) - len(tail)].rstrip(" \t,;|")), tail
+    path, _, tail = line.rpartition(" ") if " " in line else line.rpartition("\t")
+    return (_unquoted(path), tail) if path else (_unquoted(line), "")
+
+
+def _trailing_numbers(line: str) -> str:
+    found = re.search(r"(?<=[\s,;])-?[0-9]+(?:[\s,;]+-?[0-9]+)*$", line)
+    return found[0] if found else ""
+
+
+def _label(text: str) -> tuple[str, ...]:
+    text = _unquoted(text)
+    return () if text in ("", "-1") else (text,)
+
+
+def _unquoted(text: str) -> str:
+    text = text.strip()
+    return text.strip('"') if text.startswith('"') else text
+
+
+def _with_folder_as_label(path: Path, entry: Entry) -> Entry:
+    folder = PurePosixPath(entry.path.replace("\\", "/")).parent.name
+    if not folder:
+        raise DataError(
+            f"The list {str(path)!r} has no labels, and {entry.path!r} lies in no folder that "
+            "could name its class; a line is a path and a label."
+        )
+    return Entry(entry.path, (folder,), entry.num_frames)

@@ -1,0 +1,122 @@
+"""Annotations in CSV and JSON, as the publishers of data sets give them.
+
+kinetics   CSV with the columns label, youtube_id, time_start, time_end, split; the files are
+           called youtube_id_000010_000020.mp4 (seconds, six digits), whatever their suffix,
+           in folders named after the classes or all in one
+sthv2      JSON: a list of {"id", "template"}; the files are called <id>.webm or <id>.mp4
+mmaction   JSON: a list of {"filename" or "frame_dir", "total_frames", "label": 3 or [3, 7]}
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from ..errors import DataError
+from .lists import Entry, read_text
+
+_KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end")
+
+
+def read_json(path: Path) -> list[dict[str, Any]]:
+    """The list of objects in a JSON annotation. Raises DataError."""
+    try:
+        data = json.loads(read_text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"The list {str(path)!r} is not JSON: {error}.") from error
+    if not isinstance(data, list) or not all(isinstance(row, dict) for row in data):
+        raise DataError(
+            f"{str(path)!r} holds JSON of another kind; it must be a list of objects such as "
+            '{"id": "78687", "template": "Holding [something]"} or {"filename": ..., "label": ...}.'
+        )
+    return data
+
+
+def recognise_json(rows: list[dict[str, Any]]) -> str | None:
+    """sthv2 or mmaction, or None."""
+    keys = set(rows[0]) if rows else set()
+    if keys & {"filename", "frame_dir"}:
+        return "mmaction"
+    return "sthv2" if "id" in keys else None
+
+
+def is_kinetics(text: str) -> bool:
+    """Does the first line head the columns of a Kinetics list?"""
+    heading = [cell.strip().lower() for cell in text.partition("\n")[0].split(",")]
+    return "youtube_id" in heading
+
+
+def kinetics_splits(rows: Iterable[dict[str, str]]) -> list[str]:
+    """The splits named in the rows, each once."""
+    return list(dict.fromkeys(row["split"] for row in rows if row.get("split")))
+
+
+def read_kinetics_rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a Kinetics list with stripped cells. Raises DataError naming what is wrong."""
+    try:
+        table = csv.reader(read_text(path).splitlines())
+        lines = [[cell.strip() for cell in line] for line in table if any(line)]
+    except csv.Error as error:
+        raise DataError(f"The list {str(path)!r} is not CSV: {error}.") from error
+    heading = [cell.lower() for cell in lines[0]] if lines else []
+    missing = [name for name in _KINETICS_COLUMNS[1:] if name not in heading]
+    if missing:
+        raise DataError(
+            f"The list {str(path)!r} has no column {missing[0]!r}; a Kinetics list is headed "
+            f"{', '.join(_KINETICS_COLUMNS)} and, if you like, split."
+        )
+    rows = []
+    for number, line in enumerate(lines[1:], start=2):
+        row = dict(zip(heading, line, strict=False))
+        if not all(row.get(name, "").split(".")[0].isdecimal() for name in _KINETICS_COLUMNS[2:]):
+            raise DataError(
+                f"Row {number} of {str(path)!r} has time_start {row.get('time_start')!r} and "
+                f"time_end {row.get('time_end')!r}, but they must be whole seconds."
+            )
+        rows.append(row)
+    return rows
+
+
+def kinetics_entries(rows: Iterable[dict[str, str]], split: str | None) -> list[Entry]:
+    """The entries of one split (all rows where it is None); a test list has no labels."""
+    entries = []
+    for row in rows:
+        if split is not None and row.get("split") != split:
+            continue
+        start, end = (int(row[name].split(".")[0]) for name in ("time_start", "time_end"))
+        name = f"{row['youtube_id']}_{start:06d}_{end:06d}.mp4"
+        label = row.get("label", "")
+        entries.append(Entry(f"{label}/{name}" if label else name, (label,) if label else ()))
+    return entries
+
+
+def sthv2_entries(path: Path, rows: list[dict[str, Any]]) -> list[Entry]:
+    """`template` without its brackets is the label; a test list has none."""
+    entries = []
+    for number, row in enumerate(rows):
+        if "id" not in row:
+            raise DataError(f"Object {number} of {str(path)!r} has no 'id'; the file is named so.")
+        template = str(row.get("template", "")).replace("[", "").replace("]", "")
+        entries.append(Entry(f"{row['id']}.webm", (template,) if template else ()))
+    return entries
+
+
+def mmaction_entries(path: Path, rows: list[dict[str, Any]]) -> tuple[list[Entry], bool]:
+    """Entries, and whether any clip has several labels."""
+    entries, is_multilabel = [], False
+    for number, row in enumerate(rows):
+        name = row.get("filename", row.get("frame_dir"))
+        if not isinstance(name, str) or not name:
+            raise DataError(
+                f"Object {number} of {str(path)!r} has no 'filename' and no 'frame_dir'."
+            )
+        given = row.get("label", [])
+        labels = given if isinstance(given, list) else [given]
+        is_multilabel = is_multilabel or len(labels) > 1
+        total = row.get("total_frames")
+        texts = tuple(str(label) for label in labels if label != -1)
+        entries.append(Entry(name, texts, total if isinstance(total, int) else None))
+    return entries, is_multilabel

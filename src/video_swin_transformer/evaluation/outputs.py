@@ -1,0 +1,130 @@
+"""Results as files: evaluation.json, clips.csv, classes.csv, report.html and pictures."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..files import replace_file
+from .charts import confusion_svg, reliability_svg
+from .intervals import Measure
+from .page import report_page
+from .summary import Evaluation
+
+RESULT_FILES = ("evaluation.json", "clips.csv", "classes.csv", "report.html")
+
+
+def write_results(result: Evaluation, folder: Path) -> list[Path]:
+    """Writes every file whole and returns their paths. Raises OSError."""
+    texts = {
+        "evaluation.json": json.dumps(to_data(result), indent=2, ensure_ascii=False) + "\n",
+        "clips.csv": _csv(_clip_rows(result)),
+        "classes.csv": _csv(_class_rows(result)),
+        "report.html": report_page(result),
+    }
+    if result.confusion is not None:
+        texts["confusion.svg"] = confusion_svg(result, standalone=True)
+        names = [result.class_name(label) for label in range(len(result.confusion))]
+        rows = [[name, *row] for name, row in zip(names, result.confusion.tolist(), strict=True)]
+        texts["confusion.csv"] = _csv([["right / predicted", *names], *rows])
+    if result.calibration is not None:
+        texts["reliability.svg"] = reliability_svg(result.calibration, standalone=True)
+    for name, text in texts.items():
+        replace_file(folder / name, text.encode("utf-8"))
+    return [folder / name for name in texts]
+
+
+def to_data(result: Evaluation) -> dict[str, Any]:
+    """Everything but the clips (they are in clips.csv) and the matrix, for JSON."""
+    found = result.calibration
+    return {
+        "settings": dict(result.settings),
+        "average": result.average,
+        "mean_class_accuracy": result.mean_class_rule,
+        "num_clips": len(result.clips),
+        "num_failed": len(result.failures),
+        "metrics": {key: _measure(measure) for key, measure in result.measures.items()},
+        "calibration": None
+        if found is None
+        else {
+            "expected_calibration_error": found.error,
+            "bins": [
+                {"num_clips": count, "confidence": confidence, "accuracy": accuracy}
+                for count, confidence, accuracy in zip(
+                    found.counts, found.confidence, found.accuracy, strict=True
+                )
+            ],
+        },
+        "classes": [
+            {
+                "name": one.name,
+                "num_clips": one.num_clips,
+                "accuracy": None if one.accuracy is None else _measure(one.accuracy),
+                "most_often_taken_for": one.taken_for,
+            }
+            for one in result.classes
+        ],
+        "worst": [
+            {
+                "path": clip.path,
+                "labels": [result.class_name(label) for label in clip.labels],
+                "label_score": clip.label_score,
+                "predicted": result.class_name(clip.predicted),
+                "confidence": clip.confidence,
+            }
+            for clip in result.worst
+        ],
+        "failed": [{"path": path, "reason": reason} for path, reason in result.failures],
+    }
+
+
+def _measure(measure: Measure) -> dict[str, float | None]:
+    values = {"value": measure.value, "low": measure.low, "high": measure.high}
+    return {key: None if math.isnan(value) else value for key, value in values.items()}
+
+
+def _csv(rows: Iterable[Sequence[object]]) -> str:
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return text.getvalue()
+
+
+def _clip_rows(result: Evaluation) -> Iterable[Sequence[object]]:
+    yield (
+        "path",
+        "labels",
+        "predicted",
+        "is_right",
+        "confidence",
+        "label_score",
+        "label_rank",
+        "error",
+    )
+    for clip in result.clips:
+        yield (
+            clip.path,
+            ";".join(result.class_name(label) for label in clip.labels),
+            result.class_name(clip.predicted),
+            int(clip.is_right),
+            f"{clip.confidence:.6f}",
+            f"{clip.label_score:.6f}",
+            clip.rank,
+            "",
+        )
+    for path, reason in result.failures:
+        yield (path, "", "", "", "", "", "", reason)
+
+
+def _class_rows(result: Evaluation) -> Iterable[Sequence[object]]:
+    yield "class", "num_clips", "accuracy", "low", "high", "most_often_taken_for", "num_taken"
+    for one in result.classes:
+        figures: list[object] = ["", "", ""]
+        if one.accuracy is not None:
+            found = _measure(one.accuracy)
+            figures = ["" if v is None else f"{v:.6f}" for v in found.values()]
+        yield one.name, one.num_clips, *figures, one.taken_for or "", one.num_taken
