@@ -22,6 +22,7 @@ from .export import export
 from .features import features
 from .inspect import inspect
 from .models import models
+from .train import train
 
 app = typer.Typer(
     name="videoswin",
@@ -47,6 +48,7 @@ for _command in (
     classify,
     features,
     evaluate,
+    train,
     check_data,
     models,
     download,

@@ -1,0 +1,85 @@
+"""Small datasets and small networks for the tests of training."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.media import Clip
+
+SIDE = 32
+CLASSES = ("brighter", "darker", "left", "right")
+
+# 4 frames of 32x32 through two stages of 16 and 32 channels: a step takes milliseconds.
+TINY = """
+model:
+  from: scratch
+  pretrained: optional
+  sizes: {embed_dim: 16, depths: [2, 1], num_heads: [2, 2], patch_size: [2, 4, 4], window_size: [2, 4, 4]}
+  drop_path_rate: 0.0
+  head_drop_rate: 0.0
+clip: {num_frames: 4, stride: 1, crop_size: 32, train_short_side: 36, test_clips: 2, test_crops: 3}
+schedule: {epochs: 2, warmup_epochs: 0.5}
+optimizer: {learning_rate: 3e-3, backbone_multiplier: 1.0}
+batch: {clips: 8, micro: 8}
+run: {workers: 0}
+"""  # noqa: E501
+
+
+def make_clip(path: Path, kind: str, seed: int, num_frames: int = 8) -> Path:
+    """A clip of 48x36 pixels that grows brighter or darker, or moves, over a random texture."""
+    generator = np.random.default_rng(seed)
+    texture = np.kron(generator.integers(60, 180, (5, 12)), np.ones((8, 8)))[:36]
+    frames = []
+    for number in range(num_frames):
+        shift = {"left": 3, "right": -3}.get(kind, 0) * number
+        change = {"brighter": 8, "darker": -8}.get(kind, 0) * number
+        frame = np.roll(texture, -shift, axis=1)[:, 24:72] + change
+        frames.append(np.repeat(frame.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return Clip(height=36, width=48, num_frames=num_frames).make(path, frames)
+
+
+def make_folder(folder: Path, num_clips: int, classes: tuple[str, ...] = CLASSES) -> Path:
+    """A folder of classes with `num_clips` clips each."""
+    for place, kind in enumerate(classes):
+        for number in range(num_clips):
+            make_clip(folder / kind / f"clip{number:02d}", kind, 100 * place + number)
+    return folder
+
+
+def write_tiny(folder: Path, text: str = TINY) -> Path:
+    path = folder / "tiny.yaml"
+    path.write_text(text)
+    return path
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "video_swin_transformer", "train", *map(str, arguments)]
+
+
+def environment() -> dict[str, str]:
+    """One thread: the tests share their cores. Sums are the same with any number."""
+    return os.environ | {"OMP_NUM_THREADS": "1"}
+
+
+def videoswin_train(*arguments: object) -> subprocess.CompletedProcess[str]:
+    """The command in a process of its own."""
+    return subprocess.run(
+        command(*arguments), capture_output=True, text=True, timeout=240, env=environment()
+    )
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def losses_of(out: Path) -> list[float]:
+    return [float(row["loss"]) for row in rows_of(out / "steps.csv")]
