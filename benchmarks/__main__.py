@@ -13,6 +13,7 @@ import json
 import platform
 import sys
 from datetime import date
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -70,24 +71,25 @@ class _Bench:
         torch.manual_seed(0)
         create_model(ARCHITECTURE).save_pretrained(self.source)
         write_clip(self.clip)
+
+    @cached_property
+    def engines(self) -> dict[tuple[str, str], Runtime]:
         tell("int8: export")
         export_model(self.source, self.int8, "openvino", "int8", calibrate=[self.clip], tell=tell)
-        self.engines = open_engines(self.source, PAIRS, threads, tell)
-        self.engines |= open_exported([self.int8], threads)
-
-    def _some(self, pairs: tuple[tuple[str, str], ...]) -> dict[tuple[str, str], Runtime]:
-        return {key: engine for key, engine in self.engines.items() if key in pairs}
+        weights = open_engines(self.source, PAIRS, self.threads, tell)
+        return weights | open_exported([self.int8], self.threads)
 
     def network(self) -> dict[str, Any]:
         views = np.random.default_rng(0).standard_normal((1, 3, 32, 224, 224), np.float32)
         return compare(self.source, self.engines, views, self.rounds)
 
     def end_to_end(self) -> dict[str, Any]:
-        engines = self._some((*END_TO_END, (self.int8.name, "int8")))
+        pairs = (*END_TO_END, (self.int8.name, "int8"))
+        engines = {key: engine for key, engine in self.engines.items() if key in pairs}
         return end_to_end(self.source, engines, self.clip, max(1, self.rounds // 2), tell)
 
     def memory(self) -> dict[str, Any]:
-        sources = dict.fromkeys(self._some(SCALED), self.source)
+        sources = dict.fromkeys(SCALED, self.source)
         return memory(self.source, sources, (1, 4, 8), self.threads)
 
     def whole_frame(self) -> dict[str, Any]:
@@ -95,7 +97,7 @@ class _Bench:
         return whole_frame(camera["torch", "f32"], 1000)
 
     def scaling(self) -> dict[str, Any]:
-        return scaling(self._some(SCALED), 3, tell)
+        return scaling(open_engines(self.source, SCALED, self.threads, tell), 2, tell)
 
 
 PARTS = ("network", "end_to_end", "memory", "whole_frame", "scaling")

@@ -189,6 +189,10 @@ def test_auto_takes_the_fastest_installed_and_says_why(folders, monkeypatch):
     assert runtime.description.startswith("openvino") and runtime.description.endswith("cpu, f32")
     assert "fastest engine installed" in runtime.remark and "bf16" in runtime.remark
     monkeypatch.setitem(choice.PRECISIONS_OF, "openvino", ())
+    assert open_runtime(folders["load"]).description.startswith("onnxruntime")
+    # Weights need the exporter too, exported models the engine alone.
+    needed = ("onnxruntime", "no_such_package")
+    monkeypatch.setitem(choice._NEEDED_FOR_WEIGHTS, "onnxruntime", needed)
     assert open_runtime(folders["load"]).description.startswith("torch")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..config import BundleConfig
 from ..errors import ConfigError, UnknownNameError
-from .choice import choose_engine, require_precision
+from .choice import WEIGHTS, choose_engine, require_precision
 from .exported import ENGINES, ExportedModel, is_exported, read_exported
 from .network import Network, require_torch
 from .protocol import Runtime, ViewOutputs
@@ -47,7 +47,7 @@ def open_runtime(
         raise ConfigError(f"threads is {threads}, but must be a positive whole number.")
     if is_exported(source):
         return _open_exported(read_exported(source), runtime, precision, device, threads)
-    choice = choose_engine(runtime, precision, device, RUNTIMES[1:], "weights")
+    choice = choose_engine(runtime, precision, device, RUNTIMES[1:], WEIGHTS)
     require_precision(choice.engine, precision)
     opened = _open(choice.engine, Network(source, bundle), precision, device, threads)
     opened.remark = choice.remark

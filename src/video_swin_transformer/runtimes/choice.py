@@ -11,14 +11,16 @@ from pathlib import Path
 
 from ..errors import ConfigError
 
-# Fastest first, as measured on a CPU (docs/performance.md). ONNX Runtime is no faster than eager
-# torch, so it is chosen only where torch cannot run the model.
-_FASTEST_FIRST = ("openvino", "torch", "onnxruntime")
+# Fastest first, as measured on a CPU (docs/performance.md).
+_FASTEST_FIRST = ("openvino", "onnxruntime", "torch")
+# What must be installed to run weights on an engine; exported models need the engine alone.
+_NEEDED_FOR_WEIGHTS = {"onnxruntime": ("onnxruntime", "onnx", "onnxscript")}
 PRECISIONS_OF = {
     "torch": ("f32", "bf16"),
     "openvino": ("f32", "bf16"),
     "onnxruntime": ("f32",),
 }
+WEIGHTS = "weights"  # what a model is that every engine can run, for messages
 HOW_TO_INT8 = "videoswin export --format openvino --precision int8 --calibrate CLIPS"
 
 
@@ -51,7 +53,7 @@ def choose_engine(
     usable = [
         name for name in _FASTEST_FIRST if name in possible and precision in PRECISIONS_OF[name]
     ]
-    installed = [name for name in usable if importlib.util.find_spec(name) is not None]
+    installed = [name for name in usable if _is_installed(name, for_weights=what == WEIGHTS)]
     if not installed:  # opening it will say what to install
         return Choice((usable or list(possible))[0], "")
     _require_cpu(installed[0], device)
@@ -60,6 +62,11 @@ def choose_engine(
     if missing:
         why += f" Faster: pip install 'video-swin-transformer[{missing[0]}]'."
     return Choice(installed[0], f"{why} {_what_else(precision)}")
+
+
+def _is_installed(engine: str, for_weights: bool) -> bool:
+    needed = _NEEDED_FOR_WEIGHTS.get(engine, (engine,)) if for_weights else (engine,)
+    return all(importlib.util.find_spec(name) is not None for name in needed)
 
 
 def require_precision(engine: str, precision: str) -> None:
@@ -88,8 +95,8 @@ def _require_cpu(engine: str, device: str) -> None:
 def _what_else(precision: str) -> str:
     if precision == "f32":
         return (
-            "bf16 takes about 0.6 of the time where the CPU has it, and moves scores by about "
-            f"0.01; int8 about 0.5: {HOW_TO_INT8}."
+            "bf16 takes about 0.55 of the time where the CPU has it, and moves logits by about 1 %; "
+            f"int8 about 0.4, and more: {HOW_TO_INT8}."
         )
     return f"{precision} is another answer than f32, which is the exact one."
 
