@@ -100,6 +100,28 @@ def overlay(clip: Clip, rng: np.random.Generator) -> Clip:
     return (clip * (1 - share) + layer * share).astype(np.uint8)
 
 
+def score_bar(clip: Clip, rng: np.random.Generator) -> Clip:
+    """A strip of scores along the top or bottom, boxes and writing, fixed to the screen."""
+    side = clip.shape[1]
+    height, width = int(rng.integers(6, 20)), int(side * rng.uniform(0.4, 1.0))
+    strip = np.empty((height, width, 3), np.uint8)
+    strip[:] = rng.integers(0, 256, 3)
+    for _ in range(int(rng.integers(2, 10))):
+        left, length = int(rng.integers(0, width)), int(rng.integers(3, 16))
+        strip[1 : height - 1, left : left + length] = rng.integers(0, 256, 3)
+    letters = "".join(chr(int(c)) for c in rng.integers(48, 91, 20))
+    font = cv2.FONT_HERSHEY_SIMPLEX
+    cv2.putText(strip, letters, (2, height - 3), font, height / 36, (255, 255, 255), 1, cv2.LINE_AA)
+    top = int(rng.integers(0, 16))
+    top = top if rng.random() < 0.4 else side - height - top
+    left = int(rng.integers(0, side - width + 1))
+    share = np.float32(rng.uniform(0.6, 1.0))
+    marked = clip.copy()
+    under = marked[:, top : top + height, left : left + width]
+    under[:] = (under * (1 - share) + strip * share).astype(np.uint8)
+    return marked
+
+
 def letterbox(clip: Clip, rng: np.random.Generator) -> Clip:
     """Black bars above and below, or at the sides."""
     framed = clip.copy()
@@ -158,13 +180,14 @@ def degrade(clip: Clip, difficulty: float, rng: np.random.Generator) -> Clip:
         clip = add_noise(clip, rng)
     if happens(0.12):
         clip = make_grey(clip)
-    if happens(0.12):
-        clip = overlay(clip, rng)
+    if happens(0.16):
+        for _ in range(int(rng.integers(1, 5))):
+            clip = score_bar(clip, rng) if rng.random() < 0.4 else overlay(clip, rng)
     kind = rng.random()
     if kind < 0.3 * difficulty:
         clip = jpeg(clip, rng)
     elif kind < 0.42 * difficulty:
         clip = video_codec(clip, rng)
-    if happens(0.1):
+    if happens(0.15):
         clip = letterbox(clip, rng)
     return clip

@@ -1,235 +1,199 @@
-"""Accuracy of the camera-movement network, with its controls.
+"""Measures the camera-movement network: all figures of its card, in one JSON file.
 
-    python -m camera_motion.evaluate --run runs/camera                      # held-out pictures
-    python -m camera_motion.evaluate --run runs/camera --real FOLDER        # and real footage
-    python -m camera_motion.evaluate --run runs/camera --look FILE FOLDER   # labels of real clips
+    python -m camera_motion.evaluate --out camera_motion/evaluation.json --real FOLDER \\
+        --training runs/camera/training.json
+    python -m camera_motion.evaluate --weights runs/camera/weights.pt --out runs/camera/eval.json
 
---real wants the folder that the names in static_clips.txt are relative to: clips found static by
-measurement and by eye, over which virtual cameras move. Footage is tested on, never trained on.
-Prints tables and writes evaluation.json into the run's folder.
+Without --weights, what the package ships is measured. --real wants the folder that the names in
+static_clips.txt and real_clips.csv are relative to: footage found static by eye, over which
+virtual cameras move, and clips labelled by eye before any network saw them. Footage is tested on,
+never trained on. A folder that holds other footage can be given with lists of one's own.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
 import json
-import math
+import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
-from video_swin_transformer.config import ModelConfig
+from video_swin_transformer import Predictor
+from video_swin_transformer.files import replace_file
 from video_swin_transformer.model import VideoSwinTransformer
+from video_swin_transformer.registry import DEFAULT_MODEL
+from video_swin_transformer.weights import load_model
 
-from . import labels as lb
-from .footage import (
-    as_seen,
-    measured_label,
-    measured_movement,
-    read_footage,
-    videos_in,
-    virtual_set,
-)
+from .footage import LabelledClips, as_seen, read_footage, virtual_set
 from .generator import ClipGenerator
 from .labels import LABELS
-from .train import predict
+from .measures import measure, wilson
+from .train import CAMERA_MODEL, predict
+from .video_files import VARIANTS, write_variants
 
-_SEED = 90_000  # of the test clips; training and its own checks use others
-_STATIC_LIST = Path(__file__).parent / "static_clips.txt"
-
-Clips = NDArray[np.uint8]
-Labels = NDArray[np.int64]
+_HERE = Path(__file__).parent
+_PICTURES_A_SEED = 12  # each seed draws its own; clips of one seed share them
 
 
-def load_run(run: Path) -> nn.Module:
-    """The network that a training wrote into its folder, ready for inference."""
-    config = ModelConfig(**json.loads((run / "model_config.json").read_text()))
-    model = VideoSwinTransformer(config)
-    model.load_state_dict(torch.load(run / "weights.pt", weights_only=True))
+def load_weights(path: Path | None) -> nn.Module:
+    """The network with a training's weights, or the one that ships; ready for inference."""
+    if path is None:
+        return load_model(DEFAULT_MODEL).eval()
+    model = VideoSwinTransformer(CAMERA_MODEL)
+    model.load_state_dict(torch.load(path, weights_only=True))
     return model.eval()
 
 
-def wilson(hits: int, count: int) -> tuple[float, float]:
-    """95 % interval of a share."""
-    if count == 0:
-        return 0.0, 1.0
-    z, share = 1.96, hits / count
-    middle = share + z * z / (2 * count)
-    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return (middle - spread) / (1 + z * z / count), (middle + spread) / (1 + z * z / count)
+def held_out_set(first_seed: int, num_seeds: int, clips_a_seed: int = 20) -> LabelledClips:
+    """Clips over pictures never trained on; the clips of one seed are one group."""
+    clips, labels, groups = [], [], []
+    for seed in range(first_seed, first_seed + num_seeds):
+        some, theirs = ClipGenerator("test", seed, num_pictures=_PICTURES_A_SEED).batch(
+            0, clips_a_seed
+        )
+        clips.append(some)
+        labels.append(theirs)
+        groups.append(np.full(clips_a_seed, seed))
+    return LabelledClips(np.concatenate(clips), np.concatenate(labels), np.concatenate(groups))
 
 
-def calibration_error(scores: NDArray[np.float32], labels: Labels, num_bins: int = 10) -> float:
-    """Expected calibration error: mean gap between a score and the share that is right."""
-    best, right = scores.max(1), scores.argmax(1) == labels
-    bins = np.minimum((best * num_bins).astype(int), num_bins - 1)
-    gaps = [
-        abs(best[bins == b].mean() - right[bins == b].mean()) * (bins == b).mean()
-        for b in range(num_bins)
-        if (bins == b).any()
-    ]
-    return float(sum(gaps))
+def real_clips(model: nn.Module, root: Path, rows: list[dict[str, str]]) -> dict[str, Any]:
+    """The network's labels of real clips as they are, beside those given by eye.
+
+    rows: `file`, `start_seconds` and `label` of each clip. Labels outside the ten ("mixed",
+    "unclear") are answered but not counted.
+    """
+    answers = []
+    for row in rows:
+        footage = read_footage(root / row["file"])
+        start = round(float(row["start_seconds"]) * footage.fps)
+        scores = predict(model, as_seen(footage.window(start))[None])[0]
+        best = int(scores.argmax())
+        answers.append({**row, "answer": LABELS[best], "score": round(float(scores[best]), 3)})
+    named = [row for row in answers if row["label"] in LABELS]
+    moving = [row for row in named if row["label"] != "static"]
+    result: dict[str, Any] = {"clips": answers}
+    for title, some in (("named", named), ("moving", moving)):
+        hits = sum(row["answer"] == row["label"] for row in some)
+        result[title] = {"count": len(some), "hits": hits, "interval": wilson(hits, len(some))}
+    return result
 
 
-def single_frames(clips: Clips) -> Clips:
-    """One middle frame, repeated: no movement is left to see."""
-    return np.repeat(clips[:, 4:5], clips.shape[1], axis=1)
+def kept_labels(seed: int, clips_a_label: int) -> dict[str, Any]:
+    """Whether a clip keeps its label in another file: frame rate, size, compression, grey.
+
+    Of the weights that ship, with real files and in the product's own way. `kept` counts the clips
+    whose label is that of the file "as it is", `right` those with the true one.
+    """
+    predictor = Predictor.load(DEFAULT_MODEL)
+    counts = {name: {"kept": 0, "right": 0} for name in VARIANTS}
+    with tempfile.TemporaryDirectory() as folder:
+        for number in range(clips_a_label):
+            for label, truth in enumerate(LABELS):
+                paths = write_variants(Path(folder), label, seed + number)
+                answers = {
+                    name: predictor.classify(path).top(1)[0][0] for name, path in paths.items()
+                }
+                for name, answer in answers.items():
+                    counts[name]["kept"] += answer == answers["as it is"]
+                    counts[name]["right"] += answer == truth
+                    paths[name].unlink()
+    return {"count": clips_a_label * len(LABELS), "variants": counts}
 
 
-def shuffled(clips: Clips, rng: np.random.Generator) -> Clips:
-    """The frames of each clip in an order of chance."""
-    return np.stack([clip[rng.permutation(len(clip))] for clip in clips])
+def milliseconds_a_clip(model: nn.Module) -> float:
+    """Of the network alone, one clip at a time; the median of 50."""
+    clip = torch.zeros(1, 3, 8, 112, 112)
 
+    def once(batch: Tensor) -> float:
+        start = time.perf_counter()
+        model(batch)
+        return time.perf_counter() - start
 
-def report(model: nn.Module, clips: Clips, labels: Labels) -> dict[str, Any]:
-    """Accuracy with intervals, confusion, calibration and controls on one set of clips."""
-    scores = predict(model, clips).numpy()
-    chosen = scores.argmax(1)
-    confusion = np.zeros((len(LABELS), len(LABELS)), int)
-    np.add.at(confusion, (labels, chosen), 1)
-    per_class = {}
-    for number, name in enumerate(LABELS):
-        hits, count = int(confusion[number, number]), int(confusion[number].sum())
-        per_class[name] = {"hits": hits, "count": count, "interval": wilson(hits, count)}
-    hits = int(np.trace(confusion))
-    one = predict(model, single_frames(clips)).argmax(-1).numpy()
-    mixed = predict(model, shuffled(clips, np.random.default_rng(0))).argmax(-1).numpy()
-    agreement, under = {}, {}
-    symmetries = {
-        "mirrored": (clips[:, :, :, ::-1], lb.MIRRORED),
-        "reversed": (clips[:, ::-1], lb.REVERSED),
-        "transposed": (clips.transpose(0, 1, 3, 2, 4), lb.TRANSPOSED),
-    }
-    for name, (changed, mapping) in symmetries.items():
-        again = predict(model, np.ascontiguousarray(changed)).argmax(-1).numpy()
-        agreement[name] = float((again == np.array(mapping)[chosen]).mean())
-        under[name] = float((again == np.array(mapping)[labels]).mean())
-    return {
-        "accuracy": hits / len(labels),
-        "interval": wilson(hits, len(labels)),
-        "count": len(labels),
-        "per_class": per_class,
-        "confusion": confusion.tolist(),
-        "calibration_error": calibration_error(scores, labels),
-        "mean_score": float(scores.max(1).mean()),
-        "single_frame_accuracy": float((one == labels).mean()),
-        "single_frame_called_static": float((one == LABELS.index("static")).mean()),
-        "shuffled_accuracy": float((mixed == labels).mean()),
-        "agreement_with_itself": agreement,
-        "accuracy_under_symmetry": under,
-    }
+    with torch.inference_mode():
+        return 1000 * sorted(once(clip) for _ in range(50))[25]
 
 
 def show(title: str, result: dict[str, Any]) -> None:
+    """Prints the main figures of one set."""
     low, high = result["interval"]
-    print(f"\n{title}: accuracy {result['accuracy']:.3f} [{low:.3f}, {high:.3f}]", end="")
-    print(f" of {result['count']} clips, calibration error {result['calibration_error']:.3f}")
-    print(f"{'label':>10}  right  interval         chosen as (rows of the confusion matrix)")
-    for number, (name, row) in enumerate(result["per_class"].items()):
+    print(f"\n{title}: {result['accuracy']:.3f} [{low:.3f}, {high:.3f}] of {result['count']} clips")
+    for (name, row), counts in zip(result["per_label"].items(), result["confusion"], strict=True):
         low, high = row["interval"]
-        share = row["hits"] / max(1, row["count"])
-        cells = " ".join(f"{count:4d}" for count in result["confusion"][number])
-        print(f"{name:>10}  {share:.3f}  [{low:.3f}, {high:.3f}]  {cells}")
+        cells = " ".join(f"{count:4d}" for count in counts)
+        print(f"{name:>10}  {row['accuracy']:.3f}  [{low:.3f}, {high:.3f}]  {cells}")
     print(
-        f"controls: one frame {result['single_frame_accuracy']:.3f} "
-        f"({result['single_frame_called_static']:.3f} called static), "
-        f"shuffled {result['shuffled_accuracy']:.3f}"
+        f"one frame {result['single_frame_accuracy']:.3f}, "
+        f"shuffled {result['shuffled_accuracy']:.3f}, calibration error "
+        f"{result['reliability']['expected_calibration_error']:.3f}"
     )
-    for key, title in (
-        ("agreement_with_itself", "agrees with itself when"),
-        ("accuracy_under_symmetry", "accuracy when"),
-    ):
-        print(f"{title} " + ", ".join(f"{name} {v:.3f}" for name, v in result[key].items()))
+    for name, row in result["symmetry"].items():
+        print(f"{name}: same answer {row['same_answer']:.3f}, accuracy {row['accuracy']:.3f}")
+    for row in result["answered"]:
+        print(
+            f"score from {row['threshold']}: {row['answered']:.3f} answered, "
+            f"{row['accuracy']:.3f} right"
+        )
 
 
-def write_sheet(path: Path, strips: list[NDArray[np.uint8]], titles: list[str]) -> None:
-    """A picture with one clip a row, its eight frames side by side, titled."""
-    rows = []
-    for strip, title in zip(strips, titles, strict=True):
-        row = np.ascontiguousarray(np.concatenate(list(strip), axis=1)[:, :, ::-1])
-        cv2.putText(row, title, (3, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 0, 0), 3)
-        cv2.putText(row, title, (3, 13), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (0, 255, 255), 1)
-        rows.append(row)
-    cv2.imwrite(str(path), np.concatenate(rows))
-
-
-def look(
-    model: nn.Module, paths: list[Path], clips_per_video: int, sheet: Path | None
-) -> list[dict[str, Any]]:
-    """Labels of real clips as they are, beside a measurement by tracked corners."""
-    rows, strips, titles = [], [], []
-    for path in videos_in(paths):
-        try:
-            footage = read_footage(path)
-        except (OSError, IndexError, ValueError) as error:
-            print(f"{path.name}: not read ({error})")
-            continue
-        for start in footage.windows(clips_per_video):
-            window = footage.window(start)
-            clip = as_seen(window)
-            scores = predict(model, clip[None])[0].numpy()
-            order = np.argsort(-scores)[:2]
-            movement = measured_movement(clip)
-            row = {
-                "video": str(path),
-                "start_seconds": start / footage.fps,
-                "label": LABELS[order[0]],
-                "score": float(scores[order[0]]),
-                "second": LABELS[order[1]],
-                "measured": measured_label(movement),
-                "movement": movement,
-            }
-            rows.append(row)
-            if sheet is not None:
-                strips.append(clip)
-                titles.append(f"{path.stem[:30]} {row['label']} {row['score']:.2f}")
-            print(
-                f"{path.name:36.36} {row['start_seconds']:5.1f} s  {row['label']:>9} "
-                f"{row['score']:.2f} (then {row['second']:>9})  measured {row['measured']!s:>9}  "
-                + " ".join(f"{key} {value:.1f}" for key, value in movement.items())
-            )
-    if sheet is not None and strips:
-        write_sheet(sheet, strips, titles)
-    clear = [row for row in rows if row["measured"] is not None]
-    same = sum(row["label"] == row["measured"] for row in clear)
-    print(f"{len(rows)} clips; {same} of {len(clear)} with a clear measured movement agree")
-    return rows
-
-
-def main() -> None:
+def _parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--run", type=Path, required=True, help="folder that the training wrote")
+    parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
+    parser.add_argument("--weights", type=Path, help="weights.pt of a training")
+    parser.add_argument("--training", type=Path, help="training.json, for the card")
     parser.add_argument("--real", type=Path, help="folder of real footage (see above)")
-    parser.add_argument("--look", type=Path, nargs="+", help="videos to label as they are")
-    parser.add_argument("--clips-per-label", type=int, default=100)
-    parser.add_argument("--clips-per-video", type=int, default=3, help="for --look")
-    parser.add_argument("--sheet", type=Path, help="for --look: a .png of the clips and labels")
+    parser.add_argument("--static-list", type=Path, default=_HERE / "static_clips.txt")
+    parser.add_argument("--labelled-list", type=Path, default=_HERE / "real_clips.csv")
+    parser.add_argument("--seed", type=int, default=500_000, help="first of the test clips")
+    parser.add_argument("--num-seeds", type=int, default=100, help="20 clips each")
+    parser.add_argument("--clips-per-label", type=int, default=150, help="over real footage")
+    parser.add_argument("--files-a-label", type=int, default=6, help="as real video files")
     parser.add_argument("--threads", type=int, default=2)
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = _parse()
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(1)
-    model = load_run(args.run)
-    if args.look:
-        rows = look(model, args.look, args.clips_per_video, args.sheet)
-        (args.run / "look.json").write_text(json.dumps(rows, indent=2) + "\n")
-        return
-    num_clips = args.clips_per_label * len(LABELS)
-    clips, labels = ClipGenerator("test", _SEED).batch(0, num_clips)
-    results = {"held_out_pictures": report(model, clips, labels)}
+    model = load_weights(args.weights)
+    results: dict[str, Any] = {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "milliseconds_a_clip": milliseconds_a_clip(model),
+        "held_out_pictures": measure(model, held_out_set(args.seed, args.num_seeds)),
+    }
     show("Held-out pictures", results["held_out_pictures"])
+    if args.weights is None:
+        results["as_files"] = kept_labels(args.seed, args.files_a_label)
+        for name, row in results["as_files"]["variants"].items():
+            print(f"{name}: {row['kept']} of {results['as_files']['count']} keep their label")
     if args.real:
-        names = _STATIC_LIST.read_text().split()
-        clips, labels = virtual_set(args.real, names, args.clips_per_label, _SEED)
-        results["real_footage"] = report(model, clips, labels)
+        names = args.static_list.read_text().split()
+        test = virtual_set(args.real, names, args.clips_per_label, args.seed)
+        results["real_footage"] = measure(model, test)
         show("Real footage under virtual cameras", results["real_footage"])
-    (args.run / "evaluation.json").write_text(json.dumps(results, indent=2) + "\n")
+        with args.labelled_list.open(newline="") as file:
+            results["real_clips"] = real_clips(model, args.real, list(csv.DictReader(file)))
+        for title in ("named", "moving"):
+            row = results["real_clips"][title]
+            print(f"real clips as they are, {title}: {row['hits']} of {row['count']}")
+    if args.training:
+        report = json.loads(args.training.read_text())
+        results["training"] = {
+            "steps": report["steps"],
+            "minutes": report["minutes"],
+            "batch": report["arguments"]["batch"],
+        }
+    replace_file(args.out, (json.dumps(results, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -10,22 +10,18 @@ The same seed gives the same frames.
 from __future__ import annotations
 
 import argparse
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
-import av
 import numpy as np
-from numpy.typing import NDArray
 
-from .labels import LABELS
-from .paths import make_path
+from .labels import LABELS, Clip
 from .pictures import Canvas, PicturePool, Split, photographs
 from .render import View, add_things, make_masks, render_background
 from .textures import outdoors
+from .video_files import smooth_path, write_video
 
-NUM_FRAMES, FPS, SIDE = 60, 25, 176
-_FRAMES_IN_A_SPACING = 5  # paths are timed in spacings of 0.2 s
+FPS, SIDE = 25, 176
+_NUM_FRAMES, _NUM_MOMENTS, _FRAMES_BETWEEN = 60, 13, 5  # moments of a path are 0.2 s apart
 _DIFFICULTY = 0.4
 _WITH_THINGS = ("static", "pan_left")
 _PHOTOGRAPHS: dict[
@@ -40,13 +36,12 @@ _PHOTOGRAPHS: dict[
 }
 
 
-def render(label: str, things: bool, seed: int) -> NDArray[np.uint8]:
+def render(label: str, things: bool, seed: int) -> Clip:
     """(60, 176, 176, 3) uint8 RGB of one clip."""
     rng = np.random.default_rng((seed, LABELS.index(label), things))
     pool = PicturePool("train", seed, num_slots=24)
     pool.turn_to(0)
-    times = np.arange(NUM_FRAMES) / _FRAMES_IN_A_SPACING
-    path = make_path(LABELS.index(label), times, _DIFFICULTY, rng)
+    path, times = smooth_path(LABELS.index(label), _NUM_MOMENTS, _FRAMES_BETWEEN, _DIFFICULTY, rng)
     if label in _PHOTOGRAPHS and not things:
         split, number = _PHOTOGRAPHS[label]
         canvas = Canvas.of(photographs(split)[number])
@@ -57,33 +52,19 @@ def render(label: str, things: bool, seed: int) -> NDArray[np.uint8]:
     frames = render_background(canvas, path, view, SIDE)
     if things:
         add_things(frames, path, times, pool, make_masks(rng), rng)
-    return frames
-
-
-def write(path: Path, frames: NDArray[np.uint8]) -> None:
-    """H.264 in mp4; one thread and fixed settings, so that the file depends on the frames only."""
-    with av.open(str(path), "w", options={"movflags": "faststart"}) as container:
-        options = {"crf": "27", "preset": "slow", "threads": "1"}
-        stream: Any = container.add_stream("libx264", rate=FPS, options=options)
-        stream.width = stream.height = SIDE
-        stream.pix_fmt = "yuv420p"
-        for number, pixels in enumerate(frames):
-            frame = av.VideoFrame.from_ndarray(pixels, format="rgb24")
-            frame.pts, frame.time_base = number, Fraction(1, FPS)
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
+    return frames[:_NUM_FRAMES]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=Path("examples/clips"))
-    parser.add_argument("--seed", type=int, default=5)
+    parser.add_argument("--seed", type=int, default=251)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     clips = [(label, False) for label in LABELS] + [(label, True) for label in _WITH_THINGS]
     for label, things in clips:
         path = options.out / f"{label}{'_with_things_in_front' if things else ''}.mp4"
-        write(path, render(label, things, options.seed))
+        write_video(path, render(label, things, options.seed), FPS, crf=27, preset="slow")
         print(path)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,89 +81,30 @@ def filmed_again(
     return render_background([Canvas.of(frame) for frame in window], path, view, side)
 
 
-def measured_movement(window: NDArray[np.uint8]) -> dict[str, float]:
-    """A second opinion without a network: how the scene moves by tracked corners.
+@dataclass(frozen=True)
+class LabelledClips:
+    """Clips (N, T, S, S, 3) uint8, labels (N,), and for each the number of what it shows.
 
-    Adds up robust similarity fits between neighbouring frames. In per cent of the frame's height:
-    `right` and `down` of the content, `growth` and `clockwise` as felt at a typical point;
-    `path` is the length walked, in the same unit; `inliers` the share of corners that agree.
+    Clips that show the same video or the same few pictures stand or fall together; intervals are
+    taken over these groups.
     """
-    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in window]
-    height, width = grey[0].shape
-    middle = np.array([width / 2, height / 2], np.float32)
-    steps, shares = [], []
-    for before, after in itertools.pairwise(grey):
-        corners = cv2.goodFeaturesToTrack(before, 250, 0.01, 4)
-        if corners is None or len(corners) < 8:
-            continue
-        moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, None)
-        kept = found.ravel() == 1
-        if kept.sum() < 8:
-            continue
-        matrix, inliers = cv2.estimateAffinePartial2D(
-            corners[kept] - middle, moved[kept] - middle, ransacReprojThreshold=1.0
-        )
-        if matrix is None:
-            continue
-        growth = 0.38 * np.log(np.hypot(matrix[0, 0], matrix[1, 0])) * height
-        turn = 0.38 * np.arctan2(matrix[1, 0], matrix[0, 0]) * height
-        steps.append([matrix[0, 2], matrix[1, 2], growth, turn])
-        shares.append(float(inliers.mean()))
-    if not steps:
-        return {name: float("nan") for name in ("right", "down", "growth", "clockwise", "path")}
-    moves = np.array(steps) * 100 / height
-    names = ("right", "down", "growth", "clockwise")
-    result = dict(zip(names, moves.sum(0).tolist(), strict=True))
-    result["path"] = float(np.linalg.norm(moves, axis=1).sum())
-    result["inliers"] = float(np.mean(shares))
-    return result
+
+    clips: Clip
+    labels: NDArray[np.int64]
+    groups: NDArray[np.int64]
 
 
-def measured_label(movement: dict[str, float]) -> str | None:
-    """The label that a clear measured movement deserves; None where it is mixed or unclear."""
-    if not movement["path"] >= 0 or movement["inliers"] < 0.4:
-        return None
-    strengths = {
-        "pan_left": movement["right"],
-        "pan_right": -movement["right"],
-        "tilt_up": movement["down"],
-        "tilt_down": -movement["down"],
-        "zoom_in": movement["growth"],
-        "zoom_out": -movement["growth"],
-        "roll_ccw": movement["clockwise"],
-        "roll_cw": -movement["clockwise"],
-    }
-    ranked = sorted(strengths, key=lambda name: -strengths[name])
-    first, second = strengths[ranked[0]], strengths[ranked[1]]
-    if movement["path"] < 2:
-        return "static"
-    if first > 8 and second < 0.4 * first and first > 0.6 * movement["path"]:
-        return ranked[0]
-    if movement["path"] > 8 and first < 0.2 * movement["path"]:
-        return "shake"
-    return None
-
-
-def virtual_set(
-    root: Path, names: list[str], clips_per_label: int, seed: int
-) -> tuple[Clip, NDArray[np.int64]]:
-    """(N, T, S, S, 3) clips over static real footage and their labels (N,), evenly mixed."""
+def virtual_set(root: Path, names: list[str], clips_per_label: int, seed: int) -> LabelledClips:
+    """Virtual cameras over footage whose own camera stands still; labels evenly mixed."""
     rng = np.random.default_rng((seed, 4))
-    footage = [read_footage(root / name) for name in names]
-    footage = [one for one in footage if one.windows(1)]
-    clips, labels = [], []
-    for label in range(len(LABELS)):
-        for number in range(clips_per_label):
-            one = footage[number % len(footage)]
-            last = one.windows(2)[-1]
-            clips.append(filmed_again(one, int(rng.integers(0, last + 1)), label, rng))
+    clips, labels, groups = [], [], []
+    num_clips = clips_per_label * len(LABELS)
+    for number, name in enumerate(names):
+        footage = read_footage(root / name)
+        last = footage.windows(2)[-1]
+        for turn in range(number, num_clips, len(names)):
+            label = turn // len(names) % len(LABELS)
+            clips.append(filmed_again(footage, int(rng.integers(0, last + 1)), label, rng))
             labels.append(label)
-    return np.stack(clips), np.array(labels)
-
-
-def videos_in(paths: list[Path]) -> Iterator[Path]:
-    """Video files among files and folders (searched to the bottom), sorted."""
-    endings = {".mp4", ".avi", ".mkv", ".webm", ".mov", ".mpg"}
-    for path in paths:
-        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
-        yield from (one for one in inside if one.suffix.lower() in endings)
+            groups.append(number)
+    return LabelledClips(np.stack(clips), np.array(labels), np.array(groups))

@@ -2,7 +2,7 @@
 
 From random filters the network stays at chance for hundreds of steps: one frame tells nothing
 about the label, so nothing but a product of two frames has a gradient worth following, and it has
-to be found first. A patch holds two frames; a wave that moves on between them by a quarter of its
+to be found first. A patch holds four frames; a wave that moves on between them by a part of its
 length answers to content moving that way, as in Adelson and Bergen's motion energy (1985).
 All of it is only a start: every weight is trained.
 """
@@ -17,14 +17,17 @@ from torch import Tensor, nn
 from video_swin_transformer.model import VideoSwinTransformer
 
 _DIRECTIONS = 8
-_WAVELENGTHS = (7.0, 14.0)  # pixels: quarter waves of 1.75 and 3.5 pixels a frame
+# Wavelength in pixels, and how far it moves on in a frame: 1.75, 3.5 and again 1.75 pixels.
+_WAVES = ((7.0, math.pi / 2), (14.0, math.pi / 2), (14.0, math.pi / 4))
 _OUTWARD_SLOPE = 0.6  # in the softmax, for each token to that side
+_TIME_SLOPE = 1.5  # for each token (four frames) earlier or later
 _LUMA = (0.3, 0.6, 0.1)
 
 
-def drifting_waves(height: int, width: int) -> Tensor:
-    """(32, 2, height, width): 8 directions, 2 wavelengths, 2 phases a quarter wave apart."""
-    y, x = torch.meshgrid(
+def drifting_waves(frames: int, height: int, width: int) -> Tensor:
+    """(48, frames, height, width): 8 directions, 3 waves, 2 phases a quarter wave apart."""
+    t, y, x = torch.meshgrid(
+        torch.arange(frames) - (frames - 1) / 2,
         torch.arange(height) - (height - 1) / 2,
         torch.arange(width) - (width - 1) / 2,
         indexing="ij",
@@ -34,17 +37,17 @@ def drifting_waves(height: int, width: int) -> Tensor:
     for number in range(_DIRECTIONS):
         heading = 2 * math.pi * number / _DIRECTIONS
         along = x * math.cos(heading) + y * math.sin(heading)
-        for wavelength in _WAVELENGTHS:
+        for wavelength, advance in _WAVES:
             for phase in (0.0, math.pi / 2):
-                turns = 2 * math.pi * along / wavelength + phase
-                pair = torch.stack([torch.cos(turns), torch.cos(turns - math.pi / 2)]) * window
-                pair = pair - pair.mean((1, 2), keepdim=True)
-                filters.append(pair / pair.norm())
+                turns = 2 * math.pi * along / wavelength + phase - advance * t
+                wave = torch.cos(turns) * window
+                wave = wave - wave.mean((1, 2), keepdim=True)
+                filters.append(wave / wave.norm())
     return torch.stack(filters)
 
 
-def looking_outwards(window: tuple[int, int, int]) -> Tensor:
-    """Position tables for four heads that look right, left, down and up: (offsets, 4).
+def looking_outwards(window: tuple[int, int, int], num_heads: int) -> Tensor:
+    """Position tables whose first four heads look right, left, down and up: (offsets, num_heads).
 
     Zooms and rolls are told apart by where things move which way, but nothing in the network says
     where a token is: no window is padded here, and no position is added. Heads that weigh tokens by
@@ -53,17 +56,30 @@ def looking_outwards(window: tuple[int, int, int]) -> Tensor:
     depth, height, width = window
     down = -torch.arange(1 - height, height).float()  # the table counts query minus key
     right = -torch.arange(1 - width, width).float()
-    table = torch.zeros(2 * depth - 1, 2 * height - 1, 2 * width - 1, 4)
+    table = torch.zeros(2 * depth - 1, 2 * height - 1, 2 * width - 1, num_heads)
     table[..., 0] = right
     table[..., 1] = -right
     table[..., 2] = down[:, None]
     table[..., 3] = -down[:, None]
-    return _OUTWARD_SLOPE * table.reshape(-1, 4)
+    return _OUTWARD_SLOPE * table.reshape(-1, num_heads)
+
+
+def looking_along_time(window: tuple[int, int, int], num_heads: int) -> Tensor:
+    """Position tables whose first two heads look late and early: (offsets, num_heads).
+
+    A shake and a pan differ in whether the end of the clip moves as its beginning does.
+    """
+    depth, height, width = window
+    later = -torch.arange(1 - depth, depth).float()  # query minus key
+    table = torch.zeros(2 * depth - 1, 2 * height - 1, 2 * width - 1, num_heads)
+    table[..., 0] = later[:, None, None]
+    table[..., 1] = -later[:, None, None]
+    return _TIME_SLOPE * table.reshape(-1, num_heads)
 
 
 @torch.no_grad()
 def start_with_movement(model: VideoSwinTransformer) -> None:
-    """Waves into the first 32 filters of the patch embedding, larger matrices and heads that look
+    """Waves into the first 48 filters of the patch embedding, larger matrices and heads that look
     outwards behind them; in place.
 
     With the usual standard deviation of 0.02 and 64 channels, a hidden unit sees 0.16, where GELU
@@ -74,11 +90,16 @@ def start_with_movement(model: VideoSwinTransformer) -> None:
         if isinstance(module, nn.Linear):
             nn.init.xavier_normal_(module.weight)
     projection = model.backbone.patch_embed.proj
-    waves = drifting_waves(projection.kernel_size[1], projection.kernel_size[2])
+    waves = drifting_waves(*projection.kernel_size)
     luma = torch.tensor(_LUMA).view(1, 3, 1, 1, 1)
     coloured = waves[:, None] * luma
     coloured = coloured / coloured.flatten(1).norm(dim=1).view(-1, 1, 1, 1, 1)
     strength = 3 * projection.weight.flatten(1).norm(dim=1).mean()
     projection.weight[: len(waves)] = strength * coloured
-    attention = model.backbone.layers[-1].blocks[0].attn
-    attention.relative_position_bias_table.copy_(looking_outwards(model.config.window_size))
+    first, last = (
+        model.backbone.layers[-1].blocks[0].attn,
+        model.backbone.layers[-1].blocks[-1].attn,
+    )
+    window, num_heads = model.config.window_size, model.config.num_heads[-1]
+    first.relative_position_bias_table.copy_(looking_outwards(window, num_heads))
+    last.relative_position_bias_table.copy_(looking_along_time(window, num_heads))

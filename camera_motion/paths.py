@@ -24,10 +24,13 @@ Floats = NDArray[np.float64]
 # of the ratio of scales for zooms, radians for rolls; at difficulty 1 and, in the first steps of
 # training, at difficulty 0: the network first learns movements of a quarter to three quarters of
 # its 8-pixel patch a frame; from wider ones alone it learns nothing for hundreds of steps.
-_HARD_TRAVEL = {"pan": (0.08, 0.85), "zoom": (0.12, 0.80), "roll": (0.12, 1.00)}
+_HARD_TRAVEL = {"pan": (0.08, 1.3), "zoom": (0.12, 0.80), "roll": (0.12, 1.00)}
 _EASY_TRAVEL = {"pan": (0.12, 0.35), "zoom": (0.35, 0.80), "roll": (0.40, 1.00)}
-_HARD_SHAKE = (0.011, 0.065)  # root mean square of the displacement, frame widths
-_EASY_SHAKE = (0.02, 0.045)
+_HARD_SHAKE = (0.018, 0.08)  # root mean square of the displacement, frame widths
+_EASY_SHAKE = (0.025, 0.055)
+# Below what is called a shake lies a gap that is never generated, then the unrest of "static".
+_TREMBLE = 0.003
+_STATIC_DRIFT = 0.015  # frame widths over the clip
 
 
 @dataclass(frozen=True)
@@ -145,7 +148,8 @@ def make_path(label: int, times: Floats, difficulty: float, rng: np.random.Gener
         log_scale = -main if direction == "in" else main
     else:
         angle = main if direction == "cw" else -main
-    jitter = min(0.02, 0.09 * felt) * difficulty * rng.uniform(0, 1) * (rng.random() < 0.6)
+    # At most a third of the way is walked back and forth: beyond that a viewer says "shake".
+    jitter = min(0.02, 0.05 * felt) * difficulty * rng.uniform(0, 1) * (rng.random() < 0.6)
     if jitter > 0:
         x, y = x + hand_jitter(times, jitter, rng), y + hand_jitter(times, jitter, rng)
         angle = angle + hand_jitter(times, 0.5 * jitter, rng)
@@ -154,30 +158,48 @@ def make_path(label: int, times: Floats, difficulty: float, rng: np.random.Gener
 
 
 def _static_path(times: Floats, difficulty: float, rng: np.random.Generator) -> CameraPath:
-    """Exactly still, or the tremble of a tripod: well under a pixel of 112."""
+    """Exactly still, or the tremble of a tripod: under a pixel of 112."""
     still = np.zeros(len(times))
     if rng.random() < 0.5:
         return _centred(still, still, still, still, np.zeros(2))
-    rms = 0.003 * difficulty * rng.random()
+    rms = _TREMBLE * difficulty * rng.random()
     x, y = hand_jitter(times, rms, rng), hand_jitter(times, rms, rng)
-    limit = 0.012 * difficulty
+    limit = _STATIC_DRIFT * difficulty
     x, y = x + _drift(limit, times, rng), y + _drift(limit, times, rng)
     return _centred(x, y, _drift(limit, times, rng), _drift(limit, times, rng), np.zeros(2))
 
 
 def _shake_path(times: Floats, difficulty: float, rng: np.random.Generator) -> CameraPath:
-    """A hand's unrest that can be seen, going nowhere."""
+    """A hand's unrest that can be seen, going nowhere.
+
+    A shake of about one cycle a frame looks like a slow pan at the sampled frames, and no network
+    could name it: drawn again until the steps between the frames turn back.
+    """
     low = _EASY_SHAKE[0] + difficulty * (_HARD_SHAKE[0] - _EASY_SHAKE[0])
     high = _EASY_SHAKE[1] + difficulty * (_HARD_SHAKE[1] - _EASY_SHAKE[1])
     rms = _log_uniform(low, high, rng)
-    lean = rng.uniform(0.15, 1.0, 2)
-    lean = lean / lean.max()
-    x, y = hand_jitter(times, rms * lean[0], rng), hand_jitter(times, rms * lean[1], rng)
+    for _ in range(50):
+        lean = rng.uniform(0.1, 1.0, 2)
+        lean = lean / np.hypot(*lean)
+        x, y = hand_jitter(times, rms * lean[0], rng), hand_jitter(times, rms * lean[1], rng)
+        limit = 0.8 * rms * difficulty
+        x, y = x + _drift(limit, times, rng), y + _drift(limit, times, rng)
+        if _turns_back(np.stack([x, y], axis=1)):
+            break
     angle = hand_jitter(times, rms * rng.uniform(0, 0.7), rng)
     log_scale = hand_jitter(times, rms * rng.uniform(0, 0.3), rng)
-    limit = 0.8 * rms * difficulty
-    x, y = x + _drift(limit, times, rng), y + _drift(limit, times, rng)
     return _centred(x, y, log_scale, angle, np.zeros(2))
+
+
+def _turns_back(shift: Floats) -> bool:
+    """Whether (T, 2) positions go nowhere: two clear reversals, and an end near the start."""
+    steps = np.diff(shift, axis=0)
+    lengths = np.linalg.norm(steps, axis=1)
+    if np.linalg.norm(shift[-1] - shift[0]) > 0.35 * lengths.sum():
+        return False
+    clear = lengths > 0.4 * lengths.mean()
+    turns = (steps[1:] * steps[:-1]).sum(1) < -0.3 * lengths[1:] * lengths[:-1]
+    return int((turns & clear[1:] & clear[:-1]).sum()) >= 2
 
 
 def _centred(x: Floats, y: Floats, log_scale: Floats, angle: Floats, focus: Floats) -> CameraPath:

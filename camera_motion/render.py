@@ -83,7 +83,9 @@ def render_background(
     """(T, side, side, 3) uint8 RGB. canvases: one still picture, or one for every frame (video)."""
     num_frames = len(path.angle)
     stills = [canvases] * num_frames if isinstance(canvases, Canvas) else list(canvases)
-    offsets = [0.0] if view.shutter == 0 else [-view.shutter / 3, 0.0, view.shutter / 3]
+    fastest = np.linalg.norm(np.diff(path.shift, axis=0), axis=1).max()
+    looks_a_frame = 1 if view.shutter == 0 else 3 if fastest < 0.08 else 7
+    offsets = (np.arange(looks_a_frame) - (looks_a_frame - 1) / 2) * view.shutter / looks_a_frame
     frames = np.empty((num_frames, side, side, 3), np.uint8)
     for index, canvas in enumerate(stills):
         looks = []
@@ -149,7 +151,12 @@ class _Thing:
 
 
 def _make_thing(
-    pool: PicturePool, masks: list[Picture], times: Floats, side: float, rng: np.random.Generator
+    pool: PicturePool,
+    masks: list[Picture],
+    times: Floats,
+    side: float,
+    followed: bool,
+    rng: np.random.Generator,
 ) -> _Thing:
     source = pool.draw(rng).levels[int(rng.integers(0, 3))]
     reach = min(*source.shape[:2], int(rng.integers(24, 200)))
@@ -159,7 +166,7 @@ def _make_thing(
     texture = cv2.convertScaleAbs(
         cv2.resize(patch, (_MASK_SIDE, _MASK_SIDE), interpolation=cv2.INTER_AREA), None, gain, shade
     )
-    nearness = float(rng.choice([1.0, 1.0, 0.0, rng.uniform(0.0, 2.0)]))
+    nearness = 0.0 if followed else float(rng.choice([1.0, 1.0, 0.0, rng.uniform(0.0, 2.0)]))
     heading, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.9)
     if nearness == 0.0:
         distance *= 0.2
@@ -174,7 +181,7 @@ def _make_thing(
     if rng.random() < 0.3:
         spin = spin + hand_jitter(times, rng.uniform(0, 0.25), rng)
     first, second = (masks[int(rng.integers(len(masks)))] for _ in range(2))
-    moves = rng.random() < 0.3
+    moves = rng.random() < (0.6 if followed else 0.3)
     pose = rng.integers(0, 2, len(times)) if moves else np.zeros(len(times), np.int64)
     place = rng.uniform(-0.5, 0.5, 2)
     if nearness == 0.0:
@@ -215,36 +222,47 @@ def add_things(
     masks: list[Picture],
     rng: np.random.Generator,
 ) -> None:
-    """Puts one to five moving things in front of the background (in place)."""
+    """Puts one to five moving things in front of the background (in place).
+
+    In a quarter of the clips the first is big and followed: it stays in the middle of the frame.
+    """
     things: list[_Thing] = []
     cover = 0.0
-    for _ in range(int(rng.integers(1, 6))):
-        side = float(np.exp(rng.uniform(np.log(0.1), np.log(0.75))))
+    follows = rng.random() < 0.25
+    for number in range(int(rng.integers(1, 6))):
+        followed = follows and number == 0
+        side = float(np.exp(rng.uniform(np.log(0.35 if followed else 0.1), np.log(0.75))))
         cover += 0.6 * side * side
         if cover > _MAX_COVER:
             break
-        things.append(_make_thing(pool, masks, times, side, rng))
+        things.append(_make_thing(pool, masks, times, side, followed, rng))
     for index, frame in enumerate(frames):
         for thing in things:
             _draw_thing(frame, thing, path, index)
 
 
 def ripple(frames: NDArray[np.uint8], rng: np.random.Generator) -> None:
-    """Water, leaves, a crowd: one side of the picture stirs without going anywhere (in place)."""
+    """Water, leaves, a crowd: one side of the picture stirs or flows (in place)."""
     num_frames, side = frames.shape[:2]
     rows, columns = np.mgrid[0:side, 0:side].astype(np.float32)
     turn = rng.uniform(0, 2 * np.pi)
     along = (columns * np.cos(turn) + rows * np.sin(turn)) / side
-    edge = np.quantile(along, rng.uniform(0.35, 0.8))
-    strength = rng.uniform(1.0, 4.0) / (1 + np.exp(-12 * (along - edge)))
+    edge = np.quantile(along, rng.uniform(0.45, 0.8))
+    share = (1 / (1 + np.exp(-12 * (along - edge))))[:, :, None].astype(np.float32)
+    strength = rng.uniform(1.0, 4.0)
+    flow = rng.uniform(-2.5, 2.5, 2) if rng.random() < 0.4 else np.zeros(2)  # pixels a frame
     cells = int(rng.integers(4, 14))
+    field = rng.standard_normal((cells, cells, 2)).astype(np.float32)
+    persistence = rng.choice([0.0, 0.7])
     for index in range(num_frames):
-        field = rng.standard_normal((cells, cells, 2)).astype(np.float32)
-        waves = strength[:, :, None] * cv2.resize(field, (side, side))
+        fresh = rng.standard_normal((cells, cells, 2)).astype(np.float32)
+        field = persistence * field + np.sqrt(1 - persistence**2) * fresh
+        waves = cv2.resize(field.astype(np.float32), (side, side)) * strength + flow * index
+        places = np.stack([columns, rows], axis=2) + share * waves
         frames[index] = cv2.remap(
             frames[index],
-            (columns + waves[:, :, 0]).astype(np.float32),
-            (rows + waves[:, :, 1]).astype(np.float32),
+            places.astype(np.float32),
+            None,
             cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REFLECT,
         )

@@ -160,7 +160,7 @@ def test_torchvision_samples_by_time():
 def test_lists():
     assert list_models("*sthv2*") == ["swin_base_patch244_window1677_sthv2"]
     shipped = list_models(pretrained=True)
-    assert shipped == ["swin_nano_patch288_window877_camera"]
+    assert shipped == ["swin_nano_patch488_window877_camera"]
     to_be_had = list_models(pretrained=True, download=True)
     assert to_be_had[0] == shipped[0] and len(to_be_had) == 32
     assert not any("window81212" in name for name in to_be_had)
