@@ -6,7 +6,7 @@
 
 Without --weights, what the package ships is measured. --real wants the folder that the names in
 static_clips.txt and real_clips.csv are relative to: footage found static by eye, over which
-virtual cameras move, and clips labelled by eye before any network saw them. Footage is tested on,
+virtual cameras move, and clips labelled by eye before any answer was seen. Footage is tested on,
 never trained on. A folder that holds other footage can be given with lists of one's own.
 """
 

@@ -95,7 +95,7 @@ def _require_cpu(engine: str, device: str) -> None:
 def _what_else(precision: str) -> str:
     if precision == "f32":
         return (
-            "bf16 takes about 0.55 of the time where the CPU has it, and moves logits by about 1 %; "
+            "bf16 takes about 0.55 of the time where the CPU has it and moves logits by about 1 %; "
             f"int8 about 0.4, and more: {HOW_TO_INT8}."
         )
     return f"{precision} is another answer than f32, which is the exact one."
