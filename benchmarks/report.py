@@ -56,6 +56,10 @@ def draw_scaling(scaling: Mapping[str, Any], path: Path) -> None:
             axes.loglog(sizes, seconds, style, marker="o", label=name, color=colour)
             linear = [seconds[-1] * size / sizes[-1] for size in sizes]
             axes.loglog(sizes, linear, ":", color=colour, linewidth=0.8)
+        values = list(next(iter(scaling[axis].values())))
+        ticks = [int(v) ** 2 if axis == "side" else int(v) for v in values]
+        axes.set_xticks(ticks, [f"{v}²" if axis == "side" else v for v in values])
+        axes.minorticks_off()
         axes.set_xlabel(title)
         axes.grid(alpha=0.3, which="both", linewidth=0.4)
     panels[0].set_ylabel("seconds a pass")
