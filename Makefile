@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# In a process of their own: after NNCF and the exporters had run, transformers' Trainer ended in a
+# segmentation fault in the same process (torch 2.14.1, nncf 3.4.0; docs/lab-notes.md).
+COMPILERS := tests/test_export.py tests/test_runtimes.py
 
 .PHONY: help install demo test test-all check format bench clean
 
@@ -24,10 +27,12 @@ demo: $(VENV)/.demo ## install, then name the camera movement of clips that the 
 	$(BIN)/videoswin classify examples/clips --topk 2
 
 test: $(VENV)/.dev ## the tests, under ten minutes on two cores
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -m 'not slow' $(addprefix --ignore=,$(COMPILERS))
+	$(BIN)/python -m pytest -m 'not slow' $(COMPILERS)
 
 test-all: $(VENV)/.dev ## also the tests that take minutes each
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(COMPILERS))
+	$(BIN)/python -m pytest $(COMPILERS)
 
 check: $(VENV)/.dev ## style, types and the direction of imports
 	$(BIN)/ruff format --check .
