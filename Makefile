@@ -2,9 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# In a process of their own: after NNCF and the exporters had run, transformers' Trainer ended in a
+# In processes of their own: after NNCF and the exporters had run, the transformers tests ended in a
 # segmentation fault in the same process (torch 2.14.1, nncf 3.4.0; docs/lab-notes.md).
-COMPILERS := tests/test_export.py tests/test_runtimes.py
+ENGINES := tests/test_export.py tests/test_runtimes.py
+TRANSFORMERS := tests/test_hf.py tests/test_weights_transformers.py
 
 .PHONY: help install demo test test-all check format bench clean
 
@@ -27,12 +28,14 @@ demo: $(VENV)/.demo ## install, then name the camera movement of clips that the 
 	$(BIN)/videoswin classify examples/clips --topk 2
 
 test: $(VENV)/.dev ## the tests, under ten minutes on two cores
-	$(BIN)/python -m pytest -m 'not slow' $(addprefix --ignore=,$(COMPILERS))
-	$(BIN)/python -m pytest -m 'not slow' $(COMPILERS)
+	$(BIN)/python -m pytest -m 'not slow' $(addprefix --ignore=,$(ENGINES) $(TRANSFORMERS))
+	$(BIN)/python -m pytest -m 'not slow' $(ENGINES)
+	$(BIN)/python -m pytest -m 'not slow' $(TRANSFORMERS)
 
 test-all: $(VENV)/.dev ## also the tests that take minutes each
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(COMPILERS))
-	$(BIN)/python -m pytest $(COMPILERS)
+	$(BIN)/python -m pytest $(addprefix --ignore=,$(ENGINES) $(TRANSFORMERS))
+	$(BIN)/python -m pytest $(ENGINES)
+	$(BIN)/python -m pytest $(TRANSFORMERS)
 
 check: $(VENV)/.dev ## style, types and the direction of imports
 	$(BIN)/ruff format --check .
