@@ -6,6 +6,8 @@ import os
 
 import pytest
 
+from video_swin_transformer import cli
+
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory):
@@ -17,3 +19,16 @@ def own_cache(tmp_path_factory):
         del os.environ["VIDEOSWIN_HOME"]
     else:
         os.environ["VIDEOSWIN_HOME"] = before
+
+
+@pytest.fixture
+def run(capsys):
+    """The command in this process (torch is loaded once): (exit code, stdout, stderr)."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        code = cli.run([str(a) for a in arguments])
+        out, err = capsys.readouterr()
+        assert "Traceback" not in err
+        return code, out, err
+
+    return call

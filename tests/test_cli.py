@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from tests.media import Clip, audio_only, numbered_frame, save_picture
-from video_swin_transformer import cli
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "clips"
 
@@ -22,19 +21,6 @@ def videoswin(*arguments: object, **options) -> subprocess.CompletedProcess[str]
     """The command in a process of its own."""
     command = [sys.executable, "-m", "video_swin_transformer", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, **options)
-
-
-@pytest.fixture
-def run(capsys):
-    """The command in this process (torch is loaded once): (exit code, stdout, stderr)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        code = cli.run([str(a) for a in arguments])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return code, out, err
-
-    return call
 
 
 @pytest.fixture

@@ -31,19 +31,6 @@ ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 FAST = ("--views", "1x1", "--runtime", "torch")
 
 
-@pytest.fixture
-def run(capsys):
-    """The command in this process: (exit code, stdout, stderr)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        code = cli.run([str(a) for a in arguments])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return code, out, err
-
-    return call
-
-
 def example_list(path: Path, times: int = 1) -> Path:
     """The shipped clips with their labels as numbers, two of them wrong on purpose."""
     clips = sorted(EXAMPLES.glob("*.mp4"))

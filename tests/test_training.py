@@ -34,19 +34,6 @@ def clips(tmp_path_factory):
     return make_folder(tmp_path_factory.mktemp("clips"), 5, TWO)
 
 
-@pytest.fixture
-def run(capsys):
-    """The command in this process: (exit code, stdout, stderr)."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        code = cli.run([str(a) for a in arguments])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in err
-        return code, out, err
-
-    return call
-
-
 def train_here(folder: Path, text: str, *settings: str, **options):
     said: list[str] = []
     recipe = load_recipe(write_tiny(folder, text), settings)
