@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
 import socket
 import struct
 import subprocess
@@ -335,6 +337,22 @@ def test_cut_off_in_other_containers(clip_kind: Clip, tmp_path: Path) -> None:
         assert "cut off" in refusal(path)
 
 
+def test_fragmented_mp4_cut_anywhere(tmp_path: Path) -> None:
+    """Refused wherever frames are missing, unless it ends between two fragments."""
+    whole = Clip(mux_options={"movflags": "frag_keyframe+empty_moov"}).make(tmp_path / "whole")
+    data, fragment = whole.read_bytes(), re.compile(b"....(?:moof|mfra)", re.DOTALL)
+    *_, last, index = (found.start() for found in fragment.finditer(data))
+    path = tmp_path / "cut.mp4"
+    for end in (last + 1, last + 7, last + 8, last + 40, last + 300, index - 1):
+        path.write_bytes(data[:end])
+        assert "cut off" in refusal(path)
+    for end in (last, index, index + 20):
+        path.write_bytes(data[:end])
+        with VideoReader(path) as reader:
+            assert (reader.num_frames == 60) == (end >= index)
+            assert len(reader.frames_at(range(reader.num_frames))) == reader.num_frames
+
+
 def test_live_matroska_without_sizes_is_read_to_its_end(tmp_path: Path) -> None:
     whole = Clip(".mkv", mux_options={"live": "1"}).make(tmp_path / "live")
     assert matroska_end(whole.read_bytes()) is None
@@ -359,7 +377,7 @@ def test_avi_end(tmp_path: Path) -> None:
 @given(st.binary(max_size=80))
 def test_lengths_of_anything(data: bytes) -> None:
     for container_format in ("matroska", "avi", "mov"):
-        end = stated_end(container_format, data)
+        end = stated_end(container_format, io.BytesIO(data))
         assert end is None or end >= 0
     assert gif_is_whole(b"\x2c" + data) in (True, False)
 

@@ -205,9 +205,9 @@ class Tape:
             raise self._cut_off(num_whole if is_partial else len(index))
 
     def _ends_early(self) -> bool:
-        """Is the file shorter than its first blocks say? FFmpeg takes that without a word."""
+        """Is the file shorter than its blocks say? FFmpeg takes that without a word."""
         with Path(self._path).open("rb") as file:
-            end = stated_end(self.format, file.read(65536))
+            end = stated_end(self.format, file)
             return end is not None and end > file.seek(0, os.SEEK_END)
 
     def _cut_off(self, num_frames: int) -> VideoDecodeError:

@@ -1,4 +1,4 @@
-"""Is a file all there? What containers say of their own length, read from their first bytes.
+"""Is a file all there? What containers say of their own length.
 
 FFmpeg reads what is left of a file that was cut off and reports its end, where these containers
 would have told that more was to come.
@@ -6,15 +6,45 @@ would have told that more was to come.
 
 from __future__ import annotations
 
+import os
+from typing import BinaryIO
 
-def stated_end(container_format: str, head: bytes) -> int | None:
+_HEAD_BYTES = 65536
+
+
+def stated_end(container_format: str, file: BinaryIO) -> int | None:
     """Byte at which the frames of a file should end; None where nothing is said.
 
-    `container_format` is FFmpeg's name of it, `head` the first bytes of the file.
+    `container_format` is FFmpeg's name of it.
     """
+    if container_format == "mov":
+        return fragments_end(file)
     if container_format == "matroska":
-        return matroska_end(head)
-    return avi_end(head) if container_format == "avi" else None
+        return matroska_end(file.read(_HEAD_BYTES))
+    return avi_end(file.read(_HEAD_BYTES)) if container_format == "avi" else None
+
+
+def fragments_end(file: BinaryIO) -> int | None:
+    """Where the last fragment of an mp4 should end; None where it has no fragments.
+
+    FFmpeg notices a fragment whose frames are missing, but not one whose table is. A file that
+    ends between two fragments is as whole as a recording that was stopped there.
+    """
+    length = file.seek(0, os.SEEK_END)
+    at, end = 0, None
+    while at + 8 <= length:
+        file.seek(at)
+        head = file.read(16)
+        size, kind = int.from_bytes(head[:4], "big"), head[4:8]
+        if size == 1:
+            size = int.from_bytes(head[8:], "big")
+        if size < 8:  # to the end of the file, or no box at all
+            return end
+        at += size
+        if kind == b"moof" or (kind == b"mdat" and end is not None):
+            end = at
+    begun = end == at and at < length  # with fewer bytes than say what begins there
+    return length + 1 if begun else end
 
 
 def matroska_end(head: bytes) -> int | None:
