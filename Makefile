@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # In processes of their own: after NNCF and the exporters had run, the transformers tests ended in a
 # segmentation fault in the same process (torch 2.14.1, nncf 3.4.0; docs/lab-notes.md).
-ENGINES := tests/test_export.py tests/test_runtimes.py
+ENGINES := tests/test_export.py tests/test_export_int8.py tests/test_runtime_compiled.py tests/test_runtimes.py
 TRANSFORMERS := tests/test_hf.py tests/test_weights_transformers.py
 
 .PHONY: help install demo test test-all check format bench clean

@@ -46,7 +46,7 @@ RuntimeName: TypeAlias = Annotated[
     typer.Option(
         "--runtime",
         metavar="ENGINE",
-        help="Engine: auto (the fastest installed), torch, openvino or onnxruntime.",
+        help="Engine: auto (the fastest installed), torch, openvino, onnxruntime or torch-compile.",
     ),
 ]
 Precision: TypeAlias = Annotated[

@@ -16,7 +16,7 @@ from .exported import ENGINES, ExportedModel, is_exported, read_exported
 from .network import Network, require_torch
 from .protocol import Runtime, ViewOutputs
 
-RUNTIMES = ("auto", "torch", "openvino", "onnxruntime")
+RUNTIMES = ("auto", "torch", "openvino", "onnxruntime", "torch-compile")
 PRECISIONS = ("f32", "bf16", "int8")
 
 __all__ = ["PRECISIONS", "RUNTIMES", "Runtime", "ViewOutputs", "is_exported", "open_runtime"]
@@ -32,10 +32,11 @@ def open_runtime(
 ) -> Runtime:
     """The engine for a model given by name, folder or file, exported ones included.
 
-    runtime: "auto" takes the fastest engine installed. precision: "f32" unless asked otherwise,
-    since another precision is another answer; an exported int8 model is int8 either way.
-    device: "auto", "cpu", "cuda", "cuda:1", "mps". bundle: the network and settings to use
-    instead of those the file comes with. threads: None leaves their number to the engine.
+    runtime: "auto" takes the fastest engine installed, and never "torch-compile", which takes a
+    minute or more to start. precision: "f32" unless asked otherwise, since another precision is
+    another answer; an exported int8 model is int8 either way. device: "auto", "cpu", "cuda",
+    "cuda:1", "mps". bundle: the network and settings to use instead of those the file comes with.
+    threads: None leaves their number to the engine.
     Raises ConfigError for choices that contradict each other, MissingExtraError,
     CheckpointError, UnknownNameError.
     """
@@ -95,6 +96,11 @@ def _open(
 
         return OnnxRuntime(source, threads)
     require_torch("this model")
+    if engine == "torch-compile":
+        from .compiled_engine import CompiledTorchRuntime
+
+        assert isinstance(source, Network)  # no exported model offers this engine
+        return CompiledTorchRuntime(source, precision, device, threads)
     from .torch_engine import TorchRuntime
 
     return TorchRuntime(source, precision, device, threads)

@@ -17,6 +17,7 @@ _FASTEST_FIRST = ("openvino", "onnxruntime", "torch")
 _NEEDED_FOR_WEIGHTS = {"onnxruntime": ("onnxruntime", "onnx", "onnxscript")}
 PRECISIONS_OF = {
     "torch": ("f32", "bf16"),
+    "torch-compile": ("f32", "bf16"),
     "openvino": ("f32", "bf16"),
     "onnxruntime": ("f32",),
 }
@@ -85,7 +86,7 @@ def require_precision(engine: str, precision: str) -> None:
 
 
 def _require_cpu(engine: str, device: str) -> None:
-    if engine != "torch" and device not in ("auto", "cpu"):
+    if not engine.startswith("torch") and device not in ("auto", "cpu"):
         raise ConfigError(
             f"device is {device!r}, but {engine} runs on the CPU here; use --device cpu, or "
             "--runtime torch."

@@ -12,6 +12,7 @@ from .kept import start_kept
 from .network import Network
 from .protocol import (
     GRAPH_VERSION,
+    LARGEST_ERROR,
     ClipShape,
     Floats,
     ViewOutputs,
@@ -27,7 +28,6 @@ from .protocol import (
 # network before it is kept.
 _FEWEST_TOKENS_FUSED = 8
 _FUSED: dict[bytes, dict[str, Any]] = {b"1": {}, b"0": {"SNIPPETS_MODE": "DISABLE"}}
-_LARGEST_ERROR = {"f32": 1e-4, "bf16": 0.1}
 
 # Shapes whose compiled models stay in memory: whole frames come in as many as there are
 # proportions of videos, and each holds its own copy of the weights.
@@ -129,7 +129,7 @@ class OpenVinoRuntime:
             compiled = self._core.compile_model(graph, "CPU", self._settings | settings)
             results = compiled({"views": views})
             got = (results[0], results[1])
-            if relative_error(expected, got) <= _LARGEST_ERROR[self._hint]:
+            if relative_error(expected, got) <= LARGEST_ERROR[self._hint]:
                 return compiled, fused
         raise ConfigError(
             f"OpenVINO {self._version} computes something else than the network for clips of "

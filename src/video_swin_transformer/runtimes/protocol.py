@@ -17,6 +17,9 @@ ClipShape = tuple[int, int, int, int]  # channels, frames, height, width
 # Part of the name of every compiled model on disk: raise it when graphs change.
 GRAPH_VERSION = 1
 
+# Relative error up to which a compiled model is taken for the network it was made from.
+LARGEST_ERROR = {"f32": 1e-4, "bf16": 0.1}
+
 
 class ViewOutputs(NamedTuple):
     """What the network says of V views."""
