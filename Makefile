@@ -47,7 +47,7 @@ format: $(VENV)/.dev ## bring the code into shape
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: $(VENV)/.dev ## everything that docs/performance.md says, measured again (half an hour)
+bench: $(VENV)/.dev ## everything that docs/performance.md says, measured again (forty minutes)
 	$(BIN)/python -m benchmarks
 
 clean: ## remove the virtual environment and caches

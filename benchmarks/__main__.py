@@ -2,7 +2,7 @@
 
     python -m benchmarks [--rounds 7] [--threads 2] [--out docs] [--only network memory]
 
-About 25 minutes on two cores. Nothing else should run meanwhile; what is compared runs in
+About 35 minutes on two cores. Nothing else should run meanwhile; what is compared runs in
 alternation, so that the ratios hold even where the times drift.
 """
 
@@ -26,6 +26,7 @@ from benchmarks.end_to_end import end_to_end, write_clip
 from benchmarks.network import compare, memory
 from benchmarks.report import write_report
 from benchmarks.scaling import scaling
+from benchmarks.training import training
 from benchmarks.whole_frame import whole_frame
 from video_swin_transformer import create_model
 from video_swin_transformer.bench import open_engines, open_exported
@@ -99,8 +100,11 @@ class _Bench:
     def scaling(self) -> dict[str, Any]:
         return scaling(open_engines(self.source, SCALED, self.threads, tell), 2, tell)
 
+    def training(self) -> dict[str, Any]:
+        return training(ARCHITECTURE, max(1, self.rounds // 2), self.threads, tell)
 
-PARTS = ("network", "end_to_end", "memory", "whole_frame", "scaling")
+
+PARTS = ("network", "end_to_end", "memory", "whole_frame", "scaling", "training")
 
 
 def main() -> None:

@@ -144,6 +144,32 @@ def _end_to_end_table(rows: Mapping[str, Any]) -> str:
     return table(head, cells)
 
 
+def _training_tables(by_shape: Mapping[str, Any]) -> str:
+    head = [
+        "seconds a step",
+        "times torchvision",
+        "peak MiB (share of torchvision's)",
+        "difference of the loss",
+        "of the gradient",
+    ]
+    parts = []
+    for shape, rows in by_shape.items():
+        whole = rows[_PEER]["peak_mib"]
+        cells = [
+            [
+                name,
+                f"{row['seconds']:.2f}",
+                f"**{row['ratio']:.2f}**",
+                f"{row['peak_mib']:,.0f} ({row['peak_mib'] / whole:.2f})",
+                f"{row['loss_difference']:.0e}",
+                f"{row['gradient_difference']:.0e}",
+            ]
+            for name, row in rows.items()
+        ]
+        parts.append(table([shape, *head], cells))
+    return "\n\n".join(parts)
+
+
 def _whole_frame_table(rows: Mapping[str, Any]) -> str:
     one = rows["1x1"]["seconds"]
     cells = [
@@ -161,12 +187,13 @@ def write_report(figures: Mapping[str, Any], docs: Path) -> None:
         "scaling": _scaling_tables,
         "end_to_end": _end_to_end_table,
         "whole_frame": _whole_frame_table,
+        "training": _training_tables,
         "machine": str,
     }
     page = docs / "performance.md"
     text = page.read_text()
     for name, measured in figures.items():
-        text = _between_marks(text, name, writers[name](measured))
+        text = between_marks(text, name, writers[name](measured))
     page.write_text(text)
     if "network" in figures:
         draw_ratios(figures["network"], docs / "images" / "ratios.png")
@@ -174,9 +201,9 @@ def write_report(figures: Mapping[str, Any], docs: Path) -> None:
         draw_scaling(figures["scaling"], docs / "images" / "scaling.png")
 
 
-def _between_marks(text: str, name: str, content: str) -> str:
+def between_marks(text: str, name: str, content: str) -> str:
     before, opening, rest = text.partition(f"<!-- {name} -->\n")
     _, closing, after = rest.partition(f"<!-- /{name} -->")
     if not opening or not closing:
-        raise SystemExit(f"docs/performance.md has no place for {name!r}.")
+        raise SystemExit(f"The page has no place for {name!r}.")
     return f"{before}{opening}{content}\n{closing}{after}"

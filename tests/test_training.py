@@ -12,8 +12,7 @@ import torch
 
 from tests.training import TINY, losses_of, make_clip, make_folder, rows_of, write_tiny
 from video_swin_transformer import cli
-from video_swin_transformer.data import read_annotations
-from video_swin_transformer.errors import ConfigError, DataError
+from video_swin_transformer.errors import DataError
 from video_swin_transformer.model import VideoSwinTransformer
 from video_swin_transformer.training import load_recipe, plan_training, train
 from video_swin_transformer.training.feed import Order, Shares
@@ -352,11 +351,3 @@ def test_the_plan_measures_a_step_and_writes_nothing(tmp_path, clips, run):
     assert plan.bytes_per_clip > 4 * 3 * 4 * 32 * 32 and plan.num_clips == 10
     code, out, _ = run("train", recipe, "--plan", "--device", "cpu")
     assert code == 0 and "give data=FOLDER" in out
-
-
-def test_several_labels_a_clip_are_refused(tmp_path, clips):
-    path = sorted((clips / "left").iterdir())[0]
-    (tmp_path / "list.txt").write_text(f"{path} 0 1\n{path} 1 2\n")
-    assert read_annotations(tmp_path / "list.txt").is_multilabel
-    with pytest.raises(ConfigError, match="several labels"):
-        train_here(tmp_path, TINY, f"data={tmp_path / 'list.txt'}")

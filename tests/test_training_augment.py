@@ -213,7 +213,7 @@ def test_the_erased_box_is_grey_in_every_frame():
 
 def test_smoothed_targets_and_losses_are_torchs():
     labels, logits = torch.tensor([2, 0]), torch.randn(2, 5)
-    targets = targets_of(labels, 5, 0.1)
+    targets = targets_of(labels[:, None], 5, 0.1)
     assert targets[0].tolist() == pytest.approx([0.02, 0.02, 0.92, 0.02, 0.02])
     wanted = torch.nn.functional.cross_entropy(
         logits, labels, label_smoothing=0.1, reduction="none"

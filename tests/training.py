@@ -33,13 +33,17 @@ run: {workers: 0}
 
 
 def make_clip(path: Path, kind: str, seed: int, num_frames: int = 8) -> Path:
-    """A clip of 48x36 pixels that grows brighter or darker, or moves, over a random texture."""
+    """A clip of 48x36 pixels that grows brighter or darker, or moves, over a random texture, or
+    over stripes; with kinds like "striped+darker" both, with "" neither."""
+    kinds = kind.split("+")
     generator = np.random.default_rng(seed)
     texture = np.kron(generator.integers(60, 180, (5, 12)), np.ones((8, 8)))[:36]
+    if "striped" in kinds:
+        texture = np.where(np.arange(36)[:, None] // 4 % 2, 60.0, 180.0) + 0 * texture
     frames = []
     for number in range(num_frames):
-        shift = {"left": 3, "right": -3}.get(kind, 0) * number
-        change = {"brighter": 8, "darker": -8}.get(kind, 0) * number
+        shift = sum({"left": 3, "right": -3}.get(one, 0) for one in kinds) * number
+        change = sum({"brighter": 8, "darker": -8}.get(one, 0) for one in kinds) * number
         frame = np.roll(texture, -shift, axis=1)[:, 24:72] + change
         frames.append(np.repeat(frame.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2))
     path.parent.mkdir(parents=True, exist_ok=True)

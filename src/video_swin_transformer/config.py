@@ -242,11 +242,15 @@ class BundleConfig:
     labels: tuple[str, ...] = ()  # empty: classes have numbers only
     name: str | None = None
     average_clips: str = "prob"  # mean of softmax; "score": softmax of the mean of logits
+    multi_label: bool = False  # classes do not exclude each other: sigmoid instead of softmax
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(self.labels))
         _require(
             self.average_clips in AVERAGES, "average_clips", self.average_clips, "prob or score"
+        )
+        _require(
+            isinstance(self.multi_label, bool), "multi_label", self.multi_label, "true or false"
         )
         if self.labels and len(self.labels) != self.model.num_classes:
             raise ConfigError(
@@ -280,6 +284,7 @@ class BundleConfig:
             "sampling": dataclasses.asdict(self.sampling),
             "preprocessing": dataclasses.asdict(self.preprocessing),
             "average_clips": self.average_clips,
+            "multi_label": self.multi_label,
             "id2label": {str(index): label for index, label in enumerate(self.labels)},
         }
         return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
@@ -307,6 +312,7 @@ class BundleConfig:
                 labels=labels,
                 name=data.get("name"),
                 average_clips=data.get("average_clips", "prob"),
+                multi_label=data.get("multi_label", False),
             )
         except (KeyError, TypeError, AttributeError) as error:
             raise ConfigError(

@@ -283,7 +283,9 @@ class VideoSwinTransformer(nn.Module):
     def reset_classifier(self, num_classes: int, labels: Sequence[str] = ()) -> None:
         """Puts a fresh classifier in place (0: none); the old labels go with the old one."""
         model = dataclasses.replace(self.config, num_classes=num_classes)
-        self.bundle = dataclasses.replace(self.bundle, model=model, labels=tuple(labels))
+        self.bundle = dataclasses.replace(
+            self.bundle, model=model, labels=tuple(labels), multi_label=False
+        )
         weight = self.backbone.norm.weight
         head = I3DHead(self.num_features, num_classes, self.config.head_drop_rate)
         self.cls_head = head.to(weight).train(self.training)  # type: ignore[arg-type]

@@ -35,7 +35,9 @@ Source: TypeAlias = str | Path | npt.NDArray[np.uint8]  # a file, frame folder o
 class Classification:
     """What the model says of one video, or why it could not say anything.
 
-    scores: (K,) float32, probabilities that sum to 1; view_scores: (V, K) float32, crop-major.
+    scores: (K,) float32, probabilities: that sum to 1, or each on its own where the model was
+    trained on clips of several labels (`BundleConfig.multi_label`). view_scores: (V, K) float32,
+    crop-major.
     Both are empty where `error` is set. timing_seconds: seconds for decode, preprocess, network.
     """
 
@@ -260,11 +262,12 @@ class Predictor:
         began = time.perf_counter()
         logits = self.runtime.run(views).logits
         timing_seconds["network"] = time.perf_counter() - began
-        view_scores = softmax(logits)
+        as_scores = sigmoid if self.bundle.multi_label else softmax
+        view_scores = as_scores(logits)
         if self.bundle.average_clips == "prob":
             scores = view_scores.mean(axis=0)
         else:
-            scores = softmax(logits.mean(axis=0, keepdims=True))[0]
+            scores = as_scores(logits.mean(axis=0, keepdims=True))[0]
         labels = self.bundle.labels
         return Classification(_name(source), self.name, labels, scores, view_scores, timing_seconds)
 
@@ -284,6 +287,11 @@ def softmax(logits: Floats) -> Floats:
     """(V, K) logits -> (V, K) probabilities, each row summing to 1."""
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
+
+
+def sigmoid(logits: Floats) -> Floats:
+    """(V, K) logits -> (V, K) probabilities, each on its own."""
+    return 0.5 * (1 + np.tanh(0.5 * logits))  # type: ignore[no-any-return]  # does not overflow
 
 
 def parse_views(text: str) -> tuple[int, int | Literal["full"]]:

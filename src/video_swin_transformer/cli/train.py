@@ -99,7 +99,6 @@ def _say_stopped(
 
 
 def _report(result: Result, recipe: Recipe) -> None:
-    from ..evaluation.intervals import wilson
     from ..training.table import duration
 
     if result.failures:
@@ -111,11 +110,14 @@ def _report(result: Result, recipe: Recipe) -> None:
     print(f"{result.epochs} epochs, {result.steps} steps, {duration(result.seconds)}")
     if result.val_top1 is not None:
         print(f"watched clips: {result.val_top1:.1%} (epoch {result.kept_epoch + 1}, kept)")
+    if result.val_map is not None:
+        print(f"watched clips: mAP {result.val_map:.1%} (epoch {result.kept_epoch + 1}, kept)")
     if result.test is not None:
-        found = wilson(result.test.num_right, result.test.num_clips)
+        found = result.test.measure()
         control = "" if recipe.data.control == "none" else f", control {recipe.data.control}"
+        what = "of" if result.test.truth is None else "mAP on"
         print(
-            f"test clips: {found.value:.1%} of {result.test.num_clips}, 95 % interval "
+            f"test clips: {found.value:.1%} {what} {result.test.num_clips}, 95 % interval "
             f"{found.low:.1%} to {found.high:.1%}{control}"
         )
     print(f"model: {result.model}")

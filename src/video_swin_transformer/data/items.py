@@ -106,7 +106,8 @@ def hold_out(
     seed: int = 0,
     group_of: Callable[[Item], str] | None = None,
 ) -> tuple[Annotations, Annotations]:
-    """(the rest, the held-out part), at random and by class, with at least one of each class left.
+    """(the rest, the held-out part), at random and by class (the first of several), with at least
+    one of each class left.
 
     `group_of` names what must stay together (takes of one scene); whole groups are then held out,
     by the class of their first clip.
@@ -116,7 +117,7 @@ def hold_out(
         groups.setdefault(item.path if group_of is None else group_of(item), []).append(item)
     by_class: dict[tuple[int, ...], list[str]] = {}
     for name, members in groups.items():
-        by_class.setdefault(members[0].labels, []).append(name)
+        by_class.setdefault(members[0].labels[:1], []).append(name)
     generator = np.random.default_rng(seed)
     held: set[str] = set()
     for labels in sorted(by_class):

@@ -49,6 +49,7 @@ def plan_evaluation(predictor: Predictor, annotations: Annotations) -> Plan:
         "format": annotations.format,
         "is_multilabel": annotations.is_multilabel,
         "average": bundle.average_clips,
+        "multi_label": bundle.multi_label,
     }
     return Plan(
         settings,

@@ -98,8 +98,10 @@ def summarise(
             f"None of {len(scores.clips)} clips could be read, such as {first.path}: {first.error}"
         )
     is_multilabel = bool(settings["is_multilabel"])
+    # The list decides what is measured; a model of several labels stays one on any list.
+    multi_label = is_multilabel or bool(settings.get("multi_label"))
     table = np.stack(
-        [clip_scores(scores.of(clip), average, is_multilabel=is_multilabel) for clip in good]
+        [clip_scores(scores.of(clip), average, is_multilabel=multi_label) for clip in good]
     )
     labels = [scores.plan.labels[clip.item] for clip in good]
     paths = [clip.path for clip in good]

@@ -3,6 +3,7 @@
 recipe.py        what a training is, as checked data
 recipe_files.py  YAML, shipped recipes, key=value
 clips.py         which clips to learn from, to watch and to test
+made.py          clips that a program makes instead of reading them
 network.py       the network and the weights it begins with
 groups.py        which parameters learn slower or do not decay
 schedule.py      the learning rate of each step
@@ -23,6 +24,7 @@ session.py       from a recipe to a finished model
 
 from .loop import Interrupted
 from .machine import DEVICES
+from .made import ClipMaker
 from .planning import MicroPlan, Plan, plan_training
 from .recipe import Recipe
 from .recipe_files import find_recipe, load_recipe, shipped_recipes
@@ -30,6 +32,7 @@ from .session import Result, train
 
 __all__ = [
     "DEVICES",
+    "ClipMaker",
     "Interrupted",
     "MicroPlan",
     "Plan",

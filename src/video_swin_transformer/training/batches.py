@@ -16,8 +16,9 @@ from .augment import Mix
 class Batch:
     """What is looked at in one forward pass.
 
-    pixels: (B, T, S, S, 3) uint8 RGB. labels: (B,) int64. weights: (B,) float32, 0 for a clip that
-    only fills up. erased: (B, 4) boxes (top, left, height, width). mixes: one a clip.
+    pixels: (B, T, S, S, 3) uint8 RGB. labels: (B, L) int64, the classes of each clip, filled up
+    with -1. weights: (B,) float32, 0 for a clip that only fills up. erased: (B, 4) boxes (top,
+    left, height, width). mixes: one a clip.
     failures: (path, reason) of clips that could not be read and have been replaced.
     """
 
@@ -59,8 +60,9 @@ def erase(clips: Tensor, boxes: Tensor) -> None:
 
 
 def targets_of(labels: Tensor, num_classes: int, smoothing: float) -> Tensor:
-    """(B,) -> (B, K) float32: 1 - s + s / K for the class, s / K for the others."""
-    targets = F.one_hot(labels, num_classes).float()
+    """(B, L) filled up with -1 -> (B, K) float32: 1 - s + s / K for a clip's classes, s / K for
+    the others."""
+    targets = F.one_hot(labels + 1, num_classes + 1)[..., 1:].amax(dim=1).float()
     return targets * (1 - smoothing) + smoothing / num_classes
 
 
@@ -85,8 +87,14 @@ def mix(clips: Tensor, targets: Tensor, mixes: Sequence[Mix]) -> tuple[Tensor, T
     return mixed, blended
 
 
-def clip_losses(logits: Tensor, targets: Tensor) -> Tensor:
-    """(B,) cross-entropy of logits (B, K) with target distributions (B, K), in float32."""
+def clip_losses(logits: Tensor, targets: Tensor, *, multi_label: bool = False) -> Tensor:
+    """(B,) cross-entropy of logits (B, K) with target distributions (B, K), in float32.
+
+    multi_label: each class is a question of its own; the mean over classes.
+    """
+    if multi_label:
+        losses = F.binary_cross_entropy_with_logits(logits.float(), targets, reduction="none")
+        return losses.mean(dim=-1)
     return -(targets * F.log_softmax(logits.float(), dim=-1)).sum(dim=-1)
 
 

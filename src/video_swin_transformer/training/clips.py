@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import re
 from collections.abc import Collection
@@ -20,7 +21,8 @@ from ..data import (
     require_disjoint,
 )
 from ..errors import ConfigError, DataError
-from .recipe import DataPart
+from .made import ClipMaker, annotations_of
+from .recipe import DataPart, LossPart
 
 _VAL_NAMES = ("val", "valid", "validation")
 _TEST_NAMES = ("test", "testing")
@@ -29,7 +31,8 @@ _NUM_NAMED = 5
 
 @dataclass(frozen=True)
 class TrainingData:
-    """left_out: paths in quarantine when the run began. notes: for people, warnings among them."""
+    """left_out: paths in quarantine when the run began. notes: for people, warnings among them.
+    Where one of the lists gives a clip several labels, all are lists of several labels."""
 
     train: Annotations
     val: Annotations | None
@@ -47,26 +50,19 @@ class TrainingData:
 
 
 def read_training_data(
-    plan: DataPart, seed: int, left_out: Collection[str] | None = None
+    plan: DataPart,
+    seed: int,
+    left_out: Collection[str] | None = None,
+    maker: ClipMaker | None = None,
 ) -> TrainingData:
     """Reads and checks the lists. left_out: of the run that is resumed, instead of the quarantine.
+    maker: of the clips to learn from, instead of `data.train`.
 
     Raises DataError for a label outside the map, an empty list or a clip in two splits;
     ConfigError where the recipe does not say what to learn from.
     """
-    if plan.train is None:
-        raise ConfigError(
-            "The recipe has no clips to learn from; give a folder of classes or a list: "
-            "data=FOLDER."
-        )
+    train, inner = _to_learn_from(plan, maker)
     notes: list[str] = []
-    inner = find_splits(plan.train, plan.format) if Path(plan.train).exists() else []
-    train_split = plan.split or next((name for name in inner if name.startswith("train")), None)
-    train = _read(plan, plan.train, train_split)
-    if train.is_multilabel:
-        raise ConfigError(
-            f"The clips of {plan.train!r} have several labels each; training is for one label."
-        )
     num_classes = plan.num_classes or train.num_classes
     names = train.classes
     val = _other(plan, plan.val, inner, _VAL_NAMES, names, num_classes)
@@ -75,8 +71,12 @@ def read_training_data(
         if split is not None:
             split.require_sound()
             notes += split.notes
+    if any(split is not None and split.is_multilabel for split in (train, val, test)):
+        train = dataclasses.replace(train, is_multilabel=True)
+        val, test = _of_several_labels(val), _of_several_labels(test)
+        notes.append(_say_several_labels(plan, train))
     unlabelled = [item.path for item in train.items if not item.labels]
-    if unlabelled:
+    if unlabelled and not train.is_multilabel:
         notes.append(
             f"warning: {len(unlabelled)} clips have no label and are left out, such as "
             f"{unlabelled[0]}."
@@ -86,7 +86,8 @@ def read_training_data(
     for other in (val, test):
         if other is not None:
             require_disjoint(train, other)
-    quarantine = Quarantine(plan.quarantine or default_quarantine(plan.train))
+    beside = plan.train or plan.val or plan.test or train.source
+    quarantine = Quarantine(plan.quarantine or default_quarantine(beside))
     if left_out is None:
         left_out = tuple(quarantine.filter(train)[1])
         if val is not None:
@@ -102,11 +103,68 @@ def read_training_data(
     if val is not None and not val.items:
         val = None
     if not train.items:
-        raise DataError(f"No clip of {plan.train!r} is left to learn from.")
+        raise DataError(f"No clip of {train.source!r} is left to learn from.")
     notes += _warnings(train, num_classes)
     return TrainingData(
         train, val, test, num_classes, quarantine, tuple(sorted(left_out)), tuple(notes)
     )
+
+
+def is_multi_label(plan: LossPart, data: TrainingData) -> bool:
+    """Whether each class is learned on its own. Raises ConfigError for a loss that the list, of
+    several labels a clip, cannot have."""
+    if not data.train.is_multilabel:
+        return plan.kind == "binary"
+    if plan.kind == "cross_entropy":
+        raise ConfigError(
+            f"The clips of {data.train.source!r} have several labels each, and loss.kind is "
+            "cross_entropy, which takes one to be right and all others wrong. Leave it out, or "
+            "take loss.kind=binary."
+        )
+    if plan.class_weights is not None:
+        raise ConfigError(
+            "loss.class_weights weighs a clip by its class, but the clips of "
+            f"{data.train.source!r} have several labels each. Leave it out."
+        )
+    return True
+
+
+def _of_several_labels(split: Annotations | None) -> Annotations | None:
+    return None if split is None else dataclasses.replace(split, is_multilabel=True)
+
+
+def _say_several_labels(plan: DataPart, train: Annotations) -> str:
+    """Raises ConfigError where the recipe counts on one label a clip."""
+    if plan.class_balanced:
+        raise ConfigError(
+            f"data.class_balanced draws clips by their class, but those of {train.source!r} have "
+            "several labels each. Leave it out."
+        )
+    without = sum(not item.labels for item in train.items)
+    more = f" {without} clips have none and are learned from as showing none." if without else ""
+    return (
+        "Clips have several labels, so each class is learned on its own (loss.kind=binary) and "
+        f"mAP is watched.{more}"
+    )
+
+
+def _to_learn_from(plan: DataPart, maker: ClipMaker | None) -> tuple[Annotations, list[str]]:
+    """The clips to learn from, and the splits beside them."""
+    if maker is not None:
+        if plan.train is not None or plan.hold_out:
+            raise ConfigError(
+                "Clips are made by a program, and the recipe names data.train or data.hold_out as "
+                "well. Leave these out; clips to watch come from data.val."
+            )
+        return annotations_of(maker), []
+    if plan.train is None:
+        raise ConfigError(
+            "The recipe has no clips to learn from; give a folder of classes or a list: "
+            "data=FOLDER."
+        )
+    inner = find_splits(plan.train, plan.format) if Path(plan.train).exists() else []
+    split = plan.split or next((name for name in inner if name.startswith("train")), None)
+    return _read(plan, plan.train, split), inner
 
 
 def _read(

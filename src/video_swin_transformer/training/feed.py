@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import cv2
 import numpy as np
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from ..data import Annotations, TrainClips
+from ..data import Annotations, Item, Sample
 from ..errors import DataError
 from .augment import AugmentedClip
 from .batches import Batch
@@ -82,21 +82,32 @@ class Shares:
         return passes
 
 
+def first_label(item: Item) -> int:
+    """The class that a clip is counted to; -1 where it shows none."""
+    return item.labels[0] if item.labels else -1
+
+
 class Loaded(NamedTuple):
     """clip is None where neither the wanted clip nor any replacement can be read."""
 
     clip: AugmentedClip | None
-    label: int
+    labels: tuple[int, ...]
     weight: float
     failures: list[tuple[str, str]]
+
+
+class DrawnClips(Protocol):
+    """Clips by (epoch, index, position), drawn from these numbers alone."""
+
+    def __getitem__(self, key: tuple[int, ...], /) -> Sample: ...
 
 
 class TrainingClips:
     """(epoch, position, clip number, weight) -> that clip, or its replacement."""
 
-    def __init__(self, clips: TrainClips, annotations: Annotations, seed: int) -> None:
+    def __init__(self, clips: DrawnClips, annotations: Annotations, seed: int) -> None:
         self._clips = clips
-        self._labels = np.array([item.labels[0] for item in annotations.items])
+        self._labels = np.array([first_label(item) for item in annotations.items])
         self._seed = seed
 
     def __getitem__(self, key: tuple[int, int, int, float]) -> Loaded:
@@ -106,9 +117,9 @@ class TrainingClips:
         for candidate in self._candidates(epoch, position, index):
             sample = self._clips[epoch, int(candidate), position]
             if sample.error is None:
-                return Loaded(sample.views, sample.labels[0], weight, failures)
+                return Loaded(sample.views, sample.labels, weight, failures)
             failures.append((sample.path, sample.error))
-        return Loaded(None, 0, weight, failures)
+        return Loaded(None, (), weight, failures)
 
     def _candidates(self, epoch: int, position: int, index: int) -> Iterator[int]:
         yield index
@@ -221,12 +232,18 @@ def collate(loaded: list[Loaded]) -> Batch:
         return Batch(nothing, nothing, nothing, nothing, (), failures)
     return Batch(
         pixels=torch.from_numpy(np.stack([clip.pixels for clip in clips])),
-        labels=torch.tensor([one.label for one in loaded]),
+        labels=_filled_up([one.labels for one in loaded]),
         weights=torch.tensor([one.weight for one in loaded]),
         erased=torch.tensor([clip.erased for clip in clips]),
         mixes=tuple(clip.mix for clip in clips),
         failures=failures,
     )
+
+
+def _filled_up(labels: list[tuple[int, ...]]) -> Tensor:
+    """(B, L) int64: L as many as the clip with the most has, and -1 where a clip has fewer."""
+    most = max(1, *map(len, labels))
+    return torch.tensor([[*some, *[-1] * (most - len(some))] for some in labels])
 
 
 def pass_seed(seed: int, step: int, rank: int, number: int) -> int:
@@ -236,4 +253,4 @@ def pass_seed(seed: int, step: int, rank: int, number: int) -> int:
 
 def scale_of(batch: Batch, weights: Tensor | None) -> Tensor:
     """(B,) what each clip's loss counts: 0 for filling, else the weight of its class."""
-    return batch.weights if weights is None else batch.weights * weights[batch.labels]
+    return batch.weights if weights is None else batch.weights * weights[batch.labels[:, 0]]

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class StepResult:
-    """Sums over the clips of a step, of all processes; num_judged: clips with one right class."""
+    """Sums over the clips of a step, of all processes; num_judged: clips with one right class, so
+    none where they are mixed or may have several."""
 
     loss: float
     num_right: float
@@ -67,6 +68,7 @@ class Learner:
         weights = class_weights(counts, recipe.loss.class_weights)
         self._weights = None if weights is None else torch.tensor(weights)
         self._is_mixing = bool(recipe.augment.mixup or recipe.augment.cutmix)
+        self._multi_label = model.bundle.multi_label
 
     @property
     def product(self) -> VideoSwinTransformer:
@@ -107,9 +109,15 @@ class Learner:
                 losses, right = self._losses(batch)
                 # The processes' gradients are averaged, ours are to be added up.
                 self._accelerator.backward(losses.sum() * (world / num_clips))
-            judged = torch.zeros(()) if self._is_mixing else batch.weights.sum()
+            is_judged = not (self._is_mixing or self._multi_label)
+            judged = batch.weights.sum() if is_judged else torch.zeros(())
             sums += torch.stack(
-                [losses.detach().sum().double().cpu(), right, judged.double(), torch.zeros(())]
+                [
+                    losses.detach().sum().double().cpu(),
+                    right if is_judged else torch.zeros(()),
+                    judged.double(),
+                    torch.zeros(()),
+                ]
             )
         sums[3] = float(bool(stop))
         if world > 1:
@@ -129,9 +137,9 @@ class Learner:
         if self._is_mixing:
             clips, targets = mix(clips, targets, batch.mixes)
         logits = self._wrapped(clips)
-        losses = clip_losses(logits, targets) * scale_of(batch, self._weights).to(device)
-        right = ((logits.argmax(-1) == labels).cpu() * batch.weights).sum().double()
-        return losses, torch.zeros(()) if self._is_mixing else right
+        losses = clip_losses(logits, targets, multi_label=self._multi_label)
+        right = ((logits.argmax(-1) == labels[:, 0]).cpu() * batch.weights).sum().double()
+        return losses * scale_of(batch, self._weights).to(device), right
 
     def _change(self) -> None:
         if (most := self._recipe.optimizer.clip_norm) is not None:

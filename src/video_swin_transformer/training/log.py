@@ -1,7 +1,7 @@
 """What is written down of a run: two CSV tables and TensorBoard.
 
 OUT/steps.csv      a line a step: loss, accuracy and rate as they went
-OUT/epochs.csv     a line an epoch, with the accuracy on the clips that are watched
+OUT/epochs.csv     a line an epoch, with the accuracy (or mAP) on the clips that are watched
 OUT/tensorboard/   the same as curves
 """
 
@@ -17,23 +17,27 @@ from typing import IO, Any
 
 from ..errors import MissingExtraError
 from ..files import replace_file
+from .watching import figure_names
 
 STEP_COLUMNS = (
     "step", "epoch", "loss", "accuracy", "learning_rate", "clips", "clips_per_second",
     "waiting_share", "memory_bytes",
 )  # fmt: skip
-EPOCH_COLUMNS = (
-    "epoch", "step", "train_loss", "train_accuracy", "val_loss", "val_top1", "val_top5",
-    "val_clips", "seconds",
-)  # fmt: skip
+
+
+def val_columns(is_multilabel: bool) -> tuple[str, ...]:
+    """What is written down of the clips that are watched."""
+    return ("val_loss", *(f"val_{name}" for name in figure_names(is_multilabel)), "val_clips")
 
 
 class RunLog:
     """Opened by one process. Lines after `step`, from before an interruption, are taken back."""
 
-    def __init__(self, out: Path, step: int) -> None:
+    def __init__(self, out: Path, step: int, is_multilabel: bool) -> None:
+        watched = val_columns(is_multilabel)
+        self._columns = ("epoch", "step", "train_loss", "train_accuracy", *watched, "seconds")
         self._steps = _Table(out / "steps.csv", STEP_COLUMNS, step)
-        self._epochs = _Table(out / "epochs.csv", EPOCH_COLUMNS, step)
+        self._epochs = _Table(out / "epochs.csv", self._columns, step)
         self._curves = _open_tensorboard(out / "tensorboard", step)
 
     def step(self, row: Mapping[str, float]) -> None:
@@ -42,7 +46,7 @@ class RunLog:
 
     def epoch(self, row: Mapping[str, float]) -> None:
         self._epochs.add(row)
-        self._draw("epoch", row, int(row["epoch"]), EPOCH_COLUMNS[2:])
+        self._draw("epoch", row, int(row["epoch"]), self._columns[2:])
 
     def close(self) -> None:
         self._steps.close()

@@ -17,9 +17,9 @@ from ..errors import ConfigError
 from .batches import Batch
 from .checkpoints import Checkpoints
 from .clips import TrainingData
-from .feed import Order, Shares, TrainingClips, feed
+from .feed import Order, Shares, TrainingClips, feed, first_label
 from .learner import Learner, StepResult
-from .log import RunLog
+from .log import RunLog, val_columns
 from .machine import StopSignal, gathered, repeatable, stop_signal
 from .memory import used_bytes
 from .network import Start
@@ -50,7 +50,7 @@ class Progressed:
     num_judged: float = 0.0
     num_clips: int = 0
     seconds: float = 0.0  # of training, without interruptions
-    best_top1: float = -1.0
+    best_top1: float = -1.0  # mAP where clips have several labels; so last_top1
     best_loss: float = math.inf
     best_epoch: int = -1
     last_top1: float | None = None
@@ -78,7 +78,7 @@ class Run:
         self._micro_clips, self._num_workers = micro_clips, num_workers
         self._is_first = accelerator.is_main_process
         self.order = Order(
-            tuple(item.labels[0] for item in data.train.items),
+            tuple(first_label(item) for item in data.train.items),
             recipe.batch.clips,
             recipe.seed,
             recipe.data.class_balanced,
@@ -109,7 +109,7 @@ class Run:
     def go(self) -> Progressed:
         """Trains to the end. Raises Interrupted; DataError where no clip can be read."""
         if self._is_first:
-            self._log = RunLog(self._out, self.done.step)
+            self._log = RunLog(self._out, self.done.step, self.data.train.is_multilabel)
         device = self._accelerator.device
         batches = feed(
             self._clips,
@@ -208,7 +208,8 @@ class Run:
                 waiting_share=self._waited_seconds / self._passed_seconds,
                 memory_bytes=used_bytes(device),
                 seconds_left=left,
-                val_top1=done.last_top1,
+                watched=done.last_top1,
+                is_multilabel=self.data.train.is_multilabel,
                 num_bad_clips=len(done.failures),
             ),
             at_once=done.step % self.order.steps_per_epoch == 0,
@@ -230,24 +231,22 @@ class Run:
         is_due = (epoch + 1) % self.recipe.run.val_epochs == 0 or done.step == self.num_steps
         watched = self.watch_val() if is_due and self.data.val is not None else None
         if watched is not None:
-            row |= {
-                "val_loss": watched.loss,
-                "val_top1": watched.top1,
-                "val_top5": watched.top5,
-                "val_clips": watched.num_clips,
-            }
-            done.last_top1 = watched.top1
+            figures = {f"val_{name}": value for name, value in watched.figures.items()}
+            row |= {"val_loss": watched.loss, **figures, "val_clips": watched.num_clips}
+            figure = done.last_top1 = next(iter(figures.values()))
+            what = "mAP on" if self.data.train.is_multilabel else "of"
             self._display.say(
-                f"epoch {epoch + 1}: {watched.top1:.1%} of the {watched.num_clips} watched clips"
+                f"epoch {epoch + 1}: {figure:.1%} {what} the {watched.num_clips} watched clips"
             )
             # Of equal accuracies, which few clips make likely, the surer one.
-            if (watched.top1, -watched.loss) > (done.best_top1, -done.best_loss):
-                done.best_top1, done.best_loss = watched.top1, watched.loss
+            if (figure, -watched.loss) > (done.best_top1, -done.best_loss):
+                done.best_top1, done.best_loss = figure, watched.loss
                 done.best_epoch = epoch
                 if self._is_first:
                     self.checkpoints.save_best({"model": self.learner.weights(), "epoch": epoch})
         if self._log is not None:
-            self._log.epoch({name: row.get(name, math.nan) for name in (*row, *_VAL)})
+            names = (*row, *val_columns(self.data.train.is_multilabel))
+            self._log.epoch({name: row.get(name, math.nan) for name in names})
         done.loss = done.num_right = done.num_judged = 0.0
         done.num_clips = 0
 
@@ -275,16 +274,9 @@ class Run:
             accelerator.device,
             accelerator.autocast(),
         )
-        parts = gathered(own, accelerator)
-        failures = tuple(failure for part in parts for failure in part.failures)
-        self.note(failures)
-        return Watched(
-            sum(part.num_clips for part in parts),
-            sum(part.num_right for part in parts),
-            sum(part.num_right5 for part in parts),
-            sum(part.losses for part in parts),
-            failures,
-        )
+        joined = Watched.joined(gathered(own, accelerator))
+        self.note(joined.failures)
+        return joined
 
     # --- clips that cannot be read --------------------------------------------------------------
 
@@ -332,9 +324,6 @@ class Run:
                 "threads": torch.get_num_threads(),
             },
         )
-
-
-_VAL = ("val_loss", "val_top1", "val_top5", "val_clips")
 
 
 class _Timed:

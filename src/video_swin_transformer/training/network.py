@@ -38,9 +38,12 @@ class Start:
         )
 
 
-def build_network(recipe: Recipe, num_classes: int, labels: tuple[str, ...]) -> Start:
+def build_network(
+    recipe: Recipe, num_classes: int, labels: tuple[str, ...], *, multi_label: bool = False
+) -> Start:
     """The network with its start weights and fresh or kept classifier, in training mode.
 
+    multi_label: what it learns, see `BundleConfig`.
     Raises ConfigError where the recipe wants weights and has none, CheckpointError where they do
     not fit or cannot be had, UnknownNameError.
     """
@@ -72,6 +75,7 @@ def build_network(recipe: Recipe, num_classes: int, labels: tuple[str, ...]) -> 
         sampling=_sampling(recipe.clip, base.sampling),
         preprocessing=_preprocessing(recipe.clip, base.preprocessing),
         labels=labels,
+        multi_label=multi_label,
     )
     model = VideoSwinTransformer(bundle, frozen_stages=plan.frozen_stages)
     if weights is not None:

@@ -14,7 +14,7 @@ from ..data import TrainClips
 from ..errors import DataError
 from .augment import ClipTransform
 from .batches import clip_losses, targets_of
-from .clips import TrainingData, read_training_data
+from .clips import TrainingData, is_multi_label, read_training_data
 from .groups import parameter_groups
 from .machine import local_processes, num_readers, open_accelerator
 from .memory import state_bytes, usable_bytes, used_bytes
@@ -88,7 +88,10 @@ def plan_training(
         if recipe.model.architecture or recipe.model.sizes
         else {}
     )
-    start = build_network(recipe.model_copy(update={"model": blank}), num_classes, ())
+    multi_label = data is not None and is_multi_label(recipe.loss, data)
+    start = build_network(
+        recipe.model_copy(update={"model": blank}), num_classes, (), multi_label=multi_label
+    )
     start.model.to(where)
     per_clip = bytes_per_clip(start, where, recipe.run.precision)
     usable = usable_bytes(where, local_processes())
@@ -160,7 +163,7 @@ def _one_size(
     """The fastest of a few passes after the first, which also warms up; others use the machine."""
     model = start.model
     clips = dummy_clips(start, micro, device)
-    labels = torch.arange(micro, device=device) % model.num_classes
+    labels = torch.arange(micro, device=device)[:, None] % model.num_classes
     targets = targets_of(labels, model.num_classes, recipe.loss.label_smoothing)
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(recipe.run.precision)
     gc.collect()
@@ -172,7 +175,8 @@ def _one_size(
             began = time.monotonic()
             with torch.autocast(device.type, dtype, enabled=dtype is not None):
                 logits = model(clips)
-            clip_losses(logits, targets).mean().backward()  # type: ignore[no-untyped-call]
+            losses = clip_losses(logits, targets, multi_label=model.bundle.multi_label)
+            losses.mean().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             optimizer.zero_grad()
             if device.type == "cuda":

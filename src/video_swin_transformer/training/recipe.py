@@ -137,8 +137,11 @@ class AugmentPart(Part):
 
 
 class LossPart(Part):
-    """Cross-entropy. class_weights: "balanced", or one number a class; scaled to a mean of 1."""
+    """kind: "cross_entropy", of which each clip has one right class; "binary", which judges each
+    class on its own, so that a clip may show several or none. None: as the list has it.
+    class_weights: "balanced", or one number a class; scaled to a mean of 1."""
 
+    kind: Literal["cross_entropy", "binary"] | None = None
     label_smoothing: Rate = 0.0
     class_weights: Literal["balanced"] | list[Positive] | None = None
 

@@ -14,16 +14,16 @@ import torch
 from ..config import BundleConfig
 from ..data import TrainClips
 from ..errors import ConfigError, UnknownNameError
-from ..evaluation.intervals import wilson
 from ..files import replace_file
 from ..registry import find_card
 from ..saving import write_folder
 from .augment import ClipTransform
 from .checkpoints import Checkpoints, State
-from .clips import TrainingData, read_training_data
-from .feed import TrainingClips
+from .clips import TrainingData, is_multi_label, read_training_data
+from .feed import DrawnClips, TrainingClips
 from .loop import Run
-from .machine import local_processes, num_readers, open_accelerator
+from .machine import keep_freed_memory, local_processes, num_readers, open_accelerator
+from .made import ClipMaker, MadeClips
 from .memory import clips_that_fit, saved_bytes, state_bytes, usable_bytes
 from .network import Start, build_network, rebuild_network
 from .recipe import Recipe
@@ -51,7 +51,8 @@ class Result:
     steps: int
     seconds: float
     kept_epoch: int
-    val_top1: float | None
+    val_top1: float | None  # None as well where clips have several labels
+    val_map: float | None  # there
     test: Watched | None
     failures: tuple[tuple[str, str], ...]
     num_replaced: int
@@ -61,16 +62,21 @@ def train(
     recipe: Recipe,
     out: Path,
     *,
+    clips: ClipMaker | None = None,
     resume: bool = False,
     device: str = "auto",
     say: Callable[[str], None] = lambda message: None,
 ) -> Result | None:
     """Trains by the recipe; everything is written below `out`. None in all processes but the first.
 
-    resume: goes on from the last checkpoint in `out`, exactly. Raises VideoSwinError for what a
-    user can cause, and Interrupted after Ctrl-C or SIGTERM, when the run has written itself down.
+    clips: made by a program, to learn from instead of files; what is watched still comes from
+    files. resume: goes on from the last checkpoint in `out`, exactly. Raises VideoSwinError for
+    what a user can cause, and Interrupted after Ctrl-C or SIGTERM, when the run has written itself
+    down.
     """
     accelerator = open_accelerator(recipe.run.precision, device)
+    if accelerator.device.type == "cpu":
+        keep_freed_memory()
     if not accelerator.is_main_process:
         say = _say_nothing
     checkpoints = Checkpoints(out, recipe.run.keep_checkpoints)
@@ -82,14 +88,14 @@ def train(
         )
     accelerator.wait_for_everyone()  # nobody writes a checkpoint before all have looked
     data = read_training_data(
-        recipe.data, recipe.seed, None if state is None else state["left_out"]
+        recipe.data, recipe.seed, None if state is None else state["left_out"], clips
     )
     for note in data.notes:
         say(note)
     start = _start(recipe, data, state)
     for note in start.notes:
         say(note)
-    run = _open_run(recipe, out, data, start, accelerator, state, say)
+    run = _open_run(recipe, out, data, start, accelerator, state, say, clips)
     if accelerator.is_main_process:
         write_recipe(out / RECIPE_FILE, recipe)
     done = run.go()
@@ -116,7 +122,8 @@ def _state_to_resume(checkpoints: Checkpoints, recipe: Recipe, say: Callable[[st
 
 def _start(recipe: Recipe, data: TrainingData, state: State | None) -> Start:
     if state is None:
-        return build_network(recipe, data.num_classes, data.train.classes)
+        multi_label = is_multi_label(recipe.loss, data)
+        return build_network(recipe, data.num_classes, data.train.classes, multi_label=multi_label)
     if state["fingerprint"] != data.fingerprint:
         raise ConfigError(
             f"The clips of {data.train.source!r} are not those that the run began with: clips "
@@ -134,6 +141,7 @@ def _open_run(
     accelerator: Accelerator,
     state: State | None,
     say: Callable[[str], None],
+    maker: ClipMaker | None,
 ) -> Run:
     processes = accelerator.num_processes
     micro = recipe.batch.micro
@@ -156,28 +164,13 @@ def _open_run(
         say("The batch is cut up in another way than before; results agree to rounding only.")
     elif state is not None and state["threads"] != torch.get_num_threads():
         say("There are more or fewer threads than before; results agree to rounding only.")
-    bundle = start.model.bundle
-    transform = ClipTransform(
-        recipe.augment,
-        bundle.preprocessing.crop_size,
-        bundle.preprocessing.interpolation,
-        recipe.data.control,
-    )
     _require_pillow(recipe)
-    clips = TrainClips(
-        data.train,
-        start.train_sampling,
-        start.train_short_side,
-        bundle.preprocessing.interpolation,
-        transform,
-        recipe.seed,
-    )
     run = Run(
         recipe,
         out,
         data,
         start,
-        TrainingClips(clips, data.train, recipe.seed),
+        TrainingClips(_drawn_clips(recipe, data, start, maker), data.train, recipe.seed),
         accelerator,
         micro,
         num_readers(recipe.run.workers, local_processes()),
@@ -186,6 +179,19 @@ def _open_run(
     if state is not None:
         run.load(state)
     return run
+
+
+def _drawn_clips(
+    recipe: Recipe, data: TrainingData, start: Start, maker: ClipMaker | None
+) -> DrawnClips:
+    """The clips to learn from, read or made, and augmented."""
+    preprocessing = start.model.bundle.preprocessing
+    size, interpolation = preprocessing.crop_size, preprocessing.interpolation
+    transform = ClipTransform(recipe.augment, size, interpolation, recipe.data.control)
+    if maker is not None:
+        return MadeClips(maker, start.train_sampling.num_frames, transform, recipe.seed)
+    sampling, side = start.train_sampling, start.train_short_side
+    return TrainClips(data.train, sampling, side, interpolation, transform, recipe.seed)
 
 
 def _require_pillow(recipe: Recipe) -> None:
@@ -234,11 +240,11 @@ def _finish(
 ) -> Result | None:
     done, learner = run.done, run.learner
     kept_epoch = run.recipe.schedule.epochs - 1
-    val_top1 = done.last_top1
+    watched = done.last_top1
     best = checkpoints.load_best() if run.recipe.run.product == "best" else None
     if best is not None and done.best_epoch >= 0:
         learner.product.load_state_dict(best["model"])
-        kept_epoch, val_top1 = done.best_epoch, done.best_top1
+        kept_epoch, watched = done.best_epoch, done.best_top1
     test = run.watch_test() if run.data.test is not None else None
     num_replaced = run.num_replaced()
     if not accelerator.is_main_process:
@@ -251,7 +257,8 @@ def _finish(
         steps=done.step,
         seconds=done.seconds,
         kept_epoch=kept_epoch,
-        val_top1=val_top1,
+        val_top1=None if run.data.train.is_multilabel else watched,
+        val_map=watched if run.data.train.is_multilabel else None,
         test=test,
         failures=tuple(done.failures.items()),
         num_replaced=num_replaced,
@@ -275,16 +282,14 @@ def _as_data(result: Result, run: Run) -> dict[str, Any]:
     test: dict[str, Any] | None = None
     if result.test is not None:
         found = result.test
-        top1, top5 = (
-            wilson(found.num_right, found.num_clips),
-            wilson(found.num_right5, found.num_clips),
-        )
+        (first, value), (second, other) = found.figures.items()
+        interval = found.measure()
         test = {
             "data": run.data.test.source if run.data.test else None,
             "clips": found.num_clips,
-            "top1": top1.value,
-            "top1_interval": [top1.low, top1.high],
-            "top5": top5.value,
+            first: value,
+            f"{first}_interval": [interval.low, interval.high],
+            second: other,
             "loss": found.loss,
         }
     return {
@@ -293,7 +298,11 @@ def _as_data(result: Result, run: Run) -> dict[str, Any]:
         "steps": result.steps,
         "minutes": result.seconds / 60,
         "kept_epoch": result.kept_epoch + 1,
-        "val_top1": result.val_top1,
+        **(
+            {"val_map": result.val_map}
+            if run.data.train.is_multilabel
+            else {"val_top1": result.val_top1}
+        ),
         "test": test,
         "control": run.recipe.data.control,
         "train_clips": len(run.data.train.items),

@@ -14,7 +14,8 @@ _PAIRS_A_LINE = 3
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is. loss, accuracy: over the epoch so far; nan where there is none."""
+    """Where a run is. loss, accuracy: over the epoch so far; nan where there is none. watched:
+    top-1 or, with several labels a clip, mAP."""
 
     step: int
     num_steps: int
@@ -27,17 +28,18 @@ class Progress:
     waiting_share: float
     memory_bytes: int
     seconds_left: float
-    val_top1: float | None
+    watched: float | None
+    is_multilabel: bool
     num_bad_clips: int
 
     def cells(self) -> list[tuple[str, str]]:
-        val = "-" if self.val_top1 is None else f"{self.val_top1:.1%}"
+        val = "-" if self.watched is None else f"{self.watched:.1%}"
         return [
             ("epoch", f"{self.epoch + 1}/{self.num_epochs}"),
             ("step", f"{self.step}/{self.num_steps}"),
             ("loss", f"{self.loss:.4f}"),
             ("accuracy", "-" if self.accuracy != self.accuracy else f"{self.accuracy:.1%}"),
-            ("watched", val),
+            ("watched mAP" if self.is_multilabel else "watched", val),
             ("rate", f"{self.learning_rate:.2e}"),
             ("clips/s", f"{self.clips_per_second:.2f}"),
             ("waiting for data", f"{self.waiting_share:.0%}"),
