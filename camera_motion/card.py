@@ -126,7 +126,7 @@ def _disagreements(clips: list[Row]) -> str:
 
 def text(figures: Row, pictures: str) -> str:
     """The card in Markdown."""
-    real = figures["real_clips"]
+    real, seen = figures["real_clips"], figures["real_clips_seen"]
     named = [row for row in real["clips"] if row["label"] in LABELS]
     left_out = Counter(row["label"] for row in real["clips"] if row["label"] not in LABELS)
     error = {n: figures[n]["reliability"]["expected_calibration_error"] for n in _SETS}
@@ -152,6 +152,8 @@ def text(figures: Row, pictures: str) -> str:
         moving_hits=real["moving"]["hits"],
         moving_count=real["moving"]["count"],
         moving_interval=_interval(real["moving"]["interval"]) + " %",
+        seen_hits=seen["moving"]["hits"],
+        seen_count=seen["moving"]["count"],
         real_table=_real_table(real["clips"]),
         disagreements=_disagreements(real["clips"]),
         ece_held_out=f"{100 * error['held_out_pictures']:.1f} points",

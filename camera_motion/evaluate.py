@@ -1,13 +1,13 @@
 """Measures the camera-movement network: all figures of its card, in one JSON file.
 
     python -m camera_motion.evaluate --out camera_motion/evaluation.json --real FOLDER \\
-        --training runs/camera/training.json
-    python -m camera_motion.evaluate --weights runs/camera/weights.pt --out runs/camera/eval.json
+        --training runs/camera
+    python -m camera_motion.evaluate --model runs/camera/model --out runs/camera/evaluation.json
 
-Without --weights, what the package ships is measured. --real wants the folder that the names in
-static_clips.txt and real_clips.csv are relative to: footage found static by eye, over which
-virtual cameras move, and clips labelled by eye before any answer was seen. Footage is tested on,
-never trained on. A folder that holds other footage can be given with lists of one's own.
+Without --model, what the package ships is measured. --real wants the folder that the names in
+static_clips.txt and the two lists of real clips are relative to: footage found static by eye, over
+which virtual cameras move, and clips labelled by eye before any answer was seen. Footage is tested
+on, never trained on. A folder that holds other footage can be given with lists of one's own.
 """
 
 from __future__ import annotations
@@ -27,28 +27,20 @@ from torch import Tensor, nn
 
 from video_swin_transformer import Predictor
 from video_swin_transformer.files import replace_file
-from video_swin_transformer.model import VideoSwinTransformer
 from video_swin_transformer.registry import DEFAULT_MODEL
+from video_swin_transformer.training import load_recipe
 from video_swin_transformer.weights import load_model
 
-from .footage import LabelledClips, as_seen, read_footage, virtual_set
-from .generator import ClipGenerator
+from .footage import STRIDE_SECONDS, LabelledClips, as_seen, read_footage, virtual_set
+from .generator import NUM_FRAMES, ClipGenerator
 from .labels import LABELS
 from .measures import measure, wilson
-from .train import CAMERA_MODEL, predict
+from .network import predict
 from .video_files import VARIANTS, write_variants
 
 _HERE = Path(__file__).parent
 _PICTURES_A_SEED = 12  # each seed draws its own; clips of one seed share them
-
-
-def load_weights(path: Path | None) -> nn.Module:
-    """The network with a training's weights, or the one that ships; ready for inference."""
-    if path is None:
-        return load_model(DEFAULT_MODEL).eval()
-    model = VideoSwinTransformer(CAMERA_MODEL)
-    model.load_state_dict(torch.load(path, weights_only=True))
-    return model.eval()
+_LABELLED_SECONDS = 1.4  # of a real clip were looked at by eye
 
 
 def held_out_set(first_seed: int, num_seeds: int, clips_a_seed: int = 20) -> LabelledClips:
@@ -67,13 +59,14 @@ def held_out_set(first_seed: int, num_seeds: int, clips_a_seed: int = 20) -> Lab
 def real_clips(model: nn.Module, root: Path, rows: list[dict[str, str]]) -> dict[str, Any]:
     """The network's labels of real clips as they are, beside those given by eye.
 
-    rows: `file`, `start_seconds` and `label` of each clip. Labels outside the ten ("mixed",
-    "unclear") are answered but not counted.
+    rows: `file`, `start_seconds` and `label` of each clip of 1.4 s; the network sees its middle.
+    Labels outside the ten ("mixed", "unclear") are answered but not counted.
     """
     answers = []
     for row in rows:
         footage = read_footage(root / row["file"])
-        start = round(float(row["start_seconds"]) * footage.fps)
+        unseen = _LABELLED_SECONDS - (NUM_FRAMES - 1) * STRIDE_SECONDS
+        start = round((float(row["start_seconds"]) + unseen / 2) * footage.fps)
         scores = predict(model, as_seen(footage.window(start))[None])[0]
         best = int(scores.argmax())
         answers.append({**row, "answer": LABELS[best], "score": round(float(scores[best]), 3)})
@@ -148,11 +141,12 @@ def _parse() -> argparse.Namespace:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--out", type=Path, required=True, help="the JSON file to write")
-    parser.add_argument("--weights", type=Path, help="weights.pt of a training")
-    parser.add_argument("--training", type=Path, help="training.json, for the card")
+    parser.add_argument("--model", help="folder of a model that is not shipped")
+    parser.add_argument("--training", type=Path, help="folder of the training, for the card")
     parser.add_argument("--real", type=Path, help="folder of real footage (see above)")
     parser.add_argument("--static-list", type=Path, default=_HERE / "static_clips.txt")
     parser.add_argument("--labelled-list", type=Path, default=_HERE / "real_clips.csv")
+    parser.add_argument("--seen-list", type=Path, default=_HERE / "real_clips_seen.csv")
     parser.add_argument("--seed", type=int, default=500_000, help="first of the test clips")
     parser.add_argument("--num-seeds", type=int, default=100, help="20 clips each")
     parser.add_argument("--clips-per-label", type=int, default=150, help="over real footage")
@@ -165,14 +159,14 @@ def main() -> None:
     args = _parse()
     torch.set_num_threads(args.threads)
     cv2.setNumThreads(1)
-    model = load_weights(args.weights)
+    model = load_model(args.model or DEFAULT_MODEL).eval()
     results: dict[str, Any] = {
         "parameters": sum(parameter.numel() for parameter in model.parameters()),
         "milliseconds_a_clip": milliseconds_a_clip(model),
         "held_out_pictures": measure(model, held_out_set(args.seed, args.num_seeds)),
     }
     show("Held-out pictures", results["held_out_pictures"])
-    if args.weights is None:
+    if args.model is None:
         results["as_files"] = kept_labels(args.seed, args.files_a_label)
         for name, row in results["as_files"]["variants"].items():
             print(f"{name}: {row['kept']} of {results['as_files']['count']} keep their label")
@@ -181,17 +175,21 @@ def main() -> None:
         test = virtual_set(args.real, names, args.clips_per_label, args.seed)
         results["real_footage"] = measure(model, test)
         show("Real footage under virtual cameras", results["real_footage"])
-        with args.labelled_list.open(newline="") as file:
-            results["real_clips"] = real_clips(model, args.real, list(csv.DictReader(file)))
-        for title in ("named", "moving"):
-            row = results["real_clips"][title]
-            print(f"real clips as they are, {title}: {row['hits']} of {row['count']}")
+        for name, path in (
+            ("real_clips", args.labelled_list),
+            ("real_clips_seen", args.seen_list),
+        ):
+            with path.open(newline="") as file:
+                results[name] = real_clips(model, args.real, list(csv.DictReader(file)))
+            for title in ("named", "moving"):
+                row = results[name][title]
+                print(f"{name}, {title}: {row['hits']} of {row['count']}")
     if args.training:
-        report = json.loads(args.training.read_text())
+        report = json.loads((args.training / "result.json").read_text())
         results["training"] = {
             "steps": report["steps"],
             "minutes": report["minutes"],
-            "batch": report["arguments"]["batch"],
+            "batch": load_recipe(args.training / "recipe.yaml").batch.clips,
         }
     replace_file(args.out, (json.dumps(results, indent=1) + "\n").encode())
 

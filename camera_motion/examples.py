@@ -21,7 +21,7 @@ from .textures import outdoors
 from .video_files import smooth_path, write_video
 
 FPS, SIDE = 25, 176
-_NUM_FRAMES, _NUM_MOMENTS, _FRAMES_BETWEEN = 60, 13, 5  # moments of a path are 0.2 s apart
+_NUM_FRAMES, _NUM_MOMENTS, _FRAMES_BETWEEN = 60, 31, 2  # moments of a path are 0.08 s apart
 _DIFFICULTY = 0.4
 _WITH_THINGS = ("static", "pan_left")
 _PHOTOGRAPHS: dict[

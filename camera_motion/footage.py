@@ -17,17 +17,17 @@ from .paths import frame_times, make_path
 from .pictures import Canvas
 from .render import View, render_background
 
-STRIDE_SECONDS = 0.2
+STRIDE_SECONDS = 0.1
 _MAX_FRAMES = 600
 _MAX_SHORT_SIDE = 360  # pixels; larger footage is shrunk while reading
 
 
 @dataclass(frozen=True)
 class Footage:
-    """The frames of a video 0.2 s apart for every phase: frames (N, H, W, 3) uint8 RGB."""
+    """The first frames of a video: (N, H, W, 3) uint8 RGB, clips are taken `stride` apart."""
 
     frames: NDArray[np.uint8]
-    stride: int  # frames in 0.2 s
+    stride: int  # frames in 0.1 s
     fps: float
 
     def windows(self, limit: int) -> list[int]:

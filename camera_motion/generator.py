@@ -9,15 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .degrade import degrade
-from .labels import LABELS, random_symmetry
+from .labels import LABELS, SYMMETRIES, random_symmetry
 from .paths import frame_times, make_path
 from .pictures import PicturePool, Split
 from .render import View, add_things, make_masks, render_background, ripple
 
-NUM_FRAMES = 8  # 0.2 s apart
+NUM_FRAMES = 8  # 0.1 s apart
 SIDE = 112  # pixels
 
 _STATIC = LABELS.index("static")
+_CLIPS_A_TURN = 32  # then some pictures are replaced
 # A movement nobody could see (a plain wall, a black sky) must not be asked for, nor one that shows
 # in one corner only: so many of the 16 parts of the picture must change by so many grey levels.
 _LEAST_CHANGE = 2.5
@@ -52,6 +53,19 @@ class ClipGenerator:
                 self.clip(int(label), rng, difficulty), int(label), rng
             )
         return clips, labels.astype(np.int64)
+
+    def numbered(self, label: int, number: int, difficulty: float = 1.0) -> NDArray[np.uint8]:
+        """Clip `number` of endlessly many, (T, S, S, 3) uint8 RGB: it follows from (split, seed,
+        number, label) alone. Numbers should grow: pictures are replaced as they do."""
+        self._pool.turn_to(number // _CLIPS_A_TURN)
+        rng = np.random.default_rng((*self._entropy, number, label))
+        chosen = [symmetry for symmetry in SYMMETRIES if rng.random() < 0.5]
+        for _, labels in reversed(chosen):
+            label = labels[label]  # each undoes itself: what must be filmed to end as the label
+        clip = self.clip(label, rng, difficulty)
+        for symmetry, _ in chosen:
+            clip, label = symmetry(clip, label)
+        return np.ascontiguousarray(clip)
 
     def clip(
         self, label: int, rng: np.random.Generator, difficulty: float = 1.0

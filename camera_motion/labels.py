@@ -61,9 +61,12 @@ def transpose(clip: Clip, label: int) -> tuple[Clip, int]:
     return clip.transpose(0, 2, 1, 3), TRANSPOSED[label]
 
 
+SYMMETRIES = ((mirror, MIRRORED), (reverse, REVERSED), (transpose, TRANSPOSED))
+
+
 def random_symmetry(clip: Clip, label: int, rng: np.random.Generator) -> tuple[Clip, int]:
     """Each symmetry with even chance; the result is contiguous."""
-    for symmetry in (mirror, reverse, transpose):
+    for symmetry, _ in SYMMETRIES:
         if rng.random() < 0.5:
             clip, label = symmetry(clip, label)
     return np.ascontiguousarray(clip), label

@@ -12,7 +12,7 @@ from torch import nn
 from . import labels as lb
 from .footage import LabelledClips
 from .labels import LABELS
-from .train import predict
+from .network import predict
 
 Clips = NDArray[np.uint8]
 Labels = NDArray[np.int64]

@@ -20,17 +20,17 @@ from .labels import LABELS
 
 Floats = NDArray[np.float64]
 
-# Travel over the whole clip (1.4 s of real time). Widths of the frame for pans and tilts, the log
+# Travel over the whole clip (0.7 s of real time). Widths of the frame for pans and tilts, the log
 # of the ratio of scales for zooms, radians for rolls; at difficulty 1 and, in the first steps of
 # training, at difficulty 0: the network first learns movements of a quarter to three quarters of
 # its 8-pixel patch a frame; from wider ones alone it learns nothing for hundreds of steps.
-_HARD_TRAVEL = {"pan": (0.08, 1.3), "zoom": (0.12, 0.80), "roll": (0.12, 1.00)}
+_HARD_TRAVEL = {"pan": (0.05, 0.75), "zoom": (0.10, 0.60), "roll": (0.10, 0.75)}
 _EASY_TRAVEL = {"pan": (0.12, 0.35), "zoom": (0.35, 0.80), "roll": (0.40, 1.00)}
 _HARD_SHAKE = (0.018, 0.08)  # root mean square of the displacement, frame widths
 _EASY_SHAKE = (0.025, 0.055)
 # Below what is called a shake lies a gap that is never generated, then the unrest of "static".
 _TREMBLE = 0.003
-_STATIC_DRIFT = 0.015  # frame widths over the clip
+_STATIC_DRIFT = 0.010  # frame widths over the clip
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def hand_jitter(times: Floats, rms: float, rng: np.random.Generator) -> Floats:
     """(T,) of a hand's unrest without drift: some oscillations and a little noise, given RMS."""
     wave = 0.4 * rng.standard_normal(len(times))
     for _ in range(int(rng.integers(1, 4))):
-        cycles_per_frame = rng.uniform(0.12, 0.9)
+        cycles_per_frame = rng.uniform(0.1, 0.5)  # 1 to 5 a second
         phase = rng.uniform(0, 2 * np.pi)
         wave += rng.uniform(0.4, 1.0) * np.sin(2 * np.pi * cycles_per_frame * times + phase)
     line = np.polyfit(times, wave, 1)
@@ -172,8 +172,8 @@ def _static_path(times: Floats, difficulty: float, rng: np.random.Generator) -> 
 def _shake_path(times: Floats, difficulty: float, rng: np.random.Generator) -> CameraPath:
     """A hand's unrest that can be seen, going nowhere.
 
-    A shake of about one cycle a frame looks like a slow pan at the sampled frames, and no network
-    could name it: drawn again until the steps between the frames turn back.
+    Half a cycle in a clip is a pan, and no network could name it: drawn again until the steps
+    between the frames turn back.
     """
     low = _EASY_SHAKE[0] + difficulty * (_HARD_SHAKE[0] - _EASY_SHAKE[0])
     high = _EASY_SHAKE[1] + difficulty * (_HARD_SHAKE[1] - _EASY_SHAKE[1])

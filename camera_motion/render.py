@@ -21,6 +21,7 @@ from .textures import Picture, fractal
 _INTERPOLATION = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
 _MASK_SIDE = 96
 _MAX_COVER = 0.35  # of the frame, by all things in front together
+_MAX_COVER_FOLLOWED = 0.5  # where the camera follows the largest
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,7 @@ def _make_thing(
         cv2.resize(patch, (_MASK_SIDE, _MASK_SIDE), interpolation=cv2.INTER_AREA), None, gain, shade
     )
     nearness = 0.0 if followed else float(rng.choice([1.0, 1.0, 0.0, rng.uniform(0.0, 2.0)]))
-    heading, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.9)
+    heading, distance = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.6)
     if nearness == 0.0:
         distance *= 0.2
     walk = distance * (progress(times, rng) - 0.5)[:, None]
@@ -231,9 +232,10 @@ def add_things(
     follows = rng.random() < 0.25
     for number in range(int(rng.integers(1, 6))):
         followed = follows and number == 0
-        side = float(np.exp(rng.uniform(np.log(0.35 if followed else 0.1), np.log(0.75))))
+        least, most = (0.35, 0.9) if followed else (0.1, 0.75)
+        side = float(np.exp(rng.uniform(np.log(least), np.log(most))))
         cover += 0.6 * side * side
-        if cover > _MAX_COVER:
+        if cover > (_MAX_COVER_FOLLOWED if follows else _MAX_COVER):
             break
         things.append(_make_thing(pool, masks, times, side, followed, rng))
     for index, frame in enumerate(frames):

@@ -17,8 +17,8 @@ from camera_motion.paths import CameraPath, make_path
 from camera_motion.pictures import Canvas, photographs
 from camera_motion.render import View, render_background
 from camera_motion.textures import dead_leaves
-from camera_motion.train import CAMERA_MODEL
 from video_swin_transformer.model import VideoSwinTransformer
+from video_swin_transformer.registry import DEFAULT_MODEL, find_card
 from video_swin_transformer.windows import relative_position_index
 
 TIMES = np.arange(NUM_FRAMES, dtype=np.float64)
@@ -165,7 +165,7 @@ def test_a_trembling_pan_gets_on(name: str) -> None:
     for seed in range(60):
         path = make_path(LABELS.index(name), TIMES, 1.0, np.random.default_rng(seed))
         steps = sign * np.diff(path.shift[:, axis])
-        assert steps.sum() > 0.065
+        assert steps.sum() > 0.04
         assert -steps[steps < 0].sum() < 0.4 * steps.sum()
 
 
@@ -176,6 +176,19 @@ def test_labels_of_a_batch_belong_to_its_clips() -> None:
     right = [named_motion(clip) == name for clip, name in moving]
     assert len(right) == 32
     assert sum(right) >= 0.8 * len(right)  # corner tracking fails on some textures
+
+
+def test_a_numbered_clip_has_its_label_and_follows_from_both_alone() -> None:
+    generator = ClipGenerator("train", seed=8)
+    wanted = [(LABELS.index(name), number) for number, name in enumerate(sorted(MOVING) * 4)]
+    clips = [generator.numbered(label, number, difficulty=0.0) for label, number in wanted]
+    right = [
+        named_motion(clip) == LABELS[label] for clip, (label, _) in zip(clips, wanted, strict=True)
+    ]
+    assert sum(right) >= 0.8 * len(right) and len(right) == 32
+    again = ClipGenerator("train", seed=8).numbered(*wanted[17], difficulty=0.0)
+    assert np.array_equal(again, clips[17])
+    assert not np.array_equal(clips[1], clips[9]), "of one label, under other numbers"
 
 
 def test_the_first_filters_answer_to_their_direction() -> None:
@@ -192,7 +205,7 @@ def test_the_first_filters_answer_to_their_direction() -> None:
 
 
 def test_the_first_heads_look_to_their_sides_and_along_time() -> None:
-    network = VideoSwinTransformer(CAMERA_MODEL)
+    network = VideoSwinTransformer(find_card(DEFAULT_MODEL).bundle)
     start_with_movement(network)
     window, heads = network.config.window_size, network.config.num_heads[-1]
     index = relative_position_index(window, 4 * 49)  # of (query, key)

@@ -13,9 +13,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from camera_motion import card
 from camera_motion.measures import reliability, resampled, wilson
+from tests.training import losses_of
 from video_swin_transformer.registry import DEFAULT_MODEL, find_card
 from video_swin_transformer.weights import embedded_folder
 
@@ -23,11 +25,15 @@ ROOT = Path(__file__).parent.parent
 
 
 def start(out: Path, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "camera_motion.train", "--out", str(out), "--steps", "8"]
-    command += ["--batch", "4", "--ramp", "4", "--threads", "1", "--test-clips", "10"]
-    command += ["--steps-per-checkpoint", "2", *more]
+    command = [sys.executable, "-m", "camera_motion.train", "--out", str(out)]
+    command += ["schedule.epochs=2", "batch.clips=4", "run.checkpoint_minutes=0.0001"]
+    command += ["--clips-per-epoch", "16", "--ramp-clips", "16", "--watched-clips", "10"]
     return subprocess.Popen(
-        command, cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [*command, "--threads", "1", *more],
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
 
 
@@ -41,19 +47,18 @@ def test_a_killed_and_resumed_training_ends_with_the_same_weights(tmp_path: Path
     code, text = finish(start(tmp_path / "whole"))
     assert code == 0, text
     killed = start(tmp_path / "killed")
-    checkpoint = tmp_path / "killed" / "checkpoint.pt"
-    while not checkpoint.exists():
+    checkpoints = tmp_path / "killed" / "checkpoints"
+    while not list(checkpoints.glob("step_*3.pt")):
         assert killed.poll() is None, finish(killed)
         time.sleep(0.01)
     killed.send_signal(signal.SIGKILL if os.name == "posix" else signal.SIGTERM)
     finish(killed)
-    assert not (tmp_path / "killed" / "weights.pt").exists()
-    assert 2 <= torch.load(checkpoint, weights_only=True)["step"] < 8
+    assert not (tmp_path / "killed" / "model").exists()
     code, text = finish(start(tmp_path / "killed", "--resume"))
-    assert code == 0, text
+    assert code == 0 and "Going on after step" in text, text
+    assert losses_of(tmp_path / "whole") == losses_of(tmp_path / "killed")
     whole, resumed = (
-        torch.load(tmp_path / name / "weights.pt", weights_only=True)
-        for name in ("whole", "killed")
+        load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "killed")
     )
     assert whole.keys() == resumed.keys()
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
@@ -63,12 +68,14 @@ def test_a_killed_and_resumed_training_ends_with_the_same_weights(tmp_path: Path
 def test_finished_work_is_not_lost_by_a_wrong_command(
     tmp_path: Path, there: bool, more: tuple[str, ...]
 ) -> None:
+    checkpoint = tmp_path / "checkpoints" / "step_00000002.pt"
     if there:
-        (tmp_path / "checkpoint.pt").write_bytes(b"kept")
+        checkpoint.parent.mkdir()
+        checkpoint.write_bytes(b"kept")
     code, text = finish(start(tmp_path, *more))
     assert code == 1 and "Traceback" not in text
-    assert "--resume" in text and "checkpoint.pt" in text
-    assert sorted(tmp_path.iterdir()) == ([tmp_path / "checkpoint.pt"] if there else [])
+    assert "--resume" in text and text.count("error:") == 1
+    assert checkpoint.exists() == there and not (tmp_path / "model").exists()
 
 
 def test_an_interval_over_groups_is_wider_than_one_over_clips() -> None:

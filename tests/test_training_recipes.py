@@ -40,7 +40,7 @@ PUBLISHED = {
     "swin-l-384-k600": ("swin_large_patch244_window81212", "swin_large_patch4_window12_384_22k",
                     600, 0.4, 0.05, 3e-4, 30, "official", (10, 5)),
 }  # fmt: skip
-OURS = {"finetune", "linear-probe", "ucf6"}
+OURS = {"camera-motion", "finetune", "linear-probe", "ucf6"}
 
 
 def shipped(name: str, *overrides: str):
@@ -287,7 +287,7 @@ def test_the_head_is_kept_for_the_same_classes_only():
 def test_frames_and_pixels_are_those_of_the_weights_unless_the_recipe_says(tmp_path):
     start = build_network(shipped("finetune"), 3, ())
     sampling, pixels = start.model.bundle.sampling, start.model.bundle.preprocessing
-    assert (sampling.num_frames, sampling.stride_seconds) == (8, 0.2)
+    assert (sampling.num_frames, sampling.stride_seconds) == (8, 0.1)
     assert (pixels.crop_size, pixels.interpolation, start.train_short_side) == (112, "area", 128)
     own = build_network(shipped("finetune", "clip.stride=3", "clip.crop_size=56"), 3, ())
     assert own.model.bundle.sampling.stride_seconds is None
