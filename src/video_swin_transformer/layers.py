@@ -151,14 +151,16 @@ class WindowAttention3D(nn.Module):
         # (B, n * N, 3C) -> (B * n, N, 3, heads, C / heads) -> (3, B * n, heads, N, C / heads)
         qkv = qkv.reshape(-1, length, 3, heads, width // 3 // heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        out = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=bias,
-            dropout_p=self.attn_drop_rate if self.training else 0.0,
-            scale=self.scale,
-        )
+        dropout = self.attn_drop_rate if self.training else 0.0
+        if bias.requires_grad and bias.device.type == "cpu":
+            # Fused attention knows no gradient of the bias there, and what it falls back on checks
+            # every row for being masked out and computes in float32 whatever it is given.
+            weights = ((q * self.scale) @ k.transpose(-2, -1) + bias).softmax(dim=-1)
+            out = F.dropout(weights, dropout).to(v.dtype) @ v
+        else:
+            out = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=bias, dropout_p=dropout, scale=self.scale
+            )
         out = out.transpose(1, 2)  # (B * n, heads, N, C / heads) -> (B * n, N, heads, C / heads)
         if is_traced():  # exporters take attention apart, and then its strides are others
             out = out.clone(memory_format=torch.contiguous_format)
