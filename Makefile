@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 ENGINES := tests/test_export.py tests/test_export_int8.py tests/test_runtime_compiled.py tests/test_runtimes.py
 TRANSFORMERS := tests/test_hf.py tests/test_weights_transformers.py
 
-.PHONY: help install demo test test-all check format bench clean
+.PHONY: help install demo test test-all test-most test-apart check format bench clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -28,14 +28,18 @@ demo: $(VENV)/.demo ## install, then name the camera movement of clips that the 
 	$(BIN)/videoswin classify examples/clips --topk 2
 
 test: $(VENV)/.dev ## the tests, under ten minutes on two cores
-	$(BIN)/python -m pytest -m 'not slow' $(addprefix --ignore=,$(ENGINES) $(TRANSFORMERS))
-	$(BIN)/python -m pytest -m 'not slow' $(ENGINES)
-	$(BIN)/python -m pytest -m 'not slow' $(TRANSFORMERS)
+	$(MAKE) --no-print-directory --jobs=2 test-most test-apart SELECTED="-m 'not slow'"
 
 test-all: $(VENV)/.dev ## also the tests that take minutes each
-	$(BIN)/python -m pytest $(addprefix --ignore=,$(ENGINES) $(TRANSFORMERS))
-	$(BIN)/python -m pytest $(ENGINES)
-	$(BIN)/python -m pytest $(TRANSFORMERS)
+	$(MAKE) --no-print-directory --jobs=2 test-most test-apart
+
+# Side by side, a thread each: threads that wait for one another cost more than they bring.
+test-most:
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SELECTED) $(addprefix --ignore=,$(ENGINES) $(TRANSFORMERS))
+
+test-apart:
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SELECTED) $(ENGINES)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SELECTED) $(TRANSFORMERS)
 
 check: $(VENV)/.dev ## style, types and the direction of imports
 	$(BIN)/ruff format --check .
