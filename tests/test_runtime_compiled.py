@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -42,12 +43,9 @@ def compiler_cache(tmp_path, monkeypatch):
 
 @pytest.mark.timeout(900)  # a C++ compiler on a busy machine
 def test_it_answers_as_the_network_does_from_one_graph(folder, compiler_cache, capsys, caplog):
-    try:
-        runtime = open_runtime(folder, "torch-compile", device="cpu")
-    except ConfigError as error:
-        if "C++ compiler" in str(error):
-            pytest.skip("this machine has no C++ compiler")
-        raise
+    if not any(shutil.which(name) for name in ("g++", "clang++", "cl")):
+        pytest.skip("this machine has no C++ compiler")
+    runtime = open_runtime(folder, "torch-compile", device="cpu")
     assert runtime.description.startswith("torch-compile") and "asked for" in runtime.remark
     assert "Compiling the network for clips of 3x4x32x32" in caplog.text
     views = np.ascontiguousarray(views_of(CLIP, 6)[::2])

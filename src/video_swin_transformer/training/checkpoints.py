@@ -6,9 +6,7 @@ OUT/checkpoints/best.pt            weights of the best epoch so far
 
 from __future__ import annotations
 
-import os
 import pickle
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointError
+from ..files import replacing
 
 State = dict[str, Any]
 VERSION = 1
@@ -66,19 +65,8 @@ class Checkpoints:
 def _write(path: Path, state: State) -> None:
     """Beside the path, then renamed; a state may be larger than what fits in memory twice."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        temporary = Path(name)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                torch.save(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.chmod(0o644)  # mkstemp makes files that only their owner can read
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        with replacing(path) as file:
+            torch.save(state, file)
     except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
         raise CheckpointError(
             f"The checkpoint {str(path)!r} cannot be written ({error}); make room or name another "
