@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 # In processes of their own: after NNCF and the exporters had run, the transformers tests ended in a
 # segmentation fault in the same process (torch 2.14.1, nncf 3.4.0; docs/lab-notes.md).
-ENGINES := tests/test_export.py tests/test_export_int8.py tests/test_runtime_compiled.py tests/test_runtimes.py
+FORMAT_RUNTIMES := tests/test_export.py tests/test_export_int8.py tests/test_runtime_compiled.py tests/test_runtimes.py
 TRANSFORMERS := tests/test_hf.py tests/test_weights_transformers.py
 
 .PHONY: help install demo test test-all test-most test-apart check format bench clean
@@ -35,10 +35,10 @@ test-all: $(VENV)/.dev ## also the tests that take minutes each
 
 # Side by side, a thread each: threads that wait for one another cost more than they bring.
 test-most:
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SELECTED) $(addprefix --ignore=,$(ENGINES) $(TRANSFORMERS))
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SELECTED) $(addprefix --ignore=,$(FORMAT_RUNTIMES) $(TRANSFORMERS))
 
 test-apart:
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SELECTED) $(ENGINES)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SELECTED) $(FORMAT_RUNTIMES)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SELECTED) $(TRANSFORMERS)
 
 check: $(VENV)/.dev ## style, types and the direction of imports

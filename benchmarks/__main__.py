@@ -23,15 +23,15 @@ import numpy as np
 import torch
 
 from benchmarks.end_to_end import end_to_end, write_clip
-from benchmarks.network import compare, memory
+from benchmarks.forward_pass import compare, memory
 from benchmarks.report import write_report
 from benchmarks.scaling import scaling
 from benchmarks.training import training
 from benchmarks.whole_frame import whole_frame
 from video_swin_transformer import create_model
-from video_swin_transformer.bench import open_engines, open_exported
-from video_swin_transformer.export import export_model
-from video_swin_transformer.files import replace_file
+from video_swin_transformer.bench import open_exported, open_runtimes
+from video_swin_transformer.exporting import export
+from video_swin_transformer.files import write_atomic
 from video_swin_transformer.runtimes import Runtime
 
 ARCHITECTURE = "swin_tiny_patch244_window877"
@@ -76,8 +76,8 @@ class _Bench:
     @cached_property
     def engines(self) -> dict[tuple[str, str], Runtime]:
         tell("int8: export")
-        export_model(self.source, self.int8, "openvino", "int8", calibrate=[self.clip], tell=tell)
-        weights = open_engines(self.source, PAIRS, self.threads, tell)
+        export(self.source, self.int8, "openvino", "int8", calibrate=[self.clip], tell=tell)
+        weights = open_runtimes(self.source, PAIRS, self.threads, tell)
         return weights | open_exported([self.int8], self.threads)
 
     def network(self) -> dict[str, Any]:
@@ -94,11 +94,11 @@ class _Bench:
         return memory(self.source, sources, (1, 4, 8), self.threads)
 
     def whole_frame(self) -> dict[str, Any]:
-        camera = open_engines("camera-motion", [("torch", "f32")], self.threads, tell)
+        camera = open_runtimes("camera-motion", [("torch", "f32")], self.threads, tell)
         return whole_frame(camera["torch", "f32"], 1000)
 
     def scaling(self) -> dict[str, Any]:
-        return scaling(open_engines(self.source, SCALED, self.threads, tell), 2, tell)
+        return scaling(open_runtimes(self.source, SCALED, self.threads, tell), 2, tell)
 
     def training(self) -> dict[str, Any]:
         return training(ARCHITECTURE, max(1, self.rounds // 2), self.threads, tell)
@@ -126,7 +126,7 @@ def main() -> None:
                 tell(part)
                 figures[part] = getattr(bench, part)()
                 figures["machine"] = machine(options.threads)
-                replace_file(stored, (json.dumps(figures, indent=1) + "\n").encode())
+                write_atomic(stored, (json.dumps(figures, indent=1) + "\n").encode())
     write_report(figures, options.out)
 
 

@@ -91,7 +91,9 @@ def main() -> None:
     call()  # imports, and what a first start builds and caches
     with CallFlow(Path(str(video_swin_transformer.__file__)).parent) as flow:
         call()
-    print(len({(a[0],b[0]) for a,b in flow.hand_offs}), len({(a[0],b) for a,b in flow.hand_offs}))
+    print(
+        len({(a[0], b[0]) for a, b in flow.hand_offs}), len({(a[0], b) for a, b in flow.hand_offs})
+    )
     print(f"{options.flow}: {len(flow.modules)} modules, {len(flow.hand_offs)} hand-offs")
     if options.list:
         print("\n".join(sorted(flow.modules)))

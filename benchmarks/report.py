@@ -25,12 +25,12 @@ def draw_ratios(figures: Mapping[str, Any], path: Path) -> None:
         for precision, row in figures["matrix_products"].items()
     }
     names = sorted(rows, key=rows.__getitem__)
-    colours = [
+    colors = [
         _BOUND if name.startswith("at the") else _THEIRS if "torchvision" in name else _OURS
         for name in names
     ]
     figure, axes = plt.subplots(figsize=(7.5, 0.42 * len(names) + 0.8), layout="constrained")
-    bars = axes.barh(names, [rows[name] for name in names], color=colours)
+    bars = axes.barh(names, [rows[name] for name in names], color=colors)
     axes.bar_label(bars, fmt="%.2fx", padding=3)
     axes.set_xlim(0, max(rows.values()) * 1.12)
     axes.set_xlabel("times torchvision's swin3d_t in f32 (1x3x32x224x224)")
@@ -51,11 +51,11 @@ def draw_scaling(scaling: Mapping[str, Any], path: Path) -> None:
         for name, points in scaling[axis].items():
             sizes = [int(v) ** 2 if axis == "side" else int(v) for v in points]
             seconds = list(points.values())
-            colour = _COLOURS[name.split()[0]]
+            color = _COLOURS[name.split()[0]]
             style = "--" if "bf16" in name else "-"
-            axes.loglog(sizes, seconds, style, marker="o", label=name, color=colour)
+            axes.loglog(sizes, seconds, style, marker="o", label=name, color=color)
             linear = [seconds[-1] * size / sizes[-1] for size in sizes]
-            axes.loglog(sizes, linear, ":", color=colour, linewidth=0.8)
+            axes.loglog(sizes, linear, ":", color=color, linewidth=0.8)
         values = list(next(iter(scaling[axis].values())))
         ticks = [int(v) ** 2 if axis == "side" else int(v) for v in values]
         axes.set_xticks(ticks, [f"{v}²" if axis == "side" else v for v in values])

@@ -18,7 +18,7 @@ from benchmarks.peers import torchvision_name, torchvision_twin
 from video_swin_transformer import VideoSwinTransformer
 from video_swin_transformer.bench import alternate, own_peak_memory_mib
 from video_swin_transformer.registry import find_card
-from video_swin_transformer.training.machine import keep_freed_memory
+from video_swin_transformer.training.distributed import retain_freed_memory
 
 PEER = "torchvision f32"
 # (whose, precision, blocks computed again in the backward pass) by the name in the table
@@ -99,7 +99,7 @@ def training(
 
     The ratio is the median of the ratios within rounds: other work on the machine moves it less.
     """
-    keep_freed_memory()  # as `videoswin train` does; it helps both
+    retain_freed_memory()  # as `videoswin train` does; it helps both
     steps = {way: _Step(architecture, way) for way in WAYS}
     result: dict[str, Any] = {}
     for shape in SHAPES:
@@ -134,7 +134,7 @@ def _peak_mib(architecture: str, way: str, shape: tuple[int, ...], threads: int)
 
 def _print_peak_memory(architecture: str, way: str, threads: str, *shape: str) -> None:
     torch.set_num_threads(int(threads))
-    keep_freed_memory()
+    retain_freed_memory()
     step = _Step(architecture, way)
     clips = torch.randn(tuple(map(int, shape)))
     for _ in range(2):

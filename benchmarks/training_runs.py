@@ -20,7 +20,7 @@ matplotlib.use("agg")
 import matplotlib.pyplot as plt
 
 from benchmarks.report import between_marks
-from video_swin_transformer.files import replace_file
+from video_swin_transformer.files import write_atomic
 
 Row = dict[str, Any]
 
@@ -79,7 +79,7 @@ def main() -> None:
     draw(runs, picture)
     shown = f"{table(runs)}\n\n![Learning curves]({picture.name})"
     page = args.page.read_text(encoding="utf-8")
-    replace_file(args.page, between_marks(page, "runs", shown).encode())
+    write_atomic(args.page, between_marks(page, "runs", shown).encode())
 
 
 if __name__ == "__main__":

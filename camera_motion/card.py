@@ -16,9 +16,9 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from video_swin_transformer.files import replace_file
+from video_swin_transformer.files import write_atomic
 from video_swin_transformer.registry import DEFAULT_MODEL, find_card
-from video_swin_transformer.weights import embedded_folder
+from video_swin_transformer.weights import pretrained_folder
 
 from .labels import LABELS
 
@@ -142,7 +142,7 @@ def text(figures: Row, pictures: str) -> str:
         pictures=pictures,
         files_count=figures["as_files"]["count"],
         files_table=_files_table(figures),
-        real_labelled=len(named),
+        real_labeled=len(named),
         real_videos=len({row["file"] for row in named}),
         real_left_out=left_out.total(),
         real_left_out_why=", ".join(f"{count} {name}" for name, count in left_out.most_common()),
@@ -175,8 +175,8 @@ def draw_confusion(figures: Row, path: Path) -> None:
         axis.imshow(shares, cmap="Blues", vmin=0, vmax=100)
         for (row, column), share in np.ndenumerate(shares):
             if share >= 0.5:
-                colour = "white" if share > 50 else "black"
-                axis.text(column, row, f"{share:.0f}", ha="center", va="center", color=colour)
+                color = "white" if share > 50 else "black"
+                axis.text(column, row, f"{share:.0f}", ha="center", va="center", color=color)
         axis.set_xticks(range(len(LABELS)), LABELS, rotation=60, ha="right")
         axis.set_yticks(range(len(LABELS)), LABELS)
         axis.set(title=name.replace("_", " "), xlabel="answer", ylabel="truth")
@@ -189,7 +189,7 @@ def draw_reliability(figures: Row, path: Path) -> None:
     import matplotlib.pyplot as plt
 
     figure, axis = plt.subplots(figsize=(5.2, 5), layout="constrained")
-    axis.plot([0, 1], [0, 1], color="grey", linewidth=1)
+    axis.plot([0, 1], [0, 1], color="gray", linewidth=1)
     for name in _SETS:
         bins = figures[name]["reliability"]["bins"]
         total = sum(one["count"] for one in bins)
@@ -214,10 +214,10 @@ def main() -> None:
     parser.add_argument("--figures", type=Path, default=_HERE / "evaluation.json")
     args = parser.parse_args()
     figures = json.loads(args.figures.read_text())
-    folder = embedded_folder(find_card(DEFAULT_MODEL))
+    folder = pretrained_folder(find_card(DEFAULT_MODEL))
     assert folder is not None
-    replace_file(_DOCS / "camera-motion.md", text(figures, PICTURES).encode())
-    replace_file(folder / "README.md", text(figures, "").encode())
+    write_atomic(_DOCS / "camera-motion.md", text(figures, PICTURES).encode())
+    write_atomic(folder / "README.md", text(figures, "").encode())
     draw_confusion(figures, _DOCS / "images" / "camera-confusion.png")
     draw_reliability(figures, _DOCS / "images" / "camera-reliability.png")
 

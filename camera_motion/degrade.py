@@ -52,7 +52,7 @@ def _noise_bank() -> NDArray[np.int16]:
 
 
 def add_noise(clip: Clip, rng: np.random.Generator) -> Clip:
-    """Sensor noise, new in every frame, fine or coarse, coloured or grey."""
+    """Sensor noise, new in every frame, fine or coarse, colored or gray."""
     num_frames, side = clip.shape[:2]
     bank = _noise_bank()
     channels = 3 if rng.random() < 0.5 else 1
@@ -70,10 +70,10 @@ def add_noise(clip: Clip, rng: np.random.Generator) -> Clip:
     return noisy
 
 
-def make_grey(clip: Clip) -> Clip:
+def make_gray(clip: Clip) -> Clip:
     """Luma in all three channels."""
-    grey = (clip.astype(np.uint16) @ np.array([77, 150, 29], np.uint16)) >> 8
-    return np.repeat(grey.astype(np.uint8)[..., None], 3, axis=3)
+    gray = (clip.astype(np.uint16) @ np.array([77, 150, 29], np.uint16)) >> 8
+    return np.repeat(gray.astype(np.uint8)[..., None], 3, axis=3)
 
 
 def overlay(clip: Clip, rng: np.random.Generator) -> Clip:
@@ -179,7 +179,7 @@ def degrade(clip: Clip, difficulty: float, rng: np.random.Generator) -> Clip:
     if happens(0.4):
         clip = add_noise(clip, rng)
     if happens(0.12):
-        clip = make_grey(clip)
+        clip = make_gray(clip)
     if happens(0.16):
         for _ in range(int(rng.integers(1, 5))):
             clip = score_bar(clip, rng) if rng.random() < 0.4 else overlay(clip, rng)

@@ -6,7 +6,7 @@
 
 Without --model, what the package ships is measured. --real wants the folder that the names in
 static_clips.txt and the two lists of real clips are relative to: footage found static by eye, over
-which virtual cameras move, and clips labelled by eye before any answer was seen. Footage is tested
+which virtual cameras move, and clips labeled by eye before any answer was seen. Footage is tested
 on, never trained on. A folder that holds other footage can be given with lists of one's own.
 """
 
@@ -26,16 +26,16 @@ import torch
 from torch import Tensor, nn
 
 from video_swin_transformer import Predictor
-from video_swin_transformer.files import replace_file
+from video_swin_transformer.files import write_atomic
 from video_swin_transformer.registry import DEFAULT_MODEL
 from video_swin_transformer.training import load_recipe
 from video_swin_transformer.weights import load_model
 
-from .footage import STRIDE_SECONDS, LabelledClips, as_seen, read_footage, virtual_set
+from .footage import STRIDE_SECONDS, LabeledClips, as_seen, read_footage, virtual_set
 from .generator import NUM_FRAMES, ClipGenerator
 from .labels import LABELS
-from .measures import measure, wilson
-from .network import predict
+from .metrics import measure, wilson
+from .model import predict
 from .video_files import VARIANTS, write_variants
 
 _HERE = Path(__file__).parent
@@ -43,7 +43,7 @@ _PICTURES_A_SEED = 12  # each seed draws its own; clips of one seed share them
 _LABELLED_SECONDS = 1.4  # of a real clip were looked at by eye
 
 
-def held_out_set(first_seed: int, num_seeds: int, clips_a_seed: int = 20) -> LabelledClips:
+def held_out_set(first_seed: int, num_seeds: int, clips_a_seed: int = 20) -> LabeledClips:
     """Clips over pictures never trained on; the clips of one seed are one group."""
     clips, labels, groups = [], [], []
     for seed in range(first_seed, first_seed + num_seeds):
@@ -53,7 +53,7 @@ def held_out_set(first_seed: int, num_seeds: int, clips_a_seed: int = 20) -> Lab
         clips.append(some)
         labels.append(theirs)
         groups.append(np.full(clips_a_seed, seed))
-    return LabelledClips(np.concatenate(clips), np.concatenate(labels), np.concatenate(groups))
+    return LabeledClips(np.concatenate(clips), np.concatenate(labels), np.concatenate(groups))
 
 
 def real_clips(model: nn.Module, root: Path, rows: list[dict[str, str]]) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def real_clips(model: nn.Module, root: Path, rows: list[dict[str, str]]) -> dict
 
 
 def kept_labels(seed: int, clips_a_label: int) -> dict[str, Any]:
-    """Whether a clip keeps its label in another file: frame rate, size, compression, grey.
+    """Whether a clip keeps its label in another file: frame rate, size, compression, gray.
 
     Of the weights that ship, with real files and in the product's own way. `kept` counts the clips
     whose label is that of the file "as it is", `right` those with the true one.
@@ -145,7 +145,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--training", type=Path, help="folder of the training, for the card")
     parser.add_argument("--real", type=Path, help="folder of real footage (see above)")
     parser.add_argument("--static-list", type=Path, default=_HERE / "static_clips.txt")
-    parser.add_argument("--labelled-list", type=Path, default=_HERE / "real_clips.csv")
+    parser.add_argument("--labeled-list", type=Path, default=_HERE / "real_clips.csv")
     parser.add_argument("--seen-list", type=Path, default=_HERE / "real_clips_seen.csv")
     parser.add_argument("--seed", type=int, default=500_000, help="first of the test clips")
     parser.add_argument("--num-seeds", type=int, default=100, help="20 clips each")
@@ -176,7 +176,7 @@ def main() -> None:
         results["real_footage"] = measure(model, test)
         show("Real footage under virtual cameras", results["real_footage"])
         for name, path in (
-            ("real_clips", args.labelled_list),
+            ("real_clips", args.labeled_list),
             ("real_clips_seen", args.seen_list),
         ):
             with path.open(newline="") as file:
@@ -191,7 +191,7 @@ def main() -> None:
             "minutes": report["minutes"],
             "batch": load_recipe(args.training / "recipe.yaml").batch.clips,
         }
-    replace_file(args.out, (json.dumps(results, indent=1) + "\n").encode())
+    write_atomic(args.out, (json.dumps(results, indent=1) + "\n").encode())
 
 
 if __name__ == "__main__":

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
+from .images import Canvas, PicturePool, Split, photographs
 from .labels import LABELS, Clip
-from .pictures import Canvas, PicturePool, Split, photographs
 from .render import View, add_things, make_masks, render_background
 from .textures import outdoors
 from .video_files import smooth_path, write_video
@@ -48,7 +48,7 @@ def render(label: str, things: bool, seed: int) -> Clip:
     else:
         canvas = Canvas.of(outdoors(rng))
     height, width = canvas.levels[0].shape[:2]
-    view = View(centre=np.array([width, height]) / 2, scale=min(height, width) / SIDE / 2)
+    view = View(center=np.array([width, height]) / 2, scale=min(height, width) / SIDE / 2)
     frames = render_background(canvas, path, view, SIDE)
     if things:
         add_things(frames, path, times, pool, make_masks(rng), rng)

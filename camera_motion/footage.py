@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .generator import NUM_FRAMES, SIDE
+from .images import Canvas
 from .labels import LABELS, Clip
 from .paths import frame_times, make_path
-from .pictures import Canvas
 from .render import View, render_background
 
 STRIDE_SECONDS = 0.1
@@ -60,7 +60,7 @@ def read_footage(path: Path) -> Footage:
 
 
 def as_seen(window: NDArray[np.uint8], side: int = SIDE) -> Clip:
-    """(T, H, W, 3) -> (T, S, S, 3): short side to S by area, centre crop, as the product does."""
+    """(T, H, W, 3) -> (T, S, S, 3): short side to S by area, center crop, as the product does."""
     height, width = window.shape[1:3]
     scale = side / min(height, width)
     size = (max(side, round(width * scale)), max(side, round(height * scale)))
@@ -82,7 +82,7 @@ def filmed_again(
 
 
 @dataclass(frozen=True)
-class LabelledClips:
+class LabeledClips:
     """Clips (N, T, S, S, 3) uint8, labels (N,), and for each the number of what it shows.
 
     Clips that show the same video or the same few pictures stand or fall together; intervals are
@@ -94,7 +94,7 @@ class LabelledClips:
     groups: NDArray[np.int64]
 
 
-def virtual_set(root: Path, names: list[str], clips_per_label: int, seed: int) -> LabelledClips:
+def virtual_set(root: Path, names: list[str], clips_per_label: int, seed: int) -> LabeledClips:
     """Virtual cameras over footage whose own camera stands still; labels evenly mixed."""
     rng = np.random.default_rng((seed, 4))
     clips, labels, groups = [], [], []
@@ -107,4 +107,4 @@ def virtual_set(root: Path, names: list[str], clips_per_label: int, seed: int) -
             clips.append(filmed_again(footage, int(rng.integers(0, last + 1)), label, rng))
             labels.append(label)
             groups.append(number)
-    return LabelledClips(np.stack(clips), np.array(labels), np.array(groups))
+    return LabeledClips(np.stack(clips), np.array(labels), np.array(groups))

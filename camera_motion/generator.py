@@ -1,4 +1,4 @@
-"""Labelled clips without end: picture + path + things in front + wear.
+"""Labeled clips without end: picture + path + things in front + wear.
 
 Batch i of a generator follows from (split, seed, i) alone.
 """
@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .degrade import degrade
+from .images import PicturePool, Split
 from .labels import LABELS, SYMMETRIES, random_symmetry
 from .paths import frame_times, make_path
-from .pictures import PicturePool, Split
 from .render import View, add_things, make_masks, render_background, ripple
 
 NUM_FRAMES = 8  # 0.1 s apart
@@ -20,7 +20,7 @@ SIDE = 112  # pixels
 _STATIC = LABELS.index("static")
 _CLIPS_A_TURN = 32  # then some pictures are replaced
 # A movement nobody could see (a plain wall, a black sky) must not be asked for, nor one that shows
-# in one corner only: so many of the 16 parts of the picture must change by so many grey levels.
+# in one corner only: so many of the 16 parts of the picture must change by so many gray levels.
 _LEAST_CHANGE = 2.5
 _LEAST_CHANGING_PARTS = 7
 
@@ -94,7 +94,7 @@ class ClipGenerator:
         scale = float(np.exp(rng.uniform(np.log(0.55), np.log(max(1.2, 1.1 * widest)))))
         slant = rng.uniform(-0.5, 0.5, 2) if rng.random() < 0.25 else np.zeros(2)
         return View(
-            centre=rng.uniform(0.2, 0.8, 2) * np.array([width, height]),
+            center=rng.uniform(0.2, 0.8, 2) * np.array([width, height]),
             scale=scale,
             angle=float(rng.normal(0, 0.12)),
             slant=(float(slant[0]), float(slant[1])),
@@ -103,10 +103,10 @@ class ClipGenerator:
 
 
 def _changing_parts(frames: NDArray[np.uint8]) -> int:
-    """How many cells of a 4 x 4 grid change between the first and last frame, or neighbours."""
+    """How many cells of a 4 x 4 grid change between the first and last frame, or neighbors."""
     num_frames, side = frames.shape[:2]
     few = frames[:, : side // 8 * 8 : 2, : side // 8 * 8 : 2, 1].astype(np.int16)
     cells = few.reshape(num_frames, 4, side // 8, 4, side // 8)
     ends = np.abs(cells[-1] - cells[0]).mean((1, 3))
-    neighbours = np.abs(np.diff(cells, axis=0)).mean((0, 2, 4))
-    return int((np.maximum(ends, neighbours) >= _LEAST_CHANGE).sum())
+    neighbors = np.abs(np.diff(cells, axis=0)).mean((0, 2, 4))
+    return int((np.maximum(ends, neighbors) >= _LEAST_CHANGE).sum())

@@ -92,10 +92,10 @@ def start_with_movement(model: VideoSwinTransformer) -> None:
     projection = model.backbone.patch_embed.proj
     waves = drifting_waves(*projection.kernel_size)
     luma = torch.tensor(_LUMA).view(1, 3, 1, 1, 1)
-    coloured = waves[:, None] * luma
-    coloured = coloured / coloured.flatten(1).norm(dim=1).view(-1, 1, 1, 1, 1)
+    colored = waves[:, None] * luma
+    colored = colored / colored.flatten(1).norm(dim=1).view(-1, 1, 1, 1, 1)
     strength = 3 * projection.weight.flatten(1).norm(dim=1).mean()
-    projection.weight[: len(waves)] = strength * coloured
+    projection.weight[: len(waves)] = strength * colored
     first, last = (
         model.backbone.layers[-1].blocks[0].attn,
         model.backbone.layers[-1].blocks[-1].attn,

@@ -11,7 +11,7 @@ import torch
 
 from video_swin_transformer.model import VideoSwinTransformer
 from video_swin_transformer.registry import DEFAULT_MODEL, find_card
-from video_swin_transformer.weights import embedded_folder, load_model
+from video_swin_transformer.weights import load_model, pretrained_folder
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     card = find_card(DEFAULT_MODEL)
     model = VideoSwinTransformer(card.bundle)
     model.load_state_dict(load_model(options.model).state_dict())
-    folder = embedded_folder(card)
+    folder = pretrained_folder(card)
     assert folder is not None
     model.save_pretrained(folder, dtype=torch.float16)
     for path in sorted(folder.iterdir()):

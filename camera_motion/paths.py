@@ -154,19 +154,19 @@ def make_path(label: int, times: Floats, difficulty: float, rng: np.random.Gener
         x, y = x + hand_jitter(times, jitter, rng), y + hand_jitter(times, jitter, rng)
         angle = angle + hand_jitter(times, 0.5 * jitter, rng)
     focus = rng.uniform(-0.22, 0.22, 2) * (rng.random() < 0.6)
-    return _centred(x, y, log_scale, angle, focus)
+    return _centered(x, y, log_scale, angle, focus)
 
 
 def _static_path(times: Floats, difficulty: float, rng: np.random.Generator) -> CameraPath:
     """Exactly still, or the tremble of a tripod: under a pixel of 112."""
     still = np.zeros(len(times))
     if rng.random() < 0.5:
-        return _centred(still, still, still, still, np.zeros(2))
+        return _centered(still, still, still, still, np.zeros(2))
     rms = _TREMBLE * difficulty * rng.random()
     x, y = hand_jitter(times, rms, rng), hand_jitter(times, rms, rng)
     limit = _STATIC_DRIFT * difficulty
     x, y = x + _drift(limit, times, rng), y + _drift(limit, times, rng)
-    return _centred(x, y, _drift(limit, times, rng), _drift(limit, times, rng), np.zeros(2))
+    return _centered(x, y, _drift(limit, times, rng), _drift(limit, times, rng), np.zeros(2))
 
 
 def _shake_path(times: Floats, difficulty: float, rng: np.random.Generator) -> CameraPath:
@@ -188,7 +188,7 @@ def _shake_path(times: Floats, difficulty: float, rng: np.random.Generator) -> C
             break
     angle = hand_jitter(times, rms * rng.uniform(0, 0.7), rng)
     log_scale = hand_jitter(times, rms * rng.uniform(0, 0.3), rng)
-    return _centred(x, y, log_scale, angle, np.zeros(2))
+    return _centered(x, y, log_scale, angle, np.zeros(2))
 
 
 def _turns_back(shift: Floats) -> bool:
@@ -202,7 +202,7 @@ def _turns_back(shift: Floats) -> bool:
     return int((turns & clear[1:] & clear[:-1]).sum()) >= 2
 
 
-def _centred(x: Floats, y: Floats, log_scale: Floats, angle: Floats, focus: Floats) -> CameraPath:
+def _centered(x: Floats, y: Floats, log_scale: Floats, angle: Floats, focus: Floats) -> CameraPath:
     def around_middle(values: Floats) -> Floats:
         return np.asarray(values - 0.5 * (values.max() + values.min()))
 

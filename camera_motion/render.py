@@ -14,8 +14,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .images import Canvas, PicturePool
 from .paths import CameraPath, Floats, hand_jitter, progress
-from .pictures import Canvas, PicturePool
 from .textures import Picture, fractal
 
 _INTERPOLATION = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
@@ -28,12 +28,12 @@ _MAX_COVER_FOLLOWED = 0.5  # where the camera follows the largest
 class View:
     """How the middle of a path looks at its picture; the path moves around it.
 
-    centre: (2,) picture pixels. scale: picture pixels per frame pixel. angle: radians.
+    center: (2,) picture pixels. scale: picture pixels per frame pixel. angle: radians.
     slant: (2,) how strongly the picture leans away, per frame width; 0 = facing the camera.
     shutter: share of the frame spacing that the shutter is open (motion blur); 0 = sharp.
     """
 
-    centre: Floats
+    center: Floats
     scale: float
     angle: float = 0.0
     slant: tuple[float, float] = (0.0, 0.0)
@@ -53,10 +53,10 @@ def _view_matrix(
     offset = focus * side
     turned = view.scale * np.exp(log_scale) * _rotation(view.angle + angle)
     start = view.scale * _rotation(view.angle)
-    centre = view.centre + start @ (offset + side * shift) - turned @ offset
+    center = view.center + start @ (offset + side * shift) - turned @ offset
     matrix = np.eye(3)
     matrix[:2, :2] = turned
-    matrix[:2, 2] = centre
+    matrix[:2, 2] = center
     leaning = np.eye(3)
     leaning[2, :2] = np.array(view.slant) / side
     to_middle = np.array([[1.0, 0, -middle], [0, 1.0, -middle], [0, 0, 1.0]])

@@ -16,20 +16,20 @@ from numpy.typing import NDArray
 CANVAS = 384  # side in pixels
 
 Picture = NDArray[np.uint8]
-Grey = NDArray[np.float32]
+Gray = NDArray[np.float32]
 
 
 def _clipped(values: NDArray[np.floating]) -> Picture:
     return np.clip(values, 0, 255).astype(np.uint8)
 
 
-def colour(rng: np.random.Generator) -> NDArray[np.float32]:
+def color(rng: np.random.Generator) -> NDArray[np.float32]:
     """(3,) RGB in 0..255: mostly dull, as the world is."""
-    grey = rng.uniform(15, 240)
-    return np.clip(grey + rng.normal(0, rng.choice([8, 25, 60]), 3), 0, 255).astype(np.float32)
+    gray = rng.uniform(15, 240)
+    return np.clip(gray + rng.normal(0, rng.choice([8, 25, 60]), 3), 0, 255).astype(np.float32)
 
 
-def fractal(rng: np.random.Generator, side: int = CANVAS, roughness: float | None = None) -> Grey:
+def fractal(rng: np.random.Generator, side: int = CANVAS, roughness: float | None = None) -> Gray:
     """(S, S) float32 in 0..1 noise whose octaves fall off by `roughness`, sometimes stretched."""
     roughness = rng.uniform(0.4, 0.85) if roughness is None else roughness
     stretch = rng.choice([1, 1, 1, 3])
@@ -41,13 +41,13 @@ def fractal(rng: np.random.Generator, side: int = CANVAS, roughness: float | Non
         total += weight * cv2.resize(grid, (side, side), interpolation=cv2.INTER_CUBIC)
         weight, cells = weight * roughness, cells * 2
     low, high = np.percentile(total[::4, ::4], (1, 99))
-    noise: Grey = np.clip((total - low) / max(float(high - low), 1e-6), 0, 1)
+    noise: Gray = np.clip((total - low) / max(float(high - low), 1e-6), 0, 1)
     return noise.T.copy() if rng.random() < 0.5 else noise
 
 
-def coloured(noise: Grey, rng: np.random.Generator) -> Picture:
-    """Grey 0..1 through a ramp of a few colours."""
-    stops = np.stack([colour(rng) for _ in range(int(rng.integers(2, 5)))])
+def colored(noise: Gray, rng: np.random.Generator) -> Picture:
+    """Gray 0..1 through a ramp of a few colors."""
+    stops = np.stack([color(rng) for _ in range(int(rng.integers(2, 5)))])
     positions = np.linspace(0, 1, len(stops))
     levels = np.linspace(0, 1, 256)
     ramp = np.stack([np.interp(levels, positions, stops[:, c]) for c in range(3)], axis=1)
@@ -55,7 +55,7 @@ def coloured(noise: Grey, rng: np.random.Generator) -> Picture:
 
 
 def noise_picture(rng: np.random.Generator) -> Picture:
-    return coloured(fractal(rng), rng)
+    return colored(fractal(rng), rng)
 
 
 def weathered(picture: Picture, rng: np.random.Generator, amount: float) -> Picture:
@@ -65,7 +65,7 @@ def weathered(picture: Picture, rng: np.random.Generator, amount: float) -> Pict
 
 
 def _outline(
-    rng: np.random.Generator, centre: NDArray[np.floating], radius: float
+    rng: np.random.Generator, center: NDArray[np.floating], radius: float
 ) -> NDArray[np.int32]:
     """A closed polygon: round, angular or box-like."""
     kind = rng.random()
@@ -82,7 +82,7 @@ def _outline(
         corners = np.sort(rng.uniform(0, 2 * np.pi, count))
         radii = radius * rng.uniform(0.4, 1.2, count)
     flat = np.array([1.0, rng.uniform(0.25, 1.0)])
-    points = centre + np.stack([np.cos(corners), np.sin(corners)], axis=1) * radii[:, None] * flat
+    points = center + np.stack([np.cos(corners), np.sin(corners)], axis=1) * radii[:, None] * flat
     return points.astype(np.int32)
 
 
@@ -99,7 +99,7 @@ def dead_leaves(rng: np.random.Generator) -> Picture:
             cv2.fillPoly(mask, [outline], 255)
             cv2.copyTo(textures[int(rng.integers(2))], mask, picture)
         else:
-            cv2.fillPoly(picture, [outline], colour(rng).tolist(), cv2.LINE_AA)
+            cv2.fillPoly(picture, [outline], color(rng).tolist(), cv2.LINE_AA)
     return weathered(picture, rng, rng.uniform(0, 0.3))
 
 
@@ -108,7 +108,7 @@ def tiles(rng: np.random.Generator) -> Picture:
     period = int(rng.integers(14, 90))
     big = int(CANVAS * 1.5)
     picture = np.empty((big, big, 3), np.uint8)
-    base, second, seam = colour(rng), colour(rng), colour(rng)
+    base, second, seam = color(rng), color(rng), color(rng)
     picture[:] = seam
     gap = int(rng.integers(0, max(2, period // 6)))
     shifted = rng.random() < 0.4
@@ -134,7 +134,7 @@ def cells(rng: np.random.Generator) -> Picture:
     distance, owner = cv2.distanceTransformWithLabels(
         seeds, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
     )
-    shades = np.stack([colour(rng) for _ in range(count + 2)])
+    shades = np.stack([color(rng) for _ in range(count + 2)])
     picture = shades[owner]
     if rng.random() < 0.5:
         picture *= 1 - 0.6 * (distance / distance.max())[:, :, None]
@@ -143,9 +143,9 @@ def cells(rng: np.random.Generator) -> Picture:
 
 def strokes(rng: np.random.Generator) -> Picture:
     """Lines, curves and writing on a quiet ground."""
-    picture = coloured(0.5 + 0.15 * (fractal(rng) - 0.5), rng)
+    picture = colored(0.5 + 0.15 * (fractal(rng) - 0.5), rng)
     for _ in range(int(rng.integers(10, 70))):
-        ink = colour(rng).tolist()
+        ink = color(rng).tolist()
         spot = tuple(int(v) for v in rng.integers(-30, CANVAS, 2))
         kind = rng.random()
         if kind < 0.5:
@@ -173,13 +173,13 @@ def blobs(rng: np.random.Generator) -> Picture:
 def sky(rng: np.random.Generator) -> Picture:
     """A gradient with little on it: the hardest background, but a common one."""
     ramp = np.linspace(0, 1, CANVAS, dtype=np.float32)[:, None, None]
-    picture = colour(rng) * (1 - ramp) + colour(rng) * ramp + np.zeros((1, CANVAS, 1), np.float32)
+    picture = color(rng) * (1 - ramp) + color(rng) * ramp + np.zeros((1, CANVAS, 1), np.float32)
     clouds = fractal(rng, roughness=rng.uniform(0.35, 0.6))[:, :, None]
     picture = picture + rng.uniform(20, 110) * np.maximum(clouds - rng.uniform(0.2, 0.6), 0)
     done = _clipped(picture)
     for _ in range(int(rng.integers(2, 16))):
         outline = _outline(rng, rng.uniform(0, CANVAS, 2), rng.uniform(3, 45))
-        cv2.fillPoly(done, [outline], colour(rng).tolist(), cv2.LINE_AA)
+        cv2.fillPoly(done, [outline], color(rng).tolist(), cv2.LINE_AA)
     return done
 
 
@@ -196,7 +196,7 @@ def _box(left: float, top: float, right: float, bottom: float) -> NDArray[np.int
 def _building(picture: Picture, horizon: float, rng: np.random.Generator) -> None:
     left, width = rng.uniform(-40, CANVAS), rng.uniform(25, 130)
     top, bottom = horizon - rng.uniform(20, 170), horizon + rng.uniform(0, 60)
-    wall, pane = colour(rng), colour(rng).tolist()
+    wall, pane = color(rng), color(rng).tolist()
     cv2.fillPoly(picture, [_box(left, top, left + width, bottom)], wall.tolist())
     step = rng.uniform(9, 26)
     for y in np.arange(top + 5, bottom - 5, step):
@@ -220,22 +220,22 @@ def outdoors(rng: np.random.Generator) -> Picture:
         spot = np.array([rng.uniform(0, CANVAS), horizon - rng.uniform(-20, 60)])
         radius = rng.uniform(8, 50)
         trunk = _box(spot[0] - 2, spot[1], spot[0] + 2, spot[1] + radius * 2)
-        cv2.fillPoly(picture, [trunk], colour(rng).tolist())
+        cv2.fillPoly(picture, [trunk], color(rng).tolist())
         for _ in range(5):
             _paste(picture, leaves, _outline(rng, spot + rng.normal(0, radius / 2, 2), radius / 2))
     for _ in range(int(rng.integers(0, 8))):
         foot, tall = rng.uniform(horizon, CANVAS), rng.uniform(15, 70)
         x = rng.uniform(0, CANVAS)
         body = _box(x, foot - tall * 0.8, x + tall * 0.3, foot)
-        cv2.fillPoly(picture, [body], colour(rng).tolist())
+        cv2.fillPoly(picture, [body], color(rng).tolist())
         head = (int(x + tall * 0.15), int(foot - tall * 0.88))
-        cv2.circle(picture, head, int(tall * 0.12), colour(rng).tolist(), -1, cv2.LINE_AA)
+        cv2.circle(picture, head, int(tall * 0.12), color(rng).tolist(), -1, cv2.LINE_AA)
     return weathered(picture, rng, rng.uniform(0, 0.3))
 
 
 def indoors(rng: np.random.Generator) -> Picture:
     """A wall with frames and windows, a floor, furniture: large quiet areas, straight edges."""
-    wall = colour(rng) + 14 * (fractal(rng)[:, :, None] - 0.5) * rng.uniform(0, 2)
+    wall = color(rng) + 14 * (fractal(rng)[:, :, None] - 0.5) * rng.uniform(0, 2)
     picture = _clipped(wall)
     floor = rng.uniform(0.55, 0.95) * CANVAS
     ground = tiles(rng) if rng.random() < 0.5 else noise_picture(rng)
@@ -245,16 +245,16 @@ def indoors(rng: np.random.Generator) -> Picture:
         x, y = rng.uniform(-20, CANVAS - 30), rng.uniform(0, floor - 40)
         width, height = rng.uniform(20, 110, 2)
         cv2.fillPoly(
-            picture, [_box(x - 4, y - 4, x + width + 4, y + height + 4)], colour(rng).tolist()
+            picture, [_box(x - 4, y - 4, x + width + 4, y + height + 4)], color(rng).tolist()
         )
         _paste(picture, inside, _box(x, y, x + width, y + height))
     for _ in range(int(rng.integers(1, 8))):
         x, width = rng.uniform(-20, CANVAS - 20), rng.uniform(15, 140)
         top = floor - rng.uniform(0, 130)
         bottom = min(top + rng.uniform(15, 150), CANVAS)
-        cv2.fillPoly(picture, [_box(x, top, x + width, bottom)], colour(rng).tolist())
+        cv2.fillPoly(picture, [_box(x, top, x + width, bottom)], color(rng).tolist())
         cv2.rectangle(
-            picture, (int(x), int(top)), (int(x + width), int(bottom)), colour(rng).tolist(), 1
+            picture, (int(x), int(top)), (int(x + width), int(bottom)), color(rng).tolist(), 1
         )
     shade = np.linspace(rng.uniform(0.6, 1), rng.uniform(0.6, 1), CANVAS)[None, :, None]
     return _clipped(picture * shade)
@@ -262,9 +262,9 @@ def indoors(rng: np.random.Generator) -> Picture:
 
 def dots(rng: np.random.Generator) -> Picture:
     """Discs and rings of one family on a ground."""
-    picture = coloured(0.5 + 0.3 * (fractal(rng) - 0.5), rng)
+    picture = colored(0.5 + 0.3 * (fractal(rng) - 0.5), rng)
     radius = rng.uniform(2, 22)
-    palette = [colour(rng).tolist() for _ in range(3)]
+    palette = [color(rng).tolist() for _ in range(3)]
     for _ in range(int(rng.integers(30, 260))):
         spot = (int(rng.integers(CANVAS)), int(rng.integers(CANVAS)))
         size = int(max(1, radius * rng.uniform(0.5, 1.5)))

@@ -26,7 +26,7 @@ from video_swin_transformer.training import Interrupted, find_recipe, load_recip
 
 from .generator import ClipGenerator
 from .labels import LABELS
-from .network import write_start
+from .model import write_start
 from .video_files import write_video
 
 _CLIPS_PER_EPOCH = 16_000

@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import CubicSpline
 
-from .degrade import make_grey
+from .degrade import make_gray
+from .images import PicturePool
 from .labels import Clip
 from .paths import CameraPath, make_path
-from .pictures import PicturePool
 from .render import View, add_things, make_masks, render_background
 
 _SECONDS = 0.1  # between the moments of a path
@@ -34,7 +34,7 @@ class Variant:
     fps: int = 30
     side: int = 240
     crf: int = 20
-    grey: bool = False
+    gray: bool = False
 
 
 VARIANTS = {
@@ -43,7 +43,7 @@ VARIANTS = {
     "60 fps": Variant(fps=60),
     "1080 pixels high": Variant(side=1080, fps=15),
     "heavily compressed": Variant(crf=40),
-    "grey": Variant(grey=True),
+    "gray": Variant(gray=True),
 }
 
 
@@ -80,12 +80,12 @@ def render_smooth(label: int, seed: int, difficulty: float = 0.6) -> Clip:
 
 
 def in_variant(frames: Clip, variant: Variant) -> Clip:
-    """What goes into the file of a variant: fewer frames, another size, grey."""
+    """What goes into the file of a variant: fewer frames, another size, gray."""
     frames = frames[:: _FPS // variant.fps]
     size = (variant.side, variant.side)
     how = cv2.INTER_AREA if variant.side < frames.shape[1] else cv2.INTER_CUBIC
     frames = np.stack([cv2.resize(frame, size, interpolation=how) for frame in frames])
-    return make_grey(frames) if variant.grey else frames
+    return make_gray(frames) if variant.gray else frames
 
 
 def write_video(path: Path, frames: Clip, fps: int, crf: int, preset: str = "ultrafast") -> None:

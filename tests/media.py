@@ -37,9 +37,9 @@ def numbered_frame(number: int, height: int = 64, width: int = 96) -> Pixels:
     grid = np.where(np.array(cells).reshape(ROWS, COLUMNS), BRIGHT, DARK).astype(np.uint8)
     rows = np.arange(height) * ROWS // height
     columns = np.arange(width) * COLUMNS // width
-    grey = grid[rows][:, columns]
+    gray = grid[rows][:, columns]
     texture = (np.arange(height)[:, None] * 3 + np.arange(width) * 5 + number * 7) % 16
-    return np.repeat((grey + texture.astype(np.uint8))[:, :, None], 3, axis=2)
+    return np.repeat((gray + texture.astype(np.uint8))[:, :, None], 3, axis=2)
 
 
 def number_of(frame: Pixels) -> int:
@@ -139,7 +139,7 @@ def audio_only(path: Path) -> Path:
 
 
 def save_picture(path: Path, pixels: Pixels) -> Path:
-    """Writes RGB, grey or 16 bit pixels as a picture; the suffix chooses the format."""
+    """Writes RGB, gray or 16 bit pixels as a picture; the suffix chooses the format."""
     if pixels.ndim == 3:
         pixels = np.ascontiguousarray(
             np.concatenate([pixels[:, :, 2::-1], pixels[:, :, 3:]], axis=2)

@@ -13,11 +13,11 @@ from video_swin_transformer.bench import (
     Timed,
     alternate,
     count_operations,
-    open_engines,
+    open_runtimes,
     peak_memory_mib,
     product_rate,
     relative_error,
-    time_engines,
+    time_runtimes,
 )
 from video_swin_transformer.cli import run
 
@@ -50,16 +50,16 @@ def test_operations_grow_with_the_frames():
 def test_engines_on_the_same_views():
     told: list[str] = []
     wanted = [("torch", "f32"), ("torch", "bf16"), ("torch", "int8")]
-    engines = open_engines("camera-motion", wanted, 1, told.append)
+    engines = open_runtimes("camera-motion", wanted, 1, told.append)
     assert list(engines) == wanted[:2]
     assert len(told) == 1 and "torch int8: left out." in told[0] and "videoswin export" in told[0]
     views = np.random.default_rng(0).standard_normal((1, 3, 8, 112, 112), np.float32)
-    timings, others = time_engines(engines, views, 1, {"nothing": lambda: None})
+    timings, others = time_runtimes(engines, views, 1, {"nothing": lambda: None})
     assert [t.precision for t in timings] == ["f32", "bf16"]
     assert timings[0].relative_error == 0 < timings[1].relative_error < 0.1
     assert others["nothing"].median_seconds < timings[0].timed.median_seconds
     with pytest.raises(ConfigError, match="compares with torch at f32"):
-        time_engines({("torch", "bf16"): engines["torch", "bf16"]}, views, 1, {})
+        time_runtimes({("torch", "bf16"): engines["torch", "bf16"]}, views, 1, {})
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells")

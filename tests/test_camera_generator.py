@@ -11,10 +11,10 @@ import torch
 
 from camera_motion import labels as lb
 from camera_motion.generator import NUM_FRAMES, SIDE, ClipGenerator
+from camera_motion.images import Canvas, photographs
 from camera_motion.labels import LABELS
 from camera_motion.motion_filters import drifting_waves, start_with_movement
 from camera_motion.paths import CameraPath, make_path
-from camera_motion.pictures import Canvas, photographs
 from camera_motion.render import View, render_background
 from camera_motion.textures import dead_leaves
 from video_swin_transformer.model import VideoSwinTransformer
@@ -39,14 +39,14 @@ def clean_clip(name: str, seed: int, difficulty: float = 0.0) -> np.ndarray:
 
 
 def content_motion(clip: np.ndarray) -> tuple[float, float, float, float]:
-    """How the content moves from the first frame to the last, added up over neighbours.
+    """How the content moves from the first frame to the last, added up over neighbors.
 
     Returns right (px), down (px), growth (log), clockwise turn (radians, y points down).
     """
     total = np.zeros(4)
-    grey = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in np.ascontiguousarray(clip)]
+    gray = [cv2.cvtColor(frame, cv2.COLOR_RGB2GRAY) for frame in np.ascontiguousarray(clip)]
     middle = np.array([(SIDE - 1) / 2, (SIDE - 1) / 2])
-    for before, after in itertools.pairwise(grey):
+    for before, after in itertools.pairwise(gray):
         corners = cv2.goodFeaturesToTrack(before, 150, 0.01, 4)
         if corners is None:
             continue

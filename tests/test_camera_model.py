@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from camera_motion.evaluate import held_out_set
-from camera_motion.footage import LabelledClips
+from camera_motion.footage import LabeledClips
 from camera_motion.labels import LABELS
-from camera_motion.measures import SYMMETRIES, shuffled, single_frames
-from camera_motion.network import predict
+from camera_motion.metrics import SYMMETRIES, shuffled, single_frames
+from camera_motion.model import predict
 from camera_motion.video_files import VARIANTS, write_variants
 from video_swin_transformer import Predictor
 from video_swin_transformer.registry import DEFAULT_MODEL
@@ -28,16 +28,16 @@ def network() -> torch.nn.Module:
 
 
 @pytest.fixture(scope="module")
-def held_out() -> LabelledClips:
+def held_out() -> LabeledClips:
     return held_out_set(_SEED, num_seeds=16)
 
 
 @pytest.fixture(scope="module")
-def chosen(network: torch.nn.Module, held_out: LabelledClips) -> np.ndarray:
+def chosen(network: torch.nn.Module, held_out: LabeledClips) -> np.ndarray:
     return predict(network, held_out.clips).argmax(-1).numpy()
 
 
-def test_most_clips_over_new_pictures_are_named_right(chosen, held_out: LabelledClips) -> None:
+def test_most_clips_over_new_pictures_are_named_right(chosen, held_out: LabeledClips) -> None:
     right = chosen == held_out.labels
     # A floor against damage, for 320 clips of 16 draws of pictures; the card has the measurement.
     assert right.mean() >= 0.9
@@ -54,7 +54,7 @@ def test_most_clips_over_new_pictures_are_named_right(chosen, held_out: Labelled
     ],
 )
 def test_symmetries_of_a_clip_change_its_label_as_they_should(
-    network: torch.nn.Module, held_out: LabelledClips, chosen, name: str
+    network: torch.nn.Module, held_out: LabeledClips, chosen, name: str
 ) -> None:
     change, mapping = SYMMETRIES[name]
     again = predict(network, np.ascontiguousarray(change(held_out.clips))).argmax(-1).numpy()
@@ -62,7 +62,7 @@ def test_symmetries_of_a_clip_change_its_label_as_they_should(
 
 
 def test_one_frame_says_nothing_and_order_matters(
-    network: torch.nn.Module, held_out: LabelledClips
+    network: torch.nn.Module, held_out: LabeledClips
 ) -> None:
     one = predict(network, single_frames(held_out.clips)).argmax(-1).numpy()
     assert (one == held_out.labels).mean() <= 0.15

@@ -16,10 +16,10 @@ import torch
 from safetensors.torch import load_file
 
 from camera_motion import card
-from camera_motion.measures import reliability, resampled, wilson
+from camera_motion.metrics import reliability, resampled, wilson
 from tests.training import losses_of
 from video_swin_transformer.registry import DEFAULT_MODEL, find_card
-from video_swin_transformer.weights import embedded_folder
+from video_swin_transformer.weights import pretrained_folder
 
 ROOT = Path(__file__).parent.parent
 
@@ -99,7 +99,7 @@ def test_calibration_error_by_hand() -> None:
 
 def test_the_card_says_what_was_measured() -> None:
     figures = json.loads((ROOT / "camera_motion" / "evaluation.json").read_text())
-    folder = embedded_folder(find_card(DEFAULT_MODEL))
+    folder = pretrained_folder(find_card(DEFAULT_MODEL))
     assert folder is not None
     for path in (ROOT / "docs" / "camera-motion.md", folder / "README.md"):
         written = path.read_text()

@@ -18,14 +18,14 @@ from video_swin_transformer import ClipSampling, DataError, cli
 from video_swin_transformer.data import (
     Annotations,
     CheckPlan,
-    Item,
+    ClipRecord,
     Quarantine,
     check_dataset,
     default_quarantine,
     read_annotations,
 )
 from video_swin_transformer.data.probe import ProbeTask, digest_clip, is_variable, probe_clip
-from video_swin_transformer.data.processes import Lost, in_processes
+from video_swin_transformer.data.worker_pool import TaskFailure, run_in_processes
 
 SHORT = ClipSampling(num_frames=4, stride=1, num_clips=1)
 
@@ -49,25 +49,27 @@ def fail_by_mistake(task: int) -> int:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals")
 def test_a_crash_and_a_hang_cost_their_own_task_only():
-    results = dict(in_processes(square_or_worse, range(10), 2, limit_seconds=5))
+    results = dict(run_in_processes(square_or_worse, range(10), 2, timeout_seconds=5))
     assert sorted(results) == list(range(10))
-    good = {number: result for number, result in results.items() if not isinstance(result, Lost)}
+    good = {
+        number: result for number, result in results.items() if not isinstance(result, TaskFailure)
+    }
     assert good == {n: n * n for n in (0, 1, 2, 4, 6, 8, 9)}
-    assert results[3] == Lost("the process that read it died (signal SIGKILL)", True)
-    assert results[5] == Lost("no answer within 5 s", False)
-    assert results[7] == Lost("the process that read it died (exit code 4)", True)
+    assert results[3] == TaskFailure("the process that read it died (signal SIGKILL)", True)
+    assert results[5] == TaskFailure("no answer within 5 s", False)
+    assert results[7] == TaskFailure("the process that read it died (exit code 4)", True)
 
 
 def test_a_mistake_of_our_own_is_no_fault_of_the_data():
     with pytest.raises(RuntimeError, match="KeyError: 1"):
-        list(in_processes(fail_by_mistake, [1], 1, limit_seconds=60))
+        list(run_in_processes(fail_by_mistake, [1], 1, timeout_seconds=60))
 
 
 def test_leaving_early_ends_the_processes():
-    results = in_processes(square_or_worse, [1, 5], 2, limit_seconds=600)
+    results = run_in_processes(square_or_worse, [1, 5], 2, timeout_seconds=600)
     assert next(results) == (0, 1)
     results.close()  # joins its threads, which end their processes: a hang fails by time limit
-    assert list(in_processes(square_or_worse, [], 2, limit_seconds=1)) == []
+    assert list(run_in_processes(square_or_worse, [], 2, timeout_seconds=1)) == []
 
 
 # --- one clip ---------------------------------------------------------------------------------
@@ -186,7 +188,7 @@ def report(dataset):
         ("shared", [("test twin.mp4", "good1.mp4 of train"), ("good2.mp4", "of train")]),
         ("short", [("short.mp4", "3 frames, a clip spans 4")]),
         ("rotated", [("turned.mp4", "90 degrees")]),
-        ("lonely_class", [("three", ""), ("zero", ""), ("one", "")]),
+        ("singleton_class", [("three", ""), ("zero", ""), ("one", "")]),
         ("empty_class", [("two", ""), ("two", ""), ("three", "")]),
         ("crashed", []),
         ("stated_count", []),
@@ -222,7 +224,9 @@ def test_lists_that_tell_a_wrong_number_of_pictures(tmp_path):
 
 def test_much_imbalance_is_reported(tmp_path):
     path = Clip(num_frames=5).make(tmp_path / "a")
-    items = tuple(Item(str(path), (0,)) for _ in range(23)) + (Item(str(path), (1,)),) * 2
+    items = (
+        tuple(ClipRecord(str(path), (0,)) for _ in range(23)) + (ClipRecord(str(path), (1,)),) * 2
+    )
     found = check_dataset({"x": Annotations("x", "list", items, ("a", "b"))}, CheckPlan(SHORT))
     (problem,) = found.of("imbalance")
     assert problem.detail == "a has 23 clips, b has 2"
@@ -252,7 +256,7 @@ def test_quarantine_holds_as_long_as_the_file_is_the_same(tmp_path):
     kept = Quarantine(tmp_path / "q.jsonl")
     kept.add([(str(bad), "broken"), (str(absent), "not there")])
     again = Quarantine(tmp_path / "q.jsonl")
-    items = tuple(Item(str(path), (0,)) for path in (bad, absent, tmp_path / "good.mp4"))
+    items = tuple(ClipRecord(str(path), (0,)) for path in (bad, absent, tmp_path / "good.mp4"))
     usable, left_out = again.filter(Annotations("l", "list", items))
     assert [item.path for item in usable.items] == [str(tmp_path / "good.mp4")]
     assert left_out == {str(bad): "broken", str(absent): "not there"}

@@ -17,7 +17,7 @@ from video_swin_transformer import (
     clip_indices,
     train_clip_indices,
 )
-from video_swin_transformer.data import Annotations, Item, TestViews, TrainClips
+from video_swin_transformer.data import Annotations, ClipRecord, EvalClips, TrainClips
 from video_swin_transformer.preprocess import resize_frames
 
 SAMPLING = ClipSampling(num_frames=4, stride=3, num_clips=2)
@@ -30,7 +30,7 @@ def annotations(tmp_path_factory):
     short = Clip(num_frames=5).make(root / "short")
     (root / "bad.mp4").write_text("nothing")
     paths = [long, root / "bad.mp4", short]
-    return Annotations("made", "list", tuple(Item(str(p), (n,)) for n, p in enumerate(paths)))
+    return Annotations("made", "list", tuple(ClipRecord(str(p), (n,)) for n, p in enumerate(paths)))
 
 
 def keep_first_rows(clips, generator):
@@ -61,7 +61,7 @@ def test_a_short_video_is_repeated_after_resizing(annotations):
 def test_a_bad_clip_is_an_error_in_its_place(annotations):
     for dataset in (
         TrainClips(annotations, SAMPLING),
-        TestViews(annotations, SAMPLING, Preprocessing()),
+        EvalClips(annotations, SAMPLING, Preprocessing()),
     ):
         bad = dataset[1]
         assert bad.views is None and bad.labels == (1,) and "bad.mp4" in bad.error
@@ -71,7 +71,7 @@ def test_a_bad_clip_is_an_error_in_its_place(annotations):
 def test_test_views_are_the_predictors(annotations):
     predictor = Predictor.load(runtime="torch").with_views(2, 3)
     bundle = predictor.bundle
-    views = TestViews(annotations, bundle.sampling, bundle.preprocessing)[0].views
+    views = EvalClips(annotations, bundle.sampling, bundle.preprocessing)[0].views
     with VideoReader(annotations.items[0].path) as video:
         indices = clip_indices(40, bundle.sampling.at_fps(video.fps))
     assert views.shape == (6, 3, *indices.shape[1:], 112, 112)

@@ -10,7 +10,7 @@ import pytest
 from video_swin_transformer import DataError, UnknownNameError
 from video_swin_transformer.data import (
     Annotations,
-    Item,
+    ClipRecord,
     find_splits,
     hold_out,
     label_map,
@@ -157,7 +157,7 @@ def test_a_label_outside_the_map_is_refused_by_name(tmp_path):
         found.require_sound()
 
 
-def test_labels_that_count_from_one_are_recognised_as_such(tmp_path):
+def test_labels_that_count_from_one_are_recognized_as_such(tmp_path):
     found = read_annotations(listed(tmp_path, "a.mp4 1\nb.mp4 3\n"), num_classes=3)
     assert (
         found.refused[0].reason == "its label is 3, but labels are 0 to 2; these seem to begin at 1"
@@ -321,7 +321,9 @@ def test_label_maps(tmp_path):
 
 
 def many(num_clips: int, num_classes: int) -> Annotations:
-    items = tuple(Item(f"g{n // 3}/{n}.mp4", (n // 3 % num_classes,)) for n in range(num_clips))
+    items = tuple(
+        ClipRecord(f"g{n // 3}/{n}.mp4", (n // 3 % num_classes,)) for n in range(num_clips)
+    )
     return Annotations("made", "list", items)
 
 
@@ -341,7 +343,7 @@ def test_holding_out_whole_groups():
 
 
 def test_the_only_clip_of_a_class_stays_in_training():
-    train, val = hold_out(Annotations("one", "list", (Item("a.mp4", (0,)),)), 0.9)
+    train, val = hold_out(Annotations("one", "list", (ClipRecord("a.mp4", (0,)),)), 0.9)
     assert len(train.items) == 1 and not val.items
 
 

@@ -24,16 +24,16 @@ from video_swin_transformer.errors import CheckpointError, ConfigError
 from video_swin_transformer.labels import LABEL_SETS
 from video_swin_transformer.model import VideoSwinTransformer
 from video_swin_transformer.registry import WeightsSource, cache_folder, find_card
-from video_swin_transformer.weights import create_model, transfer
+from video_swin_transformer.weights import create_model, http
 from video_swin_transformer.weights.download import download_labels, download_weights, labels_of
+from video_swin_transformer.weights.http import Job, fetch
 from video_swin_transformer.weights.progress import terminal_progress
-from video_swin_transformer.weights.transfer import Job, fetch
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 CHILD = """
 import sys
 from pathlib import Path
-from video_swin_transformer.weights.transfer import Job, fetch
+from video_swin_transformer.weights.http import Job, fetch
 print(fetch(Job(sys.argv[1], Path(sys.argv[2]))))
 """
 
@@ -41,7 +41,7 @@ print(fetch(Job(sys.argv[1], Path(sys.argv[2]))))
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
     monkeypatch.setenv("VIDEOSWIN_HOME", str(tmp_path / "home"))
-    monkeypatch.setattr(transfer, "SECONDS_BEFORE_RETRY", 0.001)
+    monkeypatch.setattr(http, "RETRY_DELAY_SECONDS", 0.001)
     return tmp_path / "home"
 
 
@@ -138,9 +138,7 @@ def test_what_an_earlier_run_left_is_taken_up(server, job):
 def test_a_complete_part_needs_no_connection(server, job):
     job.target.parent.mkdir()
     job.part.write_bytes(CONTENT)
-    job.note.write_text(
-        json.dumps({"address": job.address, "validator": None, "total": len(CONTENT)})
-    )
+    job.note.write_text(json.dumps({"url": job.url, "validator": None, "total": len(CONTENT)}))
     assert fetch(job).read_bytes() == CONTENT and server.ranges == []
 
 
@@ -185,7 +183,7 @@ def test_without_a_tag_the_whole_length_must_agree(server, job):
 def test_a_part_of_another_address_is_not_used(server, job):
     job.target.parent.mkdir()
     job.part.write_bytes(b"other" * 10)
-    job.note.write_text('{"address": "http://other/", "validator": "x", "total": 100}')
+    job.note.write_text('{"url": "http://other/", "validator": "x", "total": 100}')
     assert fetch(job).read_bytes() == CONTENT and server.ranges == [None]
     job.part.write_bytes(b"other" * 10)
     job.note.write_text("half a note {")
@@ -231,7 +229,7 @@ def test_wrong_bytes_are_refused_and_deleted(server, job):
 def test_statuses_that_bring_no_file(server, job, code, says):
     server.answer = lambda handler, _: handler.send_status(code)
     message = refused(job, says)
-    assert str(job.target) in message and job.address in message
+    assert str(job.target) in message and job.url in message
     assert len(server.ranges) == 1 and left(job) == set()
 
 
@@ -257,11 +255,11 @@ def test_more_than_expected_is_refused(server, job):
 
 
 @pytest.mark.parametrize(
-    "address",
+    "url",
     ["file:///etc/passwd", "ftp://a/b", "http:///x", "http://a:b/", "http://a/b c", "b.pth", ""],
 )
-def test_only_web_addresses(job, address):
-    refused(dataclasses.replace(job, address=address), "only http and https")
+def test_only_web_addresses(job, url):
+    refused(dataclasses.replace(job, url=url), "only http and https")
 
 
 @pytest.mark.parametrize(
@@ -287,7 +285,7 @@ def test_a_server_that_does_not_answer(server, job):
 
 
 def test_a_server_that_falls_silent_or_drips(server, job, monkeypatch):
-    monkeypatch.setattr(transfer, "MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(http, "MAX_CONNECTIONS", 2)
     quick = dataclasses.replace(job, timeout_seconds=0.3)
     server.answer = lambda handler, _: (
         handler.send_file(stop_after=100_000) or time.sleep(0.6) or True
@@ -301,9 +299,9 @@ def test_a_server_that_falls_silent_or_drips(server, job, monkeypatch):
 def test_no_network_says_where_to_put_the_file(job):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
-        address = f"http://127.0.0.1:{unused.getsockname()[1]}/file.bin"
-    message = refused(dataclasses.replace(job, address=address), "no connection to 127.0.0.1")
-    assert f"fetch {address} elsewhere and put it at {job.target}" in message
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/file.bin"
+    message = refused(dataclasses.replace(job, url=url), "no connection to 127.0.0.1")
+    assert f"fetch {url} elsewhere and put it at {job.target}" in message
     assert left(job) == set()
 
 
@@ -311,7 +309,7 @@ def test_no_network_says_where_to_put_the_file(job):
 
 
 def child(job: Job) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", CHILD, job.address, str(job.target)]
+    command = [sys.executable, "-c", CHILD, job.url, str(job.target)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -354,7 +352,7 @@ def test_a_killed_process_leaves_no_lock_and_no_half_file(server, job):
 def test_a_full_disk(job):
     job.target.parent.mkdir()
     job.part.symlink_to("/dev/full")
-    job.note.write_text(json.dumps({"address": job.address, "validator": None, "total": 3_000_000}))
+    job.note.write_text(json.dumps({"url": job.url, "validator": None, "total": 3_000_000}))
     message = refused(job, "disk is full")
     assert "VIDEOSWIN_HOME" in message and left(job) == set()
 
@@ -365,7 +363,7 @@ def test_a_cache_that_may_not_be_written(job, tmp_path):
     script = CHILD.replace("print(", "import os\nif os.geteuid() == 0: os.seteuid(65534)\nprint(")
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o500)
-    command = [sys.executable, "-c", script, job.address, str(locked / "cache" / "file")]
+    command = [sys.executable, "-c", script, job.url, str(locked / "cache" / "file")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     last = done.stderr.splitlines()[-1]
     assert "CheckpointError" in last and "cannot be written" in last and "VIDEOSWIN_HOME" in last
@@ -425,8 +423,8 @@ def card(server, trained, tmp_path, monkeypatch):
     weights = WeightsSource(
         publisher="official repository",
         trained_on="Something-Something v2",
-        licence="Apache-2.0",
-        address=f"{server.url}/small_sthv2.pth",
+        license="Apache-2.0",
+        url=f"{server.url}/small_sthv2.pth",
         sha256_prefix=server.digest[:8],
     )
     card = dataclasses.replace(
@@ -437,7 +435,7 @@ def card(server, trained, tmp_path, monkeypatch):
         weights=weights,
     )
     monkeypatch.setitem(registry._BY_NAME, "small_sthv2", card)
-    labels = dataclasses.replace(LABEL_SETS["sthv2"], address=f"{server.url}/a/label_map.txt")
+    labels = dataclasses.replace(LABEL_SETS["sthv2"], url=f"{server.url}/a/label_map.txt")
     monkeypatch.setitem(LABEL_SETS, "sthv2", labels)
     names = "\n".join(f"label {number}" for number in range(174)).encode()
 
@@ -520,7 +518,7 @@ def test_image_weights_become_a_video_network_without_classifier(
     torch.save({"model": tensors}, tmp_path / "image.pth")
     server.content = (tmp_path / "image.pth").read_bytes()
     bundle = BundleConfig(model=dataclasses.replace(SMALL, num_classes=0))
-    weights = dataclasses.replace(card.weights, sha256_prefix="", address=f"{server.url}/image.pth")
+    weights = dataclasses.replace(card.weights, sha256_prefix="", url=f"{server.url}/image.pth")
     image = dataclasses.replace(card, kind="image", bundle=bundle, weights=weights, label_set=None)
     monkeypatch.setitem(registry._BY_NAME, "image", image)
     model = create_model("image", pretrained=True)

@@ -15,12 +15,12 @@ from video_swin_transformer.evaluation.intervals import bootstrap, wilson
 from video_swin_transformer.evaluation.metrics import (
     AveragePrecision,
     calibration,
-    clip_scores,
     confusion_matrix,
+    label_ranks,
     mean_class_accuracy,
     predicted_classes,
-    ranks_of,
 )
+from video_swin_transformer.postprocess import average_views
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def test_top_k_is_scikit_learns(example):
     scores, labels = example
     generator = np.random.default_rng(0)
     untied = scores + generator.random(scores.shape) * 1e-6  # theirs breaks ties otherwise
-    ranks = ranks_of(untied, labels)
+    ranks = label_ranks(untied, labels)
     for k in (1, 2, 5):
         expected = oracle.top_k_accuracy_score(labels, untied, k=k, labels=range(7))
         assert (ranks < k).mean() == expected
@@ -44,7 +44,7 @@ def test_top_k_is_scikit_learns(example):
 
 def test_ties_go_by_class_number():
     scores = np.array([[0.5, 0.5, 0.0], [0.5, 0.5, 0.0]])
-    assert ranks_of(scores, np.array([0, 1])).tolist() == [0, 1]
+    assert label_ranks(scores, np.array([0, 1])).tolist() == [0, 1]
     assert predicted_classes(scores).tolist() == [0, 0]
 
 
@@ -97,17 +97,17 @@ def test_map_leaves_out_classes_without_a_positive():
 
 
 def test_scores_of_a_clip():
-    logits = np.array([[2.0, 0.0, -1.0], [0.0, 4.0, 1.0]], np.float32)
+    logits = np.array([[2.0, 0.0, -1.0], [0.0, 4.0, 1.0]])
     each = np.exp(logits.astype(float))
     each /= each.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(clip_scores(logits, "prob", is_multilabel=False), each.mean(axis=0))
+    np.testing.assert_allclose(average_views(logits, "prob", False), each.mean(axis=0))
     mean = np.exp([1.0, 2.0, 0.0])
-    np.testing.assert_allclose(clip_scores(logits, "score", is_multilabel=False), mean / mean.sum())
+    np.testing.assert_allclose(average_views(logits, "score", False), mean / mean.sum())
     np.testing.assert_allclose(
-        clip_scores(logits, "score", is_multilabel=True), 1 / (1 + np.exp([-1.0, -2.0, 0.0]))
+        average_views(logits, "score", True), 1 / (1 + np.exp([-1.0, -2.0, 0.0]))
     )
     huge = np.array([[1e4, -1e4]], np.float32)
-    assert clip_scores(huge, "prob", is_multilabel=True).tolist() == [1, 0]
+    assert average_views(huge, "prob", True).tolist() == [1, 0]
 
 
 def test_calibration_by_hand():

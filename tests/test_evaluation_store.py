@@ -9,7 +9,7 @@ import pytest
 from safetensors.numpy import load_file
 
 from video_swin_transformer import ConfigError, DataError
-from video_swin_transformer.evaluation import Plan, ScoreStore, summarise
+from video_swin_transformer.evaluation import Plan, ScoreStore, summarize
 
 SETTINGS = {
     "num_classes": 3,
@@ -132,4 +132,4 @@ def test_clips_that_all_failed_give_no_figures(store):
             part.add(item, f"clip {item}.mp4", NOTHING, "gone")
     store.finish()
     with pytest.raises(DataError, match="None of 5 clips"):
-        summarise(store.load())
+        summarize(store.load())

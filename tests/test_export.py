@@ -25,7 +25,7 @@ from video_swin_transformer import (
     create_model,
 )
 from video_swin_transformer.errors import ExportError
-from video_swin_transformer.export import export_model
+from video_swin_transformer.exporting import export
 from video_swin_transformer.runtimes import open_runtime
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "clips"
@@ -38,14 +38,14 @@ def nano(tmp_path_factory):
     """The network that ships, in every format."""
     folder = tmp_path_factory.mktemp("exports")
     for name, suffix in FORMATS.items():
-        export_model("camera-motion", folder / f"nano.{suffix}", name, check=CLIPS[:2])
+        export("camera-motion", folder / f"nano.{suffix}", name, check=CLIPS[:2])
     return folder
 
 
 @pytest.fixture(scope="module")
 def int8(tmp_path_factory):
     path = tmp_path_factory.mktemp("int8") / "nano.xml"
-    export_model("camera-motion", path, "openvino", "int8", calibrate=CLIPS)
+    export("camera-motion", path, "openvino", "int8", calibrate=CLIPS)
     return path
 
 
@@ -54,7 +54,7 @@ def test_an_export_carries_its_proof(suffix, nano):
     sidecar = json.loads((nano / f"nano.{suffix}.json").read_text())
     assert sidecar["id2label"]["1"] == "pan_left" and sidecar["sampling"]["num_frames"] == 8
     assert sidecar["export"]["clip_shape"] == [3, 8, 112, 112]
-    video, random = sidecar["export"]["proof"]["comparisons"]
+    video, random = sidecar["export"]["verification"]["comparisons"]
     assert (video["views"], random["views"]) == ("video", "random")
     assert video["num_views"] == 8
     for one in (video, random):
@@ -126,7 +126,7 @@ def test_published_shapes_pass_their_proof(name, changes, shape, tmp_path):
         ),
     )
     type(create_model("swin-nano"))(bundle).eval().save_pretrained(tmp_path / "model")
-    report = export_model(tmp_path / "model", tmp_path / "m.xml", "openvino")
+    report = export(tmp_path / "model", tmp_path / "m.xml", "openvino")
     assert all(c["top1_agreement"] == 1 for c in report.proof["comparisons"])
 
 
@@ -160,7 +160,7 @@ def test_an_export_beyond_its_bound_is_not_written(format, suffix, small, tmp_pa
     with pytest.raises(
         ExportError, match=r"relative error .* \(at most -1\).* Nothing was written"
     ):
-        export_model(small, out / f"model.{suffix}", format, max_error=-1)
+        export(small, out / f"model.{suffix}", format, max_error=-1)
     assert list(out.iterdir()) == []
 
 
@@ -184,16 +184,16 @@ def test_a_clip_of_another_shape_names_the_axes(nano):
 def test_exports_that_cannot_be(arguments, error, says, tmp_path):
     path, *choices = arguments
     with pytest.raises(error, match=says):
-        export_model("camera-motion", tmp_path / path, *choices)
+        export("camera-motion", tmp_path / path, *choices)
 
 
 def test_missing_libraries_say_what_to_install(small, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(MissingExtraError, match=r"video-swin-transformer\[onnx\]"):
-        export_model(small, tmp_path / "m.onnx", "onnx")
+        export(small, tmp_path / "m.onnx", "onnx")
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingExtraError, match=r"video-swin-transformer\[openvino\]"):
-        export_model(small, tmp_path / "m.xml", "openvino")
+        export(small, tmp_path / "m.xml", "openvino")
     assert [path.name for path in tmp_path.iterdir()] == []
 
 
@@ -218,7 +218,7 @@ def test_a_file_and_sidecar_that_are_no_pair(damage, says, nano, tmp_path):
 def test_a_program_that_could_do_more_than_arithmetic_is_refused(nano, tmp_path):
     import zipfile
 
-    from video_swin_transformer.runtimes.programs import read_program
+    from video_swin_transformer.exporters.exported_program import read_program
 
     for old, new in (
         (b"torch.ops.aten.gelu.default", b"torch.os.system"),

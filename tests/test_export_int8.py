@@ -10,17 +10,19 @@ import torch
 
 from tests.test_runtimes import CLIP, small_bundle, views_of
 from video_swin_transformer import VideoSwinTransformer
-from video_swin_transformer.export.quantise import quantised
-from video_swin_transformer.runtimes.graphs import BothOutputs, openvino_graph, trace
-from video_swin_transformer.runtimes.openvino_engine import import_openvino
-from video_swin_transformer.runtimes.protocol import ViewOutputs, relative_error
+from video_swin_transformer.exporters.openvino_model import openvino_graph
+from video_swin_transformer.exporters.quantization import quantize
+from video_swin_transformer.exporters.tracing import LogitsAndFeatures, trace
+from video_swin_transformer.postprocess import ViewOutputs
+from video_swin_transformer.runtimes.openvino_runtime import import_openvino
+from video_swin_transformer.verification import relative_error
 
 
 @pytest.mark.timeout(900)  # NNCF on a busy machine
 def test_layers_go_back_to_float_where_the_bound_is_missed():
     torch.manual_seed(0)
     bundle = small_bundle()
-    # One block, since every quantiser is tried; its boxes are of a size that OpenVINO gets right.
+    # One block, since every quantizer is tried; its boxes are of a size that OpenVINO gets right.
     one_block = dataclasses.replace(
         bundle.model, depths=(1,), num_heads=(2,), window_size=(2, 4, 4)
     )
@@ -30,12 +32,14 @@ def test_layers_go_back_to_float_where_the_bound_is_missed():
             parameter.add_(torch.randn_like(parameter) * 0.1)
     views = views_of(CLIP, 4)
     with torch.inference_mode():
-        expected = ViewOutputs(*(out.numpy() for out in BothOutputs(model)(torch.tensor(views))))
+        expected = ViewOutputs(
+            *(out.numpy() for out in LogitsAndFeatures(model)(torch.tensor(views)))
+        )
     program = trace(model, CLIP, any_batch=False)
 
     def in_int8(max_error: float) -> tuple[int, float]:
-        """Quantisers in the graph, and the error of what it computes."""
-        graph = quantised(openvino_graph(program), views, expected, max_error)
+        """Quantizers in the graph, and the error of what it computes."""
+        graph = quantize(openvino_graph(program), views, expected, max_error)
         compiled = import_openvino().Core().compile_model(graph, "CPU")
         results = [compiled(view[np.newaxis]) for view in views]
         got = [np.concatenate([result[i] for result in results]) for i in (0, 1)]

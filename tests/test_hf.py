@@ -20,7 +20,7 @@ transformers = pytest.importorskip("transformers")
 hf = pytest.importorskip("video_swin_transformer.hf")
 
 ROOT = Path(__file__).parent.parent
-EMBEDDED = ROOT / "src" / "video_swin_transformer" / "embedded" / "camera_motion"
+EMBEDDED = ROOT / "src" / "video_swin_transformer" / "pretrained" / "camera_motion"
 CLIP = ROOT / "examples" / "clips" / "pan_left.mp4"
 AutoModel = transformers.AutoModelForVideoClassification
 TINY = vst.BundleConfig(

@@ -165,8 +165,8 @@ def model() -> vst.VideoSwinTransformer:
 
 
 def test_what_goes_up_comes_down_again(hub: Hub, model: vst.VideoSwinTransformer) -> None:
-    address = model.push_to_hub(REPO, private=True, token=TOKEN)
-    assert address.endswith(COMMIT)
+    url = model.push_to_hub(REPO, private=True, token=TOKEN)
+    assert url.endswith(COMMIT)
     assert hub.created.get("private") is True or hub.created.get("visibility") == "private"
     written = [path for method, path in hub.asked if method == "POST" and REPO in path]
     for path in ("/api/repos/create", *written):

@@ -1,4 +1,4 @@
-"""Behaviour of the networks beyond their numbers: habits, errors, memory of past shapes."""
+"""Behavior of the networks beyond their numbers: habits, errors, memory of past shapes."""
 
 from __future__ import annotations
 
@@ -263,7 +263,7 @@ def test_boxes_hold_what_the_official_mask_leaves_together(grid, window, shift):
 
     plan = plan_windows(grid, window, shift, torch.device("cpu"))
     actual = {}
-    for group, start, stop in plan.runs(most_places=1):
+    for group, start, stop in plan.runs(max_tokens=1):
         box, rows = plan.gather[start:stop].tolist(), plan.bias_indices[group].tolist()
         for i, j in itertools.product(range(len(box)), repeat=2):
             if box[i] < math.prod(grid) and box[j] < math.prod(grid):
@@ -302,10 +302,10 @@ def _load_state_dict(model):
     model.load_state_dict({n: t * 1.5 for n, t in model.state_dict().items()})
 
 
-def _optimiser_step(model):
-    optimiser = torch.optim.SGD(model.parameters(), lr=0.5)
+def _optimizer_step(model):
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     model(input_by_shape(SHAPE)).square().sum().backward()
-    optimiser.step()
+    optimizer.step()
 
 
 def _ema_through_data(model):
@@ -335,7 +335,7 @@ def _swap_data(model):
     "change",
     [
         _load_state_dict,
-        _optimiser_step,
+        _optimizer_step,
         _ema_through_data,
         _ema_no_grad,
         _replace_parameter,
@@ -391,7 +391,7 @@ def test_copies_and_pickles_start_without_memory():
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_inference_mode_before_training(frozen):
-    """Remembered tensors made in inference mode must not reach the backward pass."""
+    """LastValueCache tensors made in inference mode must not reach the backward pass."""
     model, x = tiny(), input_by_shape(SHAPE)
     with torch.inference_mode():
         model(x)

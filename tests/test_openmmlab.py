@@ -14,7 +14,7 @@ from tests.oracle import fill_by_name
 from video_swin_transformer import cli
 from video_swin_transformer.config import ClipSampling, ModelConfig
 from video_swin_transformer.model import VideoSwinTransformer
-from video_swin_transformer.openmmlab import bundle_for_testing, read_config, understand
+from video_swin_transformer.openmmlab import bundle_for_testing, parse_config, read_config
 
 CLIP = Path(__file__).parent.parent / "examples" / "clips" / "pan_left.mp4"
 
@@ -154,7 +154,7 @@ def test_official_configs_give_the_right_network_sampling_and_views(
 @pytest.mark.parametrize("size", SIZES)
 def test_mmaction2_configs(configs, size):
     bundle = bundle_for_testing(configs / f"mmaction2_{size}.py")
-    old = understand(configs / f"swin_{size}.py").bundle.model
+    old = parse_config(configs / f"swin_{size}.py").bundle.model
     assert bundle.model.embed_dim == old.embed_dim and bundle.model.depths == old.depths
     assert bundle.model.num_heads == old.num_heads
     assert bundle.model.patch_size == (2, 4, 4)
@@ -220,7 +220,7 @@ def test_other_programs_are_refused_and_nothing_runs(tmp_path, monkeypatch, text
     config = tmp_path / "config.py"
     config.write_text(text)
     with pytest.raises(vst.VideoSwinError, match=says):
-        understand(config)
+        parse_config(config)
     assert not (tmp_path / "CANARY").exists()
 
 
@@ -248,7 +248,7 @@ def test_the_program_of_readme(configs, monkeypatch):
     program = section.split("```python\n", 1)[1].split("```", 1)[0]
     monkeypatch.chdir(configs)
     config = Path("swin_base_patch244_window1677_sthv2.py")
-    source = VideoSwinTransformer(understand(config).bundle)
+    source = VideoSwinTransformer(parse_config(config).bundle)
     state = {"meta": {"epoch": 60}, "state_dict": source.state_dict()}
     torch.save(state, config.with_suffix(".pth"))
     names: dict[str, torch.Tensor] = {}

@@ -20,7 +20,8 @@ from video_swin_transformer import (
     load_model,
     views_from_frames,
 )
-from video_swin_transformer.predictor import parse_views, softmax
+from video_swin_transformer.postprocess import softmax
+from video_swin_transformer.predictor import parse_views
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "clips"
 
@@ -93,7 +94,7 @@ def test_the_whole_frame_as_one_view_a_clip(predictor):
 def test_views_in_chunks_give_the_same_scores(predictor, monkeypatch):
     path = EXAMPLES / "shake.mp4"
     whole = predictor.classify(path)
-    monkeypatch.setattr("video_swin_transformer.runtimes.torch_engine._VALUES_AT_ONCE", 1)
+    monkeypatch.setattr("video_swin_transformer.runtimes.torch_runtime.MAX_BATCH_ELEMENTS", 1)
     np.testing.assert_allclose(predictor.classify(path).view_scores, whole.view_scores, atol=1e-6)
 
 

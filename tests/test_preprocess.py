@@ -21,7 +21,7 @@ def random_frames(*shape: int) -> np.ndarray:
 
 
 def original_pipeline(frame: np.ndarray, top: int, left: int, size: int) -> np.ndarray:
-    """Resize, crop and normalise of one frame in the original's own OpenCV calls."""
+    """Resize, crop and normalize of one frame in the original's own OpenCV calls."""
     scale = 224 / min(frame.shape[:2])
     new_size = (int(frame.shape[1] * scale + 0.5), int(frame.shape[0] * scale + 0.5))
     image = cv2.resize(frame, new_size, interpolation=cv2.INTER_LINEAR)
@@ -97,8 +97,8 @@ def test_whole_frame_is_the_resized_frame_uncut():
 
 def test_grey_views():
     frames = random_frames(1, 2, 64, 80, 3)
-    grey = Preprocessing(short_side=64, crop_size=64, num_crops=1, mean=(10.0,), std=(2.0,))
-    views = views_from_frames(frames, grey)
+    gray = Preprocessing(short_side=64, crop_size=64, num_crops=1, mean=(10.0,), std=(2.0,))
+    views = views_from_frames(frames, gray)
     assert views.shape == (1, 1, 2, 64, 64)
     expected = (cv2.cvtColor(frames[0, 1], cv2.COLOR_RGB2GRAY)[:, 8:72].astype(float) - 10) / 2
     np.testing.assert_allclose(views[0, 0, 1], expected, atol=1e-6)

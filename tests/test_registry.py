@@ -74,7 +74,7 @@ def test_names_and_aliases_are_unique_and_the_default_is_first():
     names = [name for card in list_cards() for name in (card.name, *card.aliases)]
     assert len(names) == len(set(names))
     assert find_card(DEFAULT_MODEL) is list_cards()[0]
-    assert list_cards()[0].weights.embedded
+    assert list_cards()[0].weights.shipped_folder
 
 
 @pytest.mark.parametrize("card", list_cards(), ids=lambda card: card.name)
@@ -100,20 +100,20 @@ def test_a_card_agrees_with_itself(card):
 def test_sources(card):
     weights = card.weights
     assert weights.trained_on and weights.publisher
-    if weights.address is None:
-        assert weights.embedded or weights_state(card) == "not released"
+    if weights.url is None:
+        assert weights.shipped_folder or weights_state(card) == "not released"
         assert weights_path(card) is None
         return
-    parts = urlsplit(weights.address)
+    parts = urlsplit(weights.url)
     assert parts.scheme == "https" and parts.hostname and not parts.query
     assert re.fullmatch(r"[\w.-]+\.pth", weights.file_name)
-    assert weights.licence and weights.licence_note
-    told = re.search(r"-([0-9a-f]{8})\.pth$", weights.address)
+    assert weights.license and weights.license_note
+    told = re.search(r"-([0-9a-f]{8})\.pth$", weights.url)
     assert weights.sha256_prefix == (told[1] if told else "")
 
 
 def test_files_of_different_weights_have_different_names():
-    paths = [weights_path(card) for card in WITH_WEIGHTS if card.weights.address]
+    paths = [weights_path(card) for card in WITH_WEIGHTS if card.weights.url]
     assert len(paths) == len(set(paths)) == 31
 
 
@@ -124,7 +124,7 @@ def test_torchvision_says_the_same():
             continue
         enum, member = card.name.split(".")
         theirs = getattr(video, enum)[member]
-        assert theirs.url == card.weights.address
+        assert theirs.url == card.weights.url
         assert theirs.meta["num_params"] == card.bundle.model.num_params
         metrics = theirs.meta["_metrics"]["Kinetics-400"]
         accuracy = card.weights.accuracy
@@ -197,7 +197,7 @@ def test_json_has_everything(run):
         row = json.loads(line)
         assert row["name"] == card.name and row["weights"] == weights_state(card)
         assert row["parameters"] == card.bundle.model.num_params
-        assert row["address"] == (card.weights.address if card.weights else None)
+        assert row["url"] == (card.weights.url if card.weights else None)
         assert row["sampling"]["rule"] == card.bundle.sampling.rule
 
 

@@ -12,8 +12,8 @@ from torch._dynamo.utils import counters
 
 from tests.test_runtimes import CLIP, small_bundle, views_of
 from video_swin_transformer import CheckpointError, ConfigError, VideoSwinTransformer, cli
-from video_swin_transformer.runtimes import RUNTIMES, choice, open_runtime
-from video_swin_transformer.runtimes.exported import ENGINES
+from video_swin_transformer.exporters.sidecar import FORMAT_RUNTIMES
+from video_swin_transformer.runtimes import RUNTIMES, open_runtime, selection
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,9 @@ def test_it_answers_as_the_network_does_from_one_graph(folder, compiler_cache, c
     if not any(shutil.which(name) for name in ("g++", "clang++", "cl")):
         pytest.skip("this machine has no C++ compiler")
     runtime = open_runtime(folder, "torch-compile", device="cpu")
-    assert runtime.description.startswith("torch-compile") and "asked for" in runtime.remark
+    assert (
+        runtime.description.startswith("torch-compile") and "asked for" in runtime.selection_reason
+    )
     assert "Compiling the network for clips of 3x4x32x32" in caplog.text
     views = np.ascontiguousarray(views_of(CLIP, 6)[::2])
     expected = open_runtime(folder, "torch", device="cpu").run(views)
@@ -72,15 +74,15 @@ def test_without_a_compiler_it_says_what_is_missing(folder, compiler_cache, monk
 
 def test_auto_never_takes_it(folder, monkeypatch):
     assert "torch-compile" in RUNTIMES
-    monkeypatch.setattr(choice, "_is_installed", lambda name, for_weights: name == "torch")
+    monkeypatch.setattr(selection, "_is_installed", lambda name, for_weights: name == "torch")
     assert open_runtime(folder, device="cpu").description.startswith("torch ")
 
 
-@pytest.mark.parametrize("format", ENGINES)
+@pytest.mark.parametrize("format", FORMAT_RUNTIMES)
 def test_exported_models_have_been_compiled_already(format):
     with pytest.raises(ConfigError, match=r"'torch-compile', but an exported .* only; use"):
-        choice.choose_engine(
-            "torch-compile", "f32", "auto", ENGINES[format], f"an exported {format} model"
+        selection.select_runtime(
+            "torch-compile", "f32", "auto", FORMAT_RUNTIMES[format], f"an exported {format} model"
         )
 
 

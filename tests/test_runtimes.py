@@ -29,7 +29,7 @@ from video_swin_transformer import (
     load_model,
 )
 from video_swin_transformer.config import ModelConfig
-from video_swin_transformer.runtimes import choice, kept, open_runtime
+from video_swin_transformer.runtimes import compile_cache, open_runtime, selection
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "clips"
 CLIP = (3, 4, 32, 32)
@@ -186,20 +186,23 @@ def test_threads_are_set(folders):
 
 
 def test_auto_takes_the_fastest_installed_and_says_why(folders, monkeypatch):
-    monkeypatch.setattr(choice, "_may_have_gpu", lambda: False)
+    monkeypatch.setattr(selection, "_may_have_gpu", lambda: False)
     runtime = open_runtime(folders["load"])
     assert runtime.description.startswith("openvino") and runtime.description.endswith("cpu, f32")
-    assert "fastest engine installed" in runtime.remark and "bf16" in runtime.remark
-    monkeypatch.setitem(choice.PRECISIONS_OF, "openvino", ())
+    assert (
+        "fastest engine installed" in runtime.selection_reason
+        and "bf16" in runtime.selection_reason
+    )
+    monkeypatch.setitem(selection.PRECISIONS_OF, "openvino", ())
     assert open_runtime(folders["load"]).description.startswith("onnxruntime")
     # Weights need the exporter too, exported models the engine alone.
     needed = ("onnxruntime", "no_such_package")
-    monkeypatch.setitem(choice._NEEDED_FOR_WEIGHTS, "onnxruntime", needed)
+    monkeypatch.setitem(selection._REQUIRED_PACKAGES, "onnxruntime", needed)
     assert open_runtime(folders["load"]).description.startswith("torch")
 
 
 def test_a_gpu_is_asked_for_only_where_there_may_be_one(folders, monkeypatch):
-    monkeypatch.setattr(choice, "_may_have_gpu", lambda: True)  # torch finds none here
+    monkeypatch.setattr(selection, "_may_have_gpu", lambda: True)  # torch finds none here
     expected = "torch" if torch.cuda.is_available() or torch.backends.mps.is_available() else "open"
     assert open_runtime(folders["load"]).description.startswith(expected)
 
@@ -281,10 +284,8 @@ def test_what_was_compiled_is_used_again_and_other_weights_are_not(folders, home
     open_runtime(folders["load"], "openvino").run(views_of(SECOND))
     assert len(entries(home)) == 3
     bundle = small_bundle()
-    labelled = BundleConfig(bundle.model, bundle.sampling, bundle.preprocessing, tuple("vwxyz"))
-    assert open_runtime(folders["load"], "openvino", bundle=labelled).bundle.labels == tuple(
-        "vwxyz"
-    )
+    labeled = BundleConfig(bundle.model, bundle.sampling, bundle.preprocessing, tuple("vwxyz"))
+    assert open_runtime(folders["load"], "openvino", bundle=labeled).bundle.labels == tuple("vwxyz")
 
 
 def test_boxes_of_few_tokens_are_right_every_time(folders, home):
@@ -308,7 +309,7 @@ def test_a_damaged_entry_is_rebuilt_with_a_notice(damage, folders, home, caplog)
     elif damage == "cut":
         del data[len(data) // 2 :]
     else:  # whole by its digest, and yet nothing OpenVINO could read
-        data = bytearray(kept.hashlib.sha256(b"nothing").digest() + b"nothing")
+        data = bytearray(compile_cache.hashlib.sha256(b"nothing").digest() + b"nothing")
     entry.write_bytes(data)
     with caplog.at_level(logging.WARNING):
         again = open_runtime(folders["load"], "openvino").run(views).logits
@@ -347,12 +348,14 @@ def test_where_nothing_can_be_kept_the_model_still_runs(folders, tmp_path, monke
 
 
 def test_the_least_recently_used_give_way(home, monkeypatch):
-    monkeypatch.setattr(kept, "MOST_BYTES", 300)  # three of 60 bytes and their digests
+    monkeypatch.setattr(
+        compile_cache, "MAX_CACHE_BYTES", 300
+    )  # three of 60 bytes and their digests
     for age, name in enumerate(("old", "older", "new")):
-        kept.start_kept("d" * 64, name, bytes, lambda: (b"", b"x" * 60))
+        compile_cache.load_or_compile("d" * 64, name, bytes, lambda: (b"", b"x" * 60))
         os.utime(home / "compiled" / ("d" * 32) / name, (age, age))
-    kept.start_kept("d" * 64, "old", bytes, lambda: pytest.fail("it is kept"))  # used just now
-    kept.start_kept("e" * 64, "another", bytes, lambda: (b"", b"x" * 60))
+    compile_cache.load_or_compile("d" * 64, "old", bytes, lambda: pytest.fail("it is kept"))
+    compile_cache.load_or_compile("e" * 64, "another", bytes, lambda: (b"", b"x" * 60))
     left = {path.name for path in (home / "compiled").glob("*/*") if path.suffix != ".lock"}
     assert left == {"old", "new", "another"}
 

@@ -35,7 +35,7 @@ def test_official_wraps_around_in_a_short_video():
 
 
 @pytest.mark.parametrize("num_frames", range(64, 400, 7))
-def test_official_single_clip_is_centred(num_frames):
+def test_official_single_clip_is_centered(num_frames):
     assert clip_indices(num_frames, ClipSampling(num_clips=1))[0, 0] == (num_frames - 63) // 2
 
 

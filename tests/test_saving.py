@@ -12,7 +12,7 @@ from tests.oracle import fill_by_name
 from tests.test_config import CUSTOM
 from video_swin_transformer.config import BundleConfig, ModelConfig
 from video_swin_transformer.errors import CheckpointError, UnknownNameError
-from video_swin_transformer.files import replace_file
+from video_swin_transformer.files import write_atomic
 from video_swin_transformer.model import VideoSwinTransformer
 from video_swin_transformer.registry import find_card, list_cards, list_models
 from video_swin_transformer.weights import create_model, load_model
@@ -154,7 +154,7 @@ def test_a_crash_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
     path.write_bytes(b"old")
     monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
-        replace_file(path, b"new")
+        write_atomic(path, b"new")
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 

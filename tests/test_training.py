@@ -14,8 +14,8 @@ from tests.training import TINY, losses_of, make_clip, make_folder, rows_of, wri
 from video_swin_transformer import cli
 from video_swin_transformer.errors import DataError
 from video_swin_transformer.model import VideoSwinTransformer
-from video_swin_transformer.training import load_recipe, plan_training, train
-from video_swin_transformer.training.feed import Order, Shares
+from video_swin_transformer.training import load_recipe, profile_training, train
+from video_swin_transformer.training.dataloader import BatchShards, EpochOrder
 
 TWO = ("darker", "left")
 
@@ -228,9 +228,9 @@ def test_frozen_stages_stay_and_the_others_learn(tmp_path, clips):
     result, _ = train_here(tmp_path, text, f"data={clips}")
     assert result is not None
     recipe = load_recipe(tmp_path / "tiny.yaml", [f"data={clips}"])
-    from video_swin_transformer.training.network import build_network
+    from video_swin_transformer.training.setup import build_setup
 
-    first = build_network(recipe, 2, TWO).model.backbone
+    first = build_setup(recipe, 2, TWO).model.backbone
     last = VideoSwinTransformer.from_pretrained(result.model).backbone
     assert torch.equal(first.patch_embed.proj.weight, last.patch_embed.proj.weight)
     assert torch.equal(first.layers[0].blocks[0].mlp.fc1.weight, last.layers[0].blocks[0].mlp.fc1.weight)  # fmt: skip  # noqa: E501
@@ -248,9 +248,9 @@ def test_the_average_is_the_mean_of_the_steps(tmp_path, clips):
         for path in sorted((tmp_path / "out" / "checkpoints").glob("step_*.pt"))
     ]
     recipe = load_recipe(tmp_path / "tiny.yaml", settings)
-    from video_swin_transformer.training.network import build_network
+    from video_swin_transformer.training.setup import build_setup
 
-    mean = build_network(recipe, 2, TWO).model.state_dict()[name]
+    mean = build_setup(recipe, 2, TWO).model.state_dict()[name]
     for state in steps:
         mean = 0.1 * mean + 0.9 * state["model"][name]
         assert torch.allclose(state["average"][name], mean, atol=1e-7)
@@ -261,7 +261,7 @@ def test_the_average_is_the_mean_of_the_steps(tmp_path, clips):
 def test_bf16_and_mixing_and_clipping_learn(tmp_path, clips):
     text = TINY + "augment: {mixup: 0.2, cutmix: 1.0, flip: 0.0}\n"
     result, _ = train_here(
-        tmp_path, text, f"data={clips}", "run.precision=bf16", "optimizer.clip_norm=1.0",
+        tmp_path, text, f"data={clips}", "run.precision=bf16", "optimizer.grad_clip_norm=1.0",
         "data.class_balanced=true", "loss.label_smoothing=0.1", "optimizer.layer_decay=0.8",
     )  # fmt: skip
     assert result is not None
@@ -311,13 +311,13 @@ def test_controls_reach_the_network(tmp_path, clips, control):
 
 def test_every_clip_once_an_epoch_or_every_class_alike():
     labels = (0,) * 90 + (1,) * 10
-    order = Order(labels, 8, 0, class_balanced=False)
+    order = EpochOrder(labels, 8, 0, class_balanced=False)
     assert order.steps_per_epoch == 13
     assert [order.num_clips_of(step) for step in (0, 12, 13, 25)] == [8, 4, 8, 4]
     first, second = order.epoch(0), order.epoch(1)
     assert sorted(first) == sorted(second) == list(range(100)) and list(first) != list(second)
     assert list(order.epoch(1)) == list(second)
-    balanced = Order(labels, 8, 0, class_balanced=True)
+    balanced = EpochOrder(labels, 8, 0, class_balanced=True)
     share = np.mean([np.mean(balanced.epoch(e) >= 90) for e in range(40)])
     assert abs(share - 0.5) < 0.05
 
@@ -325,7 +325,7 @@ def test_every_clip_once_an_epoch_or_every_class_alike():
 @pytest.mark.parametrize("num_clips", [1, 2, 7, 8])
 @pytest.mark.parametrize(("world", "micro"), [(1, 3), (2, 4), (3, 1), (5, 2)])
 def test_shares_cover_a_step_and_meet_in_every_pass(num_clips, world, micro):
-    shares = [Shares(rank, world, micro).passes(num_clips) for rank in range(world)]
+    shares = [BatchShards(rank, world, micro).passes(num_clips) for rank in range(world)]
     assert len({len(passes) for passes in shares}) == 1
     counted = [place for passes in shares for one in passes for place, weight in one if weight]
     assert sorted(counted) == list(range(num_clips))
@@ -342,7 +342,7 @@ def test_the_plan_measures_a_step_and_writes_nothing(tmp_path, clips, run):
     assert code == 0 and set(tmp_path.iterdir()) - before == {recipe}
     assert "suggested: batch.micro=" in out and "an epoch of 10 clips" in out
     assert "measuring 1 clips" in err and "readers give" in out
-    plan = plan_training(load_recipe(recipe, [f"data={clips}"]), "cpu")
+    plan = profile_training(load_recipe(recipe, [f"data={clips}"]), "cpu")
     assert plan.suggested in plan.measured and {m.checkpointing for m in plan.measured} == {
         True,
         False,

@@ -12,8 +12,18 @@ from PIL import Image, ImageEnhance, ImageOps
 from torchvision.transforms import RandomErasing, RandomResizedCrop
 
 from video_swin_transformer.config import IMAGENET_MEAN, IMAGENET_STD
-from video_swin_transformer.preprocess import normalisation_table
-from video_swin_transformer.training.augment import (
+from video_swin_transformer.preprocess import normalization_table
+from video_swin_transformer.training.batches import (
+    Normalizer,
+    class_weights,
+    clip_losses,
+    erase,
+    mix,
+    targets_of,
+)
+from video_swin_transformer.training.config import AugmentConfig
+from video_swin_transformer.training.randaugment import OPERATIONS, operation, randaugment
+from video_swin_transformer.training.transforms import (
     Box,
     ClipTransform,
     Mix,
@@ -23,16 +33,6 @@ from video_swin_transformer.training.augment import (
     random_crop,
     random_mix,
 )
-from video_swin_transformer.training.batches import (
-    Normaliser,
-    class_weights,
-    clip_losses,
-    erase,
-    mix,
-    targets_of,
-)
-from video_swin_transformer.training.randaugment import OPERATIONS, operation, randaugment
-from video_swin_transformer.training.recipe import AugmentPart
 
 AREA, ASPECT = [0.08, 1.0], [0.75, 4 / 3]
 
@@ -55,7 +55,7 @@ def test_random_crops_are_distributed_as_torchvisions():
     assert (ours[:, 0] + ours[:, 2] == height).any() and (ours[:, 0] == 0).any()
 
 
-def test_a_crop_that_never_fits_is_the_centred_square():
+def test_a_crop_that_never_fits_is_the_centered_square():
     generator = np.random.default_rng(0)
     assert random_crop(40, 400, [1.0, 1.0], [1.0, 1.0], generator) == Box(0, 180, 40, 40)
 
@@ -83,7 +83,7 @@ def test_erased_boxes_are_distributed_as_torchvisions():
 
 
 def test_everything_is_the_same_in_all_frames_and_follows_from_the_generator():
-    plan = AugmentPart(randaugment_ops=4, erase=1.0, mixup=0.5, cutmix=0.5)
+    plan = AugmentConfig(randaugment_ops=4, erase=1.0, mixup=0.5, cutmix=0.5)
     transform = pickle.loads(pickle.dumps(ClipTransform(plan, 32, "bilinear")))
     frame = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
     clip = np.repeat(frame[None], 4, axis=0)[None]
@@ -100,7 +100,7 @@ def test_flipping_is_mirroring_left_and_right():
     plan = {"area": [1.0, 1.0], "aspect": [1.0, 1.0]}
     clip = np.random.default_rng(0).integers(0, 256, (1, 2, 32, 32, 3), np.uint8)
     kept, turned = (
-        ClipTransform(AugmentPart(**plan, flip=flip), 32, "bilinear")(
+        ClipTransform(AugmentConfig(**plan, flip=flip), 32, "bilinear")(
             clip, np.random.default_rng(0)
         ).pixels
         for flip in (0.0, 1.0)
@@ -189,17 +189,17 @@ def test_operations_are_different_ones_in_random_order(picture, monkeypatch):
 # --- on the way into the network ------------------------------------------------------------------
 
 
-def test_normalising_is_that_of_the_finished_model():
+def test_normalizing_is_that_of_the_finished_model():
     pixels = torch.arange(256, dtype=torch.uint8).view(1, 1, 16, 16, 1).expand(1, 2, 16, 16, 3)
-    out = Normaliser(IMAGENET_MEAN, IMAGENET_STD, torch.device("cpu"))(pixels)
-    table = torch.from_numpy(normalisation_table(IMAGENET_MEAN, IMAGENET_STD))
+    out = Normalizer(IMAGENET_MEAN, IMAGENET_STD, torch.device("cpu"))(pixels)
+    table = torch.from_numpy(normalization_table(IMAGENET_MEAN, IMAGENET_STD))
     assert out.shape == (1, 3, 2, 16, 16) and out.is_contiguous()
     assert (out[0, :, 1].flatten(1) - table).abs().max() <= 1e-6
 
 
 def test_grey_is_opencvs():
     pixels = np.random.default_rng(0).integers(0, 256, (1, 1, 8, 8, 3), np.uint8)
-    out = Normaliser([0.0], [1.0], torch.device("cpu"))(torch.from_numpy(pixels))
+    out = Normalizer([0.0], [1.0], torch.device("cpu"))(torch.from_numpy(pixels))
     wanted = cv2.cvtColor(pixels[0, 0], cv2.COLOR_RGB2GRAY)
     assert np.abs(out[0, 0, 0].numpy() - wanted).max() <= 1  # it rounds in whole numbers
 

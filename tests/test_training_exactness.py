@@ -150,7 +150,7 @@ def same_run(out: Path, other: Path) -> None:
         assert all(torch.equal(t, moments[1][number][n]) for n, t in entry.items())
     for table in ("steps.csv", "epochs.csv"):
         pairs = zip(rows_of(out / table), rows_of(other / table), strict=True)
-        free = {"seconds", "clips_per_second", "waiting_share", "memory_bytes"}
+        free = {"seconds", "clips_per_second", "data_wait_fraction", "memory_bytes"}
         assert all(a[k] == b[k] for a, b in pairs for k in a if k not in free)
 
 

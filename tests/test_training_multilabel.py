@@ -27,9 +27,9 @@ from video_swin_transformer.data import read_annotations
 from video_swin_transformer.errors import ConfigError
 from video_swin_transformer.model import VideoSwinTransformer
 from video_swin_transformer.training import load_recipe, train
-from video_swin_transformer.training.augment import NO_BOX, AugmentedClip, Mix
 from video_swin_transformer.training.batches import clip_losses, mix, targets_of
-from video_swin_transformer.training.feed import Loaded, collate
+from video_swin_transformer.training.dataloader import LoadedClip, collate
+from video_swin_transformer.training.transforms import NO_BOX, AugmentedClip, Mix
 
 CLASSES = ("brighter", "darker", "striped")
 PAIRS = [(change, ground) for change in ("brighter", "darker", "") for ground in ("striped", "")]
@@ -239,9 +239,9 @@ def test_what_one_label_is_needed_for_is_refused(tmp_path, lists, setting, says)
 # --- by hand --------------------------------------------------------------------------------------
 
 
-def clip_of(labels: tuple[int, ...]) -> Loaded:
+def clip_of(labels: tuple[int, ...]) -> LoadedClip:
     pixels = np.zeros((2, 4, 4, 3), np.uint8)
-    return Loaded(AugmentedClip(pixels, NO_BOX, Mix()), labels, 1.0, [])
+    return LoadedClip(AugmentedClip(pixels, NO_BOX, Mix()), labels, 1.0, [])
 
 
 def test_targets_and_losses_are_those_of_timm_and_mmaction2():

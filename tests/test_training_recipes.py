@@ -13,10 +13,10 @@ from video_swin_transformer.errors import ConfigError, UnknownNameError
 from video_swin_transformer.model import VideoSwinTransformer
 from video_swin_transformer.registry import find_card
 from video_swin_transformer.training import find_recipe, load_recipe, shipped_recipes
-from video_swin_transformer.training.groups import depth_of, parameter_groups
-from video_swin_transformer.training.network import build_network
-from video_swin_transformer.training.recipe import OptimizerPart, SchedulePart
+from video_swin_transformer.training.config import OptimizerConfig, ScheduleConfig
+from video_swin_transformer.training.param_groups import depth_of, parameter_groups
 from video_swin_transformer.training.schedule import learning_rate
+from video_swin_transformer.training.setup import build_setup
 
 # name: architecture, start, classes, drop path, weight decay, head rate, epochs, groups, views
 PUBLISHED = {
@@ -60,13 +60,13 @@ def test_published_recipes(name):
     recipe = shipped(name)
     network, start, classes, path, decay, rate, epochs, groups, views = PUBLISHED[name]
     assert (recipe.model.architecture, recipe.model.start) == (network, start)
-    assert find_card(start).weights.address is not None and recipe.model.pretrained == "required"
+    assert find_card(start).weights.url is not None and recipe.model.pretrained == "required"
     assert (recipe.data.num_classes, recipe.model.drop_path_rate) == (classes, path)
     assert recipe.model.head_drop_rate == 0.5
     plan = recipe.optimizer
     assert (plan.weight_decay, plan.learning_rate, plan.groups) == (decay, rate, groups)
     assert plan.backbone_multiplier == 0.1 and plan.betas == [0.9, 0.999]
-    assert plan.clip_norm is None and plan.layer_decay is None and recipe.ema_decay is None
+    assert plan.grad_clip_norm is None and plan.layer_decay is None and recipe.ema_decay is None
     assert recipe.batch.clips == 64 and recipe.schedule.epochs == epochs
     assert (recipe.schedule.warmup_epochs, recipe.schedule.warmup_factor) == (2.5, 0.1)
     assert (recipe.clip.num_frames, recipe.clip.stride) == (32, 2)
@@ -108,8 +108,8 @@ def test_rates_of_something_something():
 
 
 def test_the_cosine_stands_still_within_an_epoch_or_moves_with_the_step():
-    by_epoch = SchedulePart(epochs=10, warmup_epochs=0.0)
-    by_step = SchedulePart(epochs=10, warmup_epochs=0.0, cosine="step")
+    by_epoch = ScheduleConfig(epochs=10, warmup_epochs=0.0)
+    by_step = ScheduleConfig(epochs=10, warmup_epochs=0.0, cosine="step")
     assert {learning_rate(s, 7, 1.0, by_epoch) for s in range(7)} == {1.0}
     assert learning_rate(35, 7, 1.0, by_epoch) == pytest.approx(0.5)
     rates = [learning_rate(s, 7, 1.0, by_step) for s in range(70)]
@@ -144,7 +144,7 @@ def small_model() -> VideoSwinTransformer:
     return VideoSwinTransformer(config)
 
 
-def rate_and_decay(plan: OptimizerPart) -> dict[str, tuple[float, float]]:
+def rate_and_decay(plan: OptimizerConfig) -> dict[str, tuple[float, float]]:
     model = small_model()
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     found = {
@@ -158,7 +158,7 @@ def rate_and_decay(plan: OptimizerPart) -> dict[str, tuple[float, float]]:
 
 @pytest.mark.parametrize("preset", GROUPS)
 def test_parameter_groups_of_the_reference(preset):
-    found = rate_and_decay(OptimizerPart(groups=preset))
+    found = rate_and_decay(OptimizerConfig(groups=preset))
     wanted = GROUPS[preset]
     assert found[TABLE] == pytest.approx(wanted[TABLE])
     for kind, names in (("norms", NORMS), ("others", OTHERS), ("head", HEAD)):
@@ -181,7 +181,7 @@ def test_layer_decay_by_depth():
         ("cls_head.fc_cls.bias", 4),
     ]:
         assert depth_of(name, depths) == depth, name
-    plan = OptimizerPart(groups="mmaction2", backbone_multiplier=1.0, layer_decay=0.5)
+    plan = OptimizerConfig(groups="mmaction2", backbone_multiplier=1.0, layer_decay=0.5)
     found = rate_and_decay(plan)
     assert found["cls_head.fc_cls.weight"][0] == pytest.approx(1e-3)
     assert found["backbone.layers.1.blocks.0.attn.qkv.weight"][0] == pytest.approx(5e-4)
@@ -253,9 +253,9 @@ def test_a_key_twice_and_a_file_that_is_no_recipe(tmp_path):
 def test_random_weights_where_pretrained_ones_are_meant(tmp_path):
     recipe = load_recipe(write_tiny(tmp_path, TINY.replace("scratch", "null").replace("optional", "required")))  # fmt: skip  # noqa: E501
     with pytest.raises(ConfigError, match="needs pretrained weights and names none"):
-        build_network(recipe, 3, ())
+        build_setup(recipe, 3, ())
     explicit = load_recipe(write_tiny(tmp_path, TINY.replace("optional", "required")))
-    assert any("warning" in note for note in build_network(explicit, 3, ()).notes)
+    assert any("warning" in note for note in build_setup(explicit, 3, ()).notes)
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path):
@@ -264,15 +264,15 @@ def test_weights_that_do_not_fit_are_refused(tmp_path):
         find_recipe("finetune")[0], [f"from={tmp_path / 'weights'}", "model.architecture=swin-nano"]
     )
     with pytest.raises(ValueError, match="weights"):
-        build_network(other, 3, ())
+        build_setup(other, 3, ())
 
 
 def test_the_head_is_kept_for_the_same_classes_only():
     recipe = shipped("finetune")
     card = find_card("camera-motion")
     labels = card.bundle.labels
-    kept = build_network(recipe, 10, labels).model
-    other = build_network(recipe, 10, tuple(f"class {n}" for n in range(10))).model
+    kept = build_setup(recipe, 10, labels).model
+    other = build_setup(recipe, 10, tuple(f"class {n}" for n in range(10))).model
     assert float(kept.cls_head.fc_cls.weight.detach().std()) > 0.02  # learned
     assert float(other.cls_head.fc_cls.weight.detach().std()) == pytest.approx(
         0.01, rel=0.2
@@ -285,16 +285,16 @@ def test_the_head_is_kept_for_the_same_classes_only():
 
 
 def test_frames_and_pixels_are_those_of_the_weights_unless_the_recipe_says(tmp_path):
-    start = build_network(shipped("finetune"), 3, ())
+    start = build_setup(shipped("finetune"), 3, ())
     sampling, pixels = start.model.bundle.sampling, start.model.bundle.preprocessing
     assert (sampling.num_frames, sampling.stride_seconds) == (8, 0.1)
     assert (pixels.crop_size, pixels.interpolation, start.train_short_side) == (112, "area", 128)
-    own = build_network(shipped("finetune", "clip.stride=3", "clip.crop_size=56"), 3, ())
+    own = build_setup(shipped("finetune", "clip.stride=3", "clip.crop_size=56"), 3, ())
     assert own.model.bundle.sampling.stride_seconds is None
     assert own.model.bundle.sampling.stride == 3
     assert own.model.bundle.preprocessing.short_side == 56 and own.train_short_side == 64
     sizes = "model.sizes={embed_dim: 8, depths: [1], num_heads: [1]}"
-    official = build_network(
+    official = build_setup(
         shipped("swin-t-k400", "from=scratch", "model.architecture=null", sizes), 400, ()
     )
     assert official.model.bundle.preprocessing.short_side == 224

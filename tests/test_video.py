@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from media import Clip, number_of, numbered_frame, numbers_of, reference_decode
 
-import video_swin_transformer.video.files as files
+import video_swin_transformer.video.video_file as files
 from video_swin_transformer.errors import ConfigError, VideoDecodeError
 from video_swin_transformer.video import VideoReader
-from video_swin_transformer.video.tape import Tape
+from video_swin_transformer.video.demuxer import Tape
 
 QUIET_X265 = {"x265-params": "log-level=none:bframes=3:keyint=12:min-keyint=12"}
 VP9 = {"cpu-used": "8", "deadline": "realtime"}
@@ -76,7 +76,7 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def long_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     """Treats short clips as if they were too long to be kept in memory."""
-    monkeypatch.setattr(files, "KEEP_BYTES", 0)
+    monkeypatch.setattr(files, "MAX_KEPT_BYTES", 0)
 
 
 def count_packets(monkeypatch: pytest.MonkeyPatch) -> list[int]:
@@ -241,7 +241,7 @@ def test_edit_list_hides_frames(way: str, tmp_path: Path, monkeypatch: pytest.Mo
     ticks = struct.unpack(">I", data[data.index(b"mdhd") + 16 :][:4])[0] // 25
     path.write_bytes(media.patched(data, at, struct.pack(">i", media_time + 20 * ticks)))
     if way == "long":
-        monkeypatch.setattr(files, "KEEP_BYTES", 0)
+        monkeypatch.setattr(files, "MAX_KEPT_BYTES", 0)
     expected = numbers_of(reference_decode(path))
     assert expected == list(range(20, 60)), "FFmpeg itself should hide 20 frames here"
     with VideoReader(path) as reader:
@@ -293,7 +293,7 @@ def test_a_wrong_prediction_is_noticed_and_corrected(
 ) -> None:
     """Were VP8's hidden frames counted, the decoder would give fewer frames than packets."""
     path = Clip(".webm", "libvpx", num_frames=120, options=VP8_HIDDEN).make(tmp_path / "hidden")
-    monkeypatch.setattr("video_swin_transformer.video.tape._is_hidden", lambda *_: False)
+    monkeypatch.setattr("video_swin_transformer.video.demuxer._is_hidden", lambda *_: False)
     expected = reference_decode(path)
     with VideoReader(path) as reader:
         frames = reader.frames_at([0, 119, 60])
@@ -413,7 +413,7 @@ def test_display_matrix(
     if turn != "none":
         media.set_display_matrix(path, matrix)
     if way == "long":
-        monkeypatch.setattr(files, "KEEP_BYTES", 0)
+        monkeypatch.setattr(files, "MAX_KEPT_BYTES", 0)
     with VideoReader(path) as reader:
         frames = reader.frames_at([3, 19])
         assert frames.shape[1:3] == (reader.height, reader.width)
@@ -435,18 +435,18 @@ def test_a_clip_filmed_sideways_comes_out_upright(tmp_path: Path) -> None:
         assert numbers_of(reader.frames_at(range(10))) == list(range(10))
 
 
-@pytest.mark.parametrize("colour", [(220, 30, 30), (30, 200, 40), (20, 40, 210), (128, 128, 128)])
+@pytest.mark.parametrize("color", [(220, 30, 30), (30, 200, 40), (20, 40, 210), (128, 128, 128)])
 @pytest.mark.parametrize("pix_fmt", ["yuv420p", "yuvj420p", "yuv444p"])
-def test_colours_are_those_of_the_source(
-    pix_fmt: str, colour: tuple[int, int, int], tmp_path: Path
+def test_colors_are_those_of_the_source(
+    pix_fmt: str, color: tuple[int, int, int], tmp_path: Path
 ) -> None:
-    """Channel order and range: red stays red, and grey keeps its brightness in both ranges."""
-    frames = [np.full((64, 96, 3), colour, np.uint8)] * 3
+    """Channel order and range: red stays red, and gray keeps its brightness in both ranges."""
+    frames = [np.full((64, 96, 3), color, np.uint8)] * 3
     codec = "mjpeg" if pix_fmt == "yuvj420p" else "libx264"
     path = Clip(".mkv", codec, pix_fmt=pix_fmt, options={"q": "2"}).make(tmp_path / "c", frames)
     with VideoReader(path) as reader:
         pixels = reader.frames_at([0, 1, 2]).reshape(-1, 3)
-    assert np.abs(pixels.astype(int) - colour).max() <= 6
+    assert np.abs(pixels.astype(int) - color).max() <= 6
 
 
 def test_stream_that_changes_size_is_scaled_to_the_first(tmp_path: Path) -> None:
@@ -561,7 +561,7 @@ def test_grey_arrays() -> None:
         (np.zeros((2, 8, 8, 3), np.float32), "float32"),
         (np.zeros((2, 8, 8, 4), np.uint8), r"\(2, 8, 8, 4\)"),
         (np.zeros((8, 8), np.uint8), r"\(8, 8\)"),
-        (np.zeros((8, 8, 3), np.uint8), "single colour picture"),
+        (np.zeros((8, 8, 3), np.uint8), "single color picture"),
         (np.zeros((0, 8, 8, 3), np.uint8), "no frames"),
         (np.zeros((4, 1, 8, 3), np.uint8), "8x1"),
     ],

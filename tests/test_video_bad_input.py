@@ -20,10 +20,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from media import Clip, numbers_of, reference_decode
 
-import video_swin_transformer.video.files as files
+import video_swin_transformer.video.video_file as files
 from video_swin_transformer.errors import VideoDecodeError
 from video_swin_transformer.video import VideoReader
-from video_swin_transformer.video.whole import avi_end, gif_is_whole, matroska_end, stated_end
+from video_swin_transformer.video.truncation import (
+    avi_end,
+    expected_end,
+    gif_is_whole,
+    matroska_end,
+)
 
 pytestmark = pytest.mark.timeout(30)
 
@@ -154,7 +159,7 @@ def test_one_pixel(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "address",
+    "url",
     [
         "http://127.0.0.1:9/clip.mp4",
         "https://example.com/clip.mp4",
@@ -169,9 +174,9 @@ def test_one_pixel(tmp_path: Path) -> None:
         "file:///etc/passwd",
     ],
 )
-def test_addresses(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_addresses(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket.socket, "connect", lambda *_: pytest.fail("it went online"))
-    assert "addresses" in refusal(address) or "no such file" in refusal(address)
+    assert "addresses" in refusal(url) or "no such file" in refusal(url)
 
 
 def test_file_protocol_does_not_reach_an_existing_file(clip: Path) -> None:
@@ -288,7 +293,7 @@ def test_cut_off_mp4(
     part: float, way: str, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if way == "long":
-        monkeypatch.setattr(files, "KEEP_BYTES", 0)
+        monkeypatch.setattr(files, "MAX_KEPT_BYTES", 0)
     data = clip.read_bytes()
     path = tmp_path / "cut.mp4"
     path.write_bytes(data[: int(len(data) * part) if part > 0 else -1])
@@ -377,7 +382,7 @@ def test_avi_end(tmp_path: Path) -> None:
 @given(st.binary(max_size=80))
 def test_lengths_of_anything(data: bytes) -> None:
     for container_format in ("matroska", "avi", "mov"):
-        end = stated_end(container_format, io.BytesIO(data))
+        end = expected_end(container_format, io.BytesIO(data))
         assert end is None or end >= 0
     assert gif_is_whole(b"\x2c" + data) in (True, False)
 
@@ -398,7 +403,7 @@ def test_frames_around_damage_stay_readable(
         size = packet.size
     path.write_bytes(media.patched(path.read_bytes(), start + 9, b"\xff" * (size - 9)))
     if way == "long":
-        monkeypatch.setattr(files, "KEEP_BYTES", 0)
+        monkeypatch.setattr(files, "MAX_KEPT_BYTES", 0)
     with VideoReader(path) as reader:
         assert reader.num_frames == 60
         with pytest.raises(VideoDecodeError, match=r"clip.*frame 30 of 60 is damaged"):
@@ -431,7 +436,7 @@ def test_frames_shown_before_the_damaged_one_they_build_on(
 ) -> None:
     """Asked one by one, each frame is either refused or right, B-frames included."""
     if way == "long":
-        monkeypatch.setattr(files, "KEEP_BYTES", 0)
+        monkeypatch.setattr(files, "MAX_KEPT_BYTES", 0)
     options = {"bf": "3", "x264-params": "scenecut=0:b-adapt=0"}
     path = Clip(num_frames=30, options=options).make(tmp_path / "clip")
     expected = reference_decode(path)
@@ -626,7 +631,7 @@ def run_limited(path: Path, megabytes: int) -> str:
 
 
 def test_too_many_packets(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("video_swin_transformer.video.tape.MAX_PACKETS", 59)
+    monkeypatch.setattr("video_swin_transformer.video.demuxer.MAX_PACKETS", 59)
     assert "more than 59 packets" in refusal(clip)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from video_swin_transformer.video.index import (
+from video_swin_transformer.video.packet_index import (
     MIN_PACKETS_TO_SKIP,
     UNKNOWN,
     Ints,
@@ -17,13 +17,13 @@ from video_swin_transformer.video.index import (
 
 def index_of(pts: list[int], keys: list[int], hidden: tuple[int, ...] = ()) -> PacketIndex:
     index = PacketIndex()
-    for serial, time in enumerate(pts):
+    for packet_index, time in enumerate(pts):
         index.pts.append(time)
-        index.dts.append(serial)
-        index.pos.append(serial * 100)
+        index.dts.append(packet_index)
+        index.pos.append(packet_index * 100)
         index.size.append(100)
-        index.key.append(serial in keys)
-        index.hidden.append(serial in hidden)
+        index.key.append(packet_index in keys)
+        index.hidden.append(packet_index in hidden)
         index.corrupt.append(False)
     return index
 
@@ -36,7 +36,7 @@ def timeline_of(index: PacketIndex) -> Timeline:
 
 def test_the_picture_in_the_docstring() -> None:
     timeline = timeline_of(index_of([0, 3, 1, 2, 4], [0]))
-    assert timeline.serials.tolist() == [0, 2, 3, 1, 4]
+    assert timeline.packet_indices.tolist() == [0, 2, 3, 1, 4]
     assert timeline.position_of.tolist() == [0, 3, 1, 2, 4]
 
 
@@ -59,26 +59,26 @@ def test_frames_shown_before_a_key_frame_are_reached_from_the_one_before_it() ->
     by_position = {
         position: timeline.plan(np.array([position]), can_seek=True)[0] for position in range(7)
     }
-    assert [run.start_serial for run in by_position.values()] == [0, 0, 0, 0, 0, 3, 3]
-    assert by_position[3].last_serial == 4, "the frame before it on the screen is stored later"
+    assert [run.start_packet for run in by_position.values()] == [0, 0, 0, 0, 0, 3, 3]
+    assert by_position[3].last_packet == 4, "the frame before it on the screen is stored later"
 
 
 def test_a_key_packet_is_no_start_for_frames_stored_before_it() -> None:
     """Packet 1 is shown last; a decoder that starts at key packet 2 never sees it."""
     timeline = timeline_of(index_of([0, 9, 1, 2, 3], [0, 2]))
-    assert timeline.plan(np.array([4]), can_seek=True)[0].start_serial == 0
-    assert timeline.plan(np.array([2]), can_seek=True)[0].start_serial == 0
+    assert timeline.plan(np.array([4]), can_seek=True)[0].start_packet == 0
+    assert timeline.plan(np.array([2]), can_seek=True)[0].start_packet == 0
 
 
 def test_near_runs_are_joined_and_far_ones_are_not() -> None:
     num, gop = 400, 40
     timeline = timeline_of(index_of(list(range(num)), list(range(0, num, gop))))
     near = timeline.plan(np.array([30, 41]), can_seek=True)
-    assert [(run.start_serial, run.last_serial) for run in near] == [(0, 41)]
+    assert [(run.start_packet, run.last_packet) for run in near] == [(0, 41)]
     far = timeline.plan(np.array([40 - MIN_PACKETS_TO_SKIP - 1, 41, 399]), can_seek=True)
-    assert [run.start_serial for run in far] == [0, 40, 360]
+    assert [run.start_packet for run in far] == [0, 40, 360]
     whole = timeline.plan(np.array([5, 399]), can_seek=False)
-    assert [(run.start_serial, run.last_serial, run.wanted) for run in whole] == [
+    assert [(run.start_packet, run.last_packet, run.wanted) for run in whole] == [
         (0, 399, (5, 399))
     ]
 
@@ -99,14 +99,14 @@ def test_damage_spreads_to_the_next_key_and_over_its_leading_frames() -> None:
     index = index_of([0, 1, 2, 5, 3, 4, 6, 7], [0, 3, 7])
     timeline = timeline_of(index)
     timeline.mark_damaged([1])
-    assert timeline.serials[timeline.damaged].tolist() == [1, 2, 4, 5]
+    assert timeline.packet_indices[timeline.damaged].tolist() == [1, 2, 4, 5]
     timeline = timeline_of(index)
     timeline.mark_damaged([7])
-    assert timeline.serials[timeline.damaged].tolist() == [7]
+    assert timeline.packet_indices[timeline.damaged].tolist() == [7]
 
 
 def _stored(groups: list[list[int]], is_open: bool) -> tuple[Ints, list[int]]:
-    """pts and key serials of groups with B-frames; open ones show two frames before their key."""
+    """pts and key packets of groups with B-frames; open ones show two frames before their key."""
     pts: list[int] = []
     keys: list[int] = []
     for group in groups:
@@ -137,9 +137,9 @@ def test_plans_bring_every_wanted_frame(
     runs = timeline.plan(wanted, can_seek=True)
     assert [position for run in runs for position in run.wanted] == wanted.tolist()
     for run in runs:
-        assert run.start_serial in keys
-        assert timeline.position_of[run.start_serial] == run.start_position
+        assert run.start_packet in keys
+        assert timeline.position_of[run.start_packet] == run.start_position
         for position in range(run.start_position, run.wanted[-1] + 1):
-            assert run.start_serial <= timeline.serials[position] <= run.last_serial
-    decoded = sum(run.last_serial - run.start_serial + 1 for run in runs)
-    assert decoded <= int(timeline.serials[: wanted[-1] + 1].max()) + 1 + 3 * len(runs)
+            assert run.start_packet <= timeline.packet_indices[position] <= run.last_packet
+    decoded = sum(run.last_packet - run.start_packet + 1 for run in runs)
+    assert decoded <= int(timeline.packet_indices[: wanted[-1] + 1].max()) + 1 + 3 * len(runs)

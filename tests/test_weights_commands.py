@@ -22,7 +22,7 @@ from tests.containers import (
 from video_swin_transformer.cli import run
 from video_swin_transformer.errors import CheckpointError
 from video_swin_transformer.weights import load_checkpoint, load_model
-from video_swin_transformer.weights.writing import write_checkpoint
+from video_swin_transformer.weights.writers import write_checkpoint
 
 SMALL = random_state(OFFICIAL_TINY, shrink=8)
 SMALL_IMAGE = random_state(TORCHVISION_IMAGE_TINY, shrink=8)

@@ -27,9 +27,8 @@ from tests.oracle import reference
 from video_swin_transformer.errors import CheckpointError
 from video_swin_transformer.registry import find_card, weights_path
 from video_swin_transformer.weights import load_checkpoint, load_model
-from video_swin_transformer.weights.architecture import infer_config
-from video_swin_transformer.weights.formats import FORMATS
-from video_swin_transformer.weights.keys import convert, rename_from_ours
+from video_swin_transformer.weights.infer_config import infer_config
+from video_swin_transformer.weights.key_mapping import FORMATS, convert, rename_from_official
 
 VIDEO = torch.randn(1, 3, 6, 64, 96, generator=torch.Generator().manual_seed(0))
 
@@ -58,10 +57,10 @@ def outputs(model):
 def test_recognizers_of_every_tool_give_the_logits_of_torchvision(kind, tiny, oracle, tmp_path):
     model, report = load_checkpoint(save(video_container(kind, tiny), tmp_path / "file.pth"))
     torch.testing.assert_close(outputs(model), oracle, rtol=0, atol=2e-5)
-    assert report.is_complete and report.permitted == ()
+    assert report.is_complete and report.adaptations == ()
     assert (report.matched_tensors, report.matched_params) == (173, 28_158_070)
     assert report.architecture == "swin_tiny_patch244_window877"
-    assert kind in report.format and "12 derived buffers dropped" in report.converted
+    assert kind in report.format and "12 derived buffers dropped" in report.conversions
     assert not model.training and all(p.requires_grad for p in model.parameters())
     assert all(p.dtype == torch.float32 for p in model.parameters())
 
@@ -117,7 +116,7 @@ def test_files_of_one_other_number_type_become_float32_and_say_so(dtype, tmp_pat
     state = {n: t.to(dtype) for n, t in small_floats(random_state(OFFICIAL_TINY, 0, 8)).items()}
     model, report = load_checkpoint(save(state, tmp_path / "file.pth"))
     name = str(dtype).removeprefix("torch.")
-    assert report.dtype == name and f"{name} to float32" in report.converted
+    assert report.dtype == name and f"{name} to float32" in report.conversions
     for key, tensor in model.state_dict().items():
         assert tensor.dtype == torch.float32 and torch.equal(tensor, state[key].float())
 
@@ -127,7 +126,7 @@ def test_stages_maps_and_data_preprocessor_of_mmaction2_are_ignored_and_reported
     content["state_dict"]["backbone.norm0.weight"] = torch.ones(12)
     content["state_dict"]["data_preprocessor.mean"] = torch.ones(3, 1, 1, 1)
     _, report = load_checkpoint(save(content, tmp_path / "file.pth"))
-    assert report.ignored == ("backbone.norm0.weight", "data_preprocessor.mean")
+    assert report.ignored_keys == ("backbone.norm0.weight", "data_preprocessor.mean")
     assert "ignored 2: backbone.norm0.weight" in str(report)
 
 
@@ -183,7 +182,7 @@ def test_recorded_names_of_timm_are_those_the_tests_make():
 @pytest.mark.parametrize("key_format", FORMATS, ids=lambda f: f.name)
 def test_names_go_to_every_tool_and_back(key_format):
     state = small_floats(random_state(OFFICIAL_TINY, shrink=8))
-    back = convert(key_format, rename_from_ours(key_format, state))
+    back = convert(key_format, rename_from_official(key_format, state))
     wanted = {n: t for n, t in state.items() if key_format.head or not n.startswith("cls_head.")}
     assert back.tensors.keys() == wanted.keys()
     assert not (back.unexpected or back.ignored or back.derived or back.incomplete)

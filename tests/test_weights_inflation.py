@@ -51,7 +51,7 @@ def test_a_still_video_gets_what_the_image_network_says(
     path = save(image_container(kind, image_weights), tmp_path / "image.pth")
     model, report = load_checkpoint(path, allow={"inflate"})
     assert report.is_complete and report.architecture == "swin_tiny_patch244_window877"
-    assert report.permitted[0].startswith("inflate: ")
+    assert report.adaptations[0].startswith("inflate: ")
     picture, video = still_video(224, 4)
     with torch.inference_mode():
         wanted = image_network.norm(image_network.features(picture)).permute(0, 3, 1, 2)
@@ -78,7 +78,7 @@ def test_windows_of_7_become_windows_of_12(image_weights, tmp_path):
     oracle.load_state_dict(resized | index)
     path = save(image_container("timm", image_weights), tmp_path / "image.pth")
     model, report = load_checkpoint(path, architecture=TINY_12, allow={"inflate"})
-    assert "12 bias tables resized to windows of 12 (bicubic)" in report.converted
+    assert "12 bias tables resized to windows of 12 (bicubic)" in report.conversions
     assert model.bundle.preprocessing.crop_size == 384
     picture, video = still_video(384, 2)
     with torch.inference_mode():
@@ -90,7 +90,7 @@ def test_image_weights_are_not_taken_for_video_weights(kind, tmp_path):
     state = random_state(TORCHVISION_IMAGE_TINY, shrink=8)
     path = save(image_container(kind, state), tmp_path / "image.pth")
     for architecture in (None, "swin-t"):
-        with pytest.raises(CheckpointError, match=r'image network .* allow=\{"inflate"\}'):
+        with pytest.raises(CheckpointError, match=r'image weights .* allow=\{"inflate"\}'):
             load_checkpoint(path, architecture=architecture)
 
 
@@ -101,12 +101,12 @@ def test_the_classifier_of_pictures_is_kept_dropped_or_made_fresh(tmp_path):
     assert torch.equal(kept.cls_head.fc_cls.weight, state["head.weight"])
     dropped, report = load_checkpoint(path, num_classes=0, allow={"inflate"})
     assert dropped.num_classes == 0
-    assert report.permitted[1] == "inflate: image classifier dropped"
+    assert report.adaptations[1] == "inflate: image classifier dropped"
     with pytest.raises(CheckpointError, match=r'head\.weight .*allow=\{"head"\}'):
         load_checkpoint(path, num_classes=12, allow={"inflate"})
     fresh, report = load_checkpoint(path, num_classes=12, allow={"inflate", "head"})
     assert fresh.cls_head.fc_cls.weight.shape == (12, 96)
-    assert "a fresh one of 12" in report.permitted[1]
+    assert "new classifier of 12 classes" in report.adaptations[1]
 
 
 # --- the functions -----------------------------------------------------------------------------
@@ -136,9 +136,9 @@ def test_a_resized_window_keeps_its_middle_and_its_ends():
 @pytest.mark.parametrize(("old", "new"), [(3, 1), (3, 6), (1, 3), (4, 1)])
 def test_equal_channels_give_what_they_gave(old, new):
     weight = torch.randn(8, old, 2, 4, 4, dtype=torch.float64)
-    grey = torch.randn(1, 1, 4, 8, 8, dtype=torch.float64)
-    wanted = F.conv3d(grey.expand(-1, old, -1, -1, -1), weight)
-    got = F.conv3d(grey.expand(-1, new, -1, -1, -1), adapt_input_channels(weight, new))
+    gray = torch.randn(1, 1, 4, 8, 8, dtype=torch.float64)
+    wanted = F.conv3d(gray.expand(-1, old, -1, -1, -1), weight)
+    got = F.conv3d(gray.expand(-1, new, -1, -1, -1), adapt_input_channels(weight, new))
     torch.testing.assert_close(got, wanted)
 
 

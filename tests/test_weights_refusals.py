@@ -106,9 +106,9 @@ def test_integers_among_weights_are_named(tmp_path):
     state = dict(SMALL, **{"backbone.norm.bias": torch.zeros(96, dtype=torch.int8)})
     with pytest.raises(CheckpointError, match=r"backbone\.norm\.bias \(int8\)"):
         load_checkpoint(save(state, tmp_path / "file.pth"))
-    quantised = {n: t.to(torch.int8) for n, t in SMALL.items()}
+    quantize = {n: t.to(torch.int8) for n, t in SMALL.items()}
     with pytest.raises(CheckpointError, match="int8"):
-        load_checkpoint(save(quantised, tmp_path / "file.pth"))
+        load_checkpoint(save(quantize, tmp_path / "file.pth"))
 
 
 def test_two_final_norms_are_one_too_many(tmp_path):
@@ -153,9 +153,9 @@ def file(tmp_path):
     ("asked", "permission", "named", "reported"),
     [
         ({"num_classes": 7}, "head", "cls_head.fc_cls.weight (is (50, 96), must be (7, 96))",
-         "head: classifier of the file: 50 classes dropped; now a fresh one of 7"),
+         "head: dropped the classifier of 50 classes; new classifier of 7 classes"),
         ({"num_classes": 0}, "head", "cls_head.fc_cls.weight",
-         "head: classifier of the file: 50 classes dropped; now none"),
+         "head: dropped the classifier of 50 classes; no classifier"),
         ({"in_chans": 1}, "in_chans", "backbone.patch_embed.proj.weight",
          "in_chans: 3 channels summed to 1"),
         ({"in_chans": 5}, "in_chans", "backbone.patch_embed.proj.weight",
@@ -173,7 +173,7 @@ def test_each_difference_only_when_permitted(file, asked, permission, named, rep
         assert named in str(caught.value)
         assert f'allow={{"{permission}"}}' in str(caught.value)
     model, report = load_checkpoint(file, **asked, allow={permission})
-    assert report.permitted == (reported,) and reported in str(report)
+    assert report.adaptations == (reported,) and reported in str(report)
     assert report.is_complete and not model.training
     for name, tensor in model.state_dict().items():  # all else is as it was
         changed = {"head": "cls_head.", "in_chans": "backbone.patch_embed.proj.weight"}
@@ -187,7 +187,7 @@ def test_each_difference_only_when_permitted(file, asked, permission, named, rep
 
 def test_a_permission_that_is_not_needed_changes_nothing(file):
     model, report = load_checkpoint(file, allow={"head", "in_chans", "window", "inflate"})
-    assert report.permitted == ()
+    assert report.adaptations == ()
     assert torch.equal(model.cls_head.fc_cls.weight, SMALL["cls_head.fc_cls.weight"])
 
 
@@ -196,8 +196,8 @@ def test_a_fresh_head_for_a_file_without_one(tmp_path):
     with pytest.raises(CheckpointError, match=r'cls_head\.fc_cls\.weight.*allow=\{"head"\}'):
         load_checkpoint(path, num_classes=7)
     model, report = load_checkpoint(path, num_classes=7, allow="head")
-    assert report.permitted == (
-        "head: classifier of the file: none in the file; now a fresh one of 7",
+    assert report.adaptations == (
+        "head: the file has none; new classifier of 7 classes",
     )
     assert float(model.cls_head.fc_cls.weight.detach().std()) == pytest.approx(0.01, rel=0.2)
 
@@ -205,7 +205,7 @@ def test_a_fresh_head_for_a_file_without_one(tmp_path):
 def test_several_differences_at_once(file):
     wanted = ModelConfig(embed_dim=12, window_size=(16, 7, 7), num_classes=7, in_chans=1)
     model, report = load_checkpoint(file, architecture=wanted, allow={"head", "in_chans", "window"})
-    assert model.config == wanted and len(report.permitted) == 3
+    assert model.config == wanted and len(report.adaptations) == 3
     assert len(model.bundle.preprocessing.mean) == 1
 
 

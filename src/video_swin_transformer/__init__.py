@@ -26,16 +26,16 @@ if TYPE_CHECKING:
     from .registry import ModelCard, list_models
     from .sampling import clip_indices, train_clip_indices
     from .video import VideoReader
-    from .weights import CoverageReport, create_model, load_checkpoint, load_model
+    from .weights import LoadReport, create_model, load_checkpoint, load_model
 
-_HOMES = {
+_LAZY_IMPORTS = {
     "BundleConfig": "config",
     "CheckpointError": "errors",
     "Classification": "predictor",
     "ClipFeatures": "predictor",
     "ClipSampling": "config",
     "ConfigError": "errors",
-    "CoverageReport": "weights",
+    "LoadReport": "weights",
     "DataError": "errors",
     "MissingExtraError": "errors",
     "ModelCard": "registry",
@@ -64,8 +64,8 @@ __all__ = [
     "ClipFeatures",
     "ClipSampling",
     "ConfigError",
-    "CoverageReport",
     "DataError",
+    "LoadReport",
     "MissingExtraError",
     "ModelCard",
     "ModelConfig",
@@ -90,9 +90,9 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "openmmlab":  # a room of its own: vst.openmmlab.load_recognizer(...)
         return importlib.import_module(f".{name}", __name__)
-    if name not in _HOMES:
+    if name not in _LAZY_IMPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    return getattr(importlib.import_module(f".{_LAZY_IMPORTS[name]}", __name__), name)
 
 
 def __dir__() -> list[str]:

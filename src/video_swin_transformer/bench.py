@@ -18,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import ConfigError, MissingExtraError, VideoSwinError
+from .exporters.sidecar import read_exported_model
 from .runtimes import Runtime, open_runtime
-from .runtimes.exported import read_exported
+from .verification import relative_error
 
 Views = npt.NDArray[np.float32]
 
@@ -40,7 +41,7 @@ class Timed:
 
 
 @dataclass(frozen=True)
-class EngineTiming:
+class RuntimeTiming:
     """One engine at one precision: its times and how far its logits are from f32 PyTorch's."""
 
     runtime: str
@@ -69,12 +70,7 @@ def alternate(
     return {name: Timed(name, tuple(values)) for name, values in seconds.items()}
 
 
-def relative_error(result: Views, expected: Views) -> float:
-    """Largest difference, as a share of the largest value expected."""
-    return float(np.abs(result - expected).max() / np.abs(expected).max())
-
-
-def open_engines(
+def open_runtimes(
     source: str | Path,
     wanted: Iterable[tuple[str, str]],
     threads: int | None,
@@ -98,20 +94,20 @@ def open_engines(
 def open_exported(paths: Iterable[Path], threads: int | None) -> dict[tuple[str, str], Runtime]:
     """The engines of exported models, by file name and precision. Raises CheckpointError."""
     return {
-        (path.name, read_exported(path).precision): open_runtime(
+        (path.name, read_exported_model(path).precision): open_runtime(
             path, device="cpu", threads=threads
         )
         for path in paths
     }
 
 
-def time_engines(
+def time_runtimes(
     engines: Mapping[tuple[str, str], Runtime],
     views: Views,
     num_rounds: int,
     others: Mapping[str, Callable[[], object]],
     show: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[list[EngineTiming], dict[str, Timed]]:
+) -> tuple[list[RuntimeTiming], dict[str, Timed]]:
     """Times of engines on the same views, and of other calls in the same rounds.
 
     Errors are against f32 PyTorch, which must be among the engines.
@@ -128,12 +124,12 @@ def time_engines(
     }
     timed = alternate({**calls, **others}, num_rounds, show)
     timings = [
-        EngineTiming(
+        RuntimeTiming(
             runtime=key[0],
             precision=key[1],
             description=engine.description,
             timed=timed[" ".join(key)],
-            relative_error=relative_error(logits[key], logits[_REFERENCE]),
+            relative_error=relative_error([logits[_REFERENCE]], [logits[key]]),
         )
         for key, engine in engines.items()
     ]

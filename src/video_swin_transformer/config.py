@@ -11,7 +11,7 @@ import dataclasses
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 from .errors import ConfigError
 
@@ -21,7 +21,10 @@ WEIGHTS_FILE = "model.safetensors"
 SAMPLING_RULES = ("official", "mmaction2", "uniform")
 INTERPOLATIONS = ("bilinear", "area")
 AVERAGES = ("prob", "score")
-NUMS_CROPS = (1, 3, 5)
+ALLOWED_NUM_CROPS = (1, 3, 5)
+
+# Channels, frames, height, width of one view.
+ClipShape: TypeAlias = tuple[int, int, int, int]
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -174,9 +177,9 @@ class Preprocessing:
     """How frames become views (see `preprocess.views_from_frames`).
 
     Frames are resized so that the short side is `short_side` pixels, `num_crops` squares of
-    `crop_size` are cut (1: centre, 3: both ends of the long side and the middle, 5: evenly along
-    the long side), and pixels in 0..255 are normalised by `mean` and `std`. One mean per input
-    channel: a single one means grey. With `whole_frame` nothing is cut: the resized frame is the
+    `crop_size` are cut (1: center, 3: both ends of the long side and the middle, 5: evenly along
+    the long side), and pixels in 0..255 are normalized by `mean` and `std`. One mean per input
+    channel: a single one means gray. With `whole_frame` nothing is cut: the resized frame is the
     one view, cheaper than overlapping crops and not the protocol of any published number.
     """
 
@@ -201,10 +204,10 @@ class Preprocessing:
             f"at most short_side ({self.short_side})",
         )
         _require(
-            self.num_crops in NUMS_CROPS,
+            self.num_crops in ALLOWED_NUM_CROPS,
             "num_crops",
             self.num_crops,
-            "1 (centre), 3 (three-crop) or 5 (evenly along the long side)",
+            "1 (center), 3 (three-crop) or 5 (evenly along the long side)",
         )
         _require(
             self.num_crops == 1 or not self.whole_frame,
@@ -216,7 +219,7 @@ class Preprocessing:
             len(self.mean) == len(self.std) and len(self.mean) in (1, 3),
             "mean and std",
             (self.mean, self.std),
-            "of one length, 1 (grey) or 3 (RGB)",
+            "of one length, 1 (gray) or 3 (RGB)",
         )
         _require(all(s > 0 for s in self.std), "std", self.std, "above 0")
         _require(
@@ -264,14 +267,20 @@ class BundleConfig:
                 f"{channels} means; give one mean and std for each channel."
             )
 
+    @property
+    def clip_shape(self) -> ClipShape:
+        """The shape of one view that sampling and preprocessing produce."""
+        size = self.preprocessing.crop_size
+        return self.model.in_chans, self.sampling.num_frames, size, size
+
     @classmethod
     def for_model(cls, model: ModelConfig) -> BundleConfig:
         """The official sampling and preprocessing for a network without training of its own."""
         if model.in_chans == 1:
-            grey = Preprocessing(
+            gray = Preprocessing(
                 mean=(sum(IMAGENET_MEAN) / 3,), std=(sum(IMAGENET_STD) / 3,)
             )  # one mean for the one channel
-            return cls(model=model, preprocessing=grey)
+            return cls(model=model, preprocessing=gray)
         return cls(model=model)
 
     def to_json(self) -> str:

@@ -1,16 +1,20 @@
-"""The family of errors.
+"""The exceptions of this package.
 
-    VideoSwinError(ValueError)          everything this package raises on purpose
-    |-- VideoDecodeError                a video, frame folder or array that cannot be read
-    |-- CheckpointError                 weights that cannot be read or do not fit the network
-    |-- ConfigError                     a setting outside what is allowed
-    |-- ExportError                     an exported model that does not answer as the network does
-    |-- UnknownNameError                a model, label or option name that does not exist
-    |-- DataError                       a dataset, list or label file that contradicts itself
+    VideoSwinError                      everything this package raises on purpose
+    |-- InputError(ValueError)          something given by the caller cannot be used
+    |   |-- ConfigError                 a setting outside what is allowed
+    |   |-- UnknownNameError            a model, label or option name that does not exist
+    |   |-- VideoDecodeError            a video, frame folder or array that cannot be read
+    |   |-- CheckpointError             weights that cannot be read or do not fit the network
+    |   `-- DataError                   a dataset, list or label file that contradicts itself
+    |-- ExportError(RuntimeError)       an exported model differs from the network
+    |-- RuntimeMismatchError(RuntimeError)   a compiled model differs, or cannot be compiled
+    |-- DeviceMemoryError(RuntimeError)      a device has too little memory
+    |-- TrainingDivergedError(RuntimeError)  the loss of a training is no longer finite
     `-- MissingExtraError(ImportError)  an optional library that is not installed
 
-Every message says what was got, what is allowed, and what to do about it. Programs that only
-want to know "was it the input or a bug?" catch `VideoSwinError`.
+A message says what was given, what is allowed and what to do. Programs that only need to know
+whether it was the input or a bug catch `VideoSwinError`.
 """
 
 from __future__ import annotations
@@ -19,28 +23,32 @@ import difflib
 from collections.abc import Iterable
 
 
-class VideoSwinError(ValueError):
+class VideoSwinError(Exception):
     """Base of all errors a user of this package can cause."""
 
 
-class VideoDecodeError(VideoSwinError):
+class InputError(VideoSwinError, ValueError):
+    """Something given by the caller cannot be used."""
+
+
+class VideoDecodeError(InputError):
     """A video, frame folder or array cannot be read; the message names it and the cause."""
 
 
-class CheckpointError(VideoSwinError):
-    """Weights cannot be read, or do not fit the network they were asked to fill."""
+class CheckpointError(InputError):
+    """Weights cannot be read, or do not fit the network they were meant for."""
 
 
-class ConfigError(VideoSwinError):
-    """A setting lies outside what is allowed; the message names the setting and its range."""
+class ConfigError(InputError):
+    """A setting is outside what is allowed; the message names the setting and its range."""
 
 
-class ExportError(VideoSwinError):
-    """An export whose answers are not those of the network; nothing was written."""
+class DataError(InputError):
+    """A dataset, annotation list or label file is contradictory or unreadable."""
 
 
-class UnknownNameError(VideoSwinError):
-    """A name that does not exist; the message offers the nearest one that does."""
+class UnknownNameError(InputError):
+    """A name does not exist; the message offers the nearest one that does."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = sorted(known)
@@ -50,12 +58,24 @@ class UnknownNameError(VideoSwinError):
         super().__init__(f"Unknown {kind} {name!r}. {hint}Known: {listed}.")
 
 
-class DataError(VideoSwinError):
-    """A dataset, annotation list or label file is contradictory or unreadable."""
+class ExportError(VideoSwinError, RuntimeError):
+    """The results of an exported model differ from the network's; nothing was written."""
+
+
+class RuntimeMismatchError(VideoSwinError, RuntimeError):
+    """A runtime cannot compile the network, or computes something else than the network."""
+
+
+class DeviceMemoryError(VideoSwinError, RuntimeError):
+    """A device does not have enough memory, even for the smallest batch."""
+
+
+class TrainingDivergedError(VideoSwinError, RuntimeError):
+    """The loss of a training is no longer finite."""
 
 
 class MissingExtraError(VideoSwinError, ImportError):
-    """An optional library is needed; the message gives the pip line that brings it."""
+    """An optional library is needed; the message gives the command that installs it."""
 
     def __init__(self, library: str, extra: str, purpose: str) -> None:
         super().__init__(

@@ -112,7 +112,7 @@ class VideoSwinConfig(PreTrainedConfig):
 
 
 class VideoSwinForVideoClassification(PreTrainedModel):
-    """VideoSwinTransformer for transformers: same tensors by the same names, frames before colours.
+    """VideoSwinTransformer for transformers: same tensors by the same names, frames before colors.
 
     `from_pretrained` refuses whatever does not fit. Only a classifier of another size may be
     replaced by a fresh one, where `ignore_mismatched_sizes=True` asks for it.
@@ -137,7 +137,7 @@ class VideoSwinForVideoClassification(PreTrainedModel):
         labels: Tensor | None = None,
         return_dict: bool | None = None,
     ) -> ImageClassifierOutput | tuple[Tensor, ...]:
-        """(B, T, C, H, W) float, normalised -> logits (B, num_labels), and the loss of `labels`."""
+        """(B, T, C, H, W) float, normalized -> logits (B, num_labels), and the loss of `labels`."""
         logits = self.cls_head(self.backbone(pixel_values.transpose(1, 2)))
         loss = None if labels is None else self.loss_function(labels, logits, self.config)
         if return_dict is False:

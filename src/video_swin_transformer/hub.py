@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .config import BundleConfig
+from .config import CONFIG_FILE, WEIGHTS_FILE, BundleConfig
 from .errors import CheckpointError, UnknownNameError
 from .registry import ModelCard, find_card
-from .saving import CONFIG_FILE, WEIGHTS_FILE, write_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,8 +64,10 @@ def upload_folder(
     private: bool = False,
     token: str | None = None,
 ) -> str:
-    """Makes the repository if need be and uploads model and card; the address of the upload."""
+    """Makes the repository if need be and uploads model and card; the url of the upload."""
     from huggingface_hub import HfApi
+
+    from .saving import write_folder
 
     with tempfile.TemporaryDirectory(prefix="videoswin-") as folder:
         write_folder(folder, bundle, tensors)
@@ -111,7 +112,7 @@ def published_card(bundle: BundleConfig) -> ModelCard | None:
 def model_card_text(repo_id: str, bundle: BundleConfig, card: ModelCard | None = None) -> str:
     """README.md of a repository: metadata as YAML, then what it is and how to use it.
 
-    Licence, training data and accuracy are those of `card`; without one none are claimed.
+    License, training data and accuracy are those of `card`; without one none are claimed.
     """
     name = bundle.name or repo_id.rpartition("/")[2]
     return f"---\n{_metadata(name, card)}\n---\n\n{_text(repo_id, name, bundle, card)}"
@@ -138,7 +139,7 @@ def _metadata(name: str, card: ModelCard | None) -> str:
             if value is not None
         ]
     data = ModelCardData(
-        license=weights.licence.lower() if weights and weights.licence else None,
+        license=weights.license.lower() if weights and weights.license else None,
         library_name="video-swin-transformer",
         pipeline_tag="video-classification",
         tags=["video-swin-transformer", "video-classification", "video"],
@@ -177,11 +178,11 @@ def _text(repo_id: str, name: str, bundle: BundleConfig, card: ModelCard | None)
                 f"- published accuracy of those weights: {weights.accuracy.top1} % top-1 "
                 f"({weights.accuracy.protocol}; {weights.accuracy.views} clips x crops)"
             )
-        if weights.licence:
-            note = f" ({weights.licence_note})" if weights.licence_note else ""
-            lines.append(f"- licence: {weights.licence}{note}")
+        if weights.license:
+            note = f" ({weights.license_note})" if weights.license_note else ""
+            lines.append(f"- license: {weights.license}{note}")
     else:
-        lines.append("- training data, licence and accuracy: not stated")
+        lines.append("- training data, license and accuracy: not stated")
     if bundle.labels:
         shown = ", ".join(bundle.labels[:10]) + (", ..." if len(bundle.labels) > 10 else "")
         lines.append(f"- labels: {shown}")

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .remember import Remembered, is_traced
+from .cache import LastValueCache, is_traced
 from .windows import Size3, WindowPlan, from_windows, plan_windows, to_windows
 
 NormLayer: TypeAlias = Callable[[int], nn.Module]
@@ -23,7 +23,7 @@ NormLayer: TypeAlias = Callable[[int], nn.Module]
 # Tokens that go through the wide layers at once in inference on a CPU. Their intermediate results,
 # four times as wide, then stay in the cache, and their memory is used again by the next piece
 # instead of being fetched from the system anew: up to twice as fast, and far less memory.
-ROWS_AT_ONCE = 8192
+CPU_CHUNK_TOKENS = 8192
 
 
 def is_cpu_inference(x: Tensor) -> bool:
@@ -71,8 +71,8 @@ class Mlp(nn.Module):
             return self._mix(x)
         rows = x.flatten(0, 1)  # (B, L, C) -> (B * L, C)
         out = torch.empty_like(rows, dtype=_dtype_of_products(x))
-        for start in range(0, len(rows), ROWS_AT_ONCE):
-            piece = slice(start, start + ROWS_AT_ONCE)
+        for start in range(0, len(rows), CPU_CHUNK_TOKENS):
+            piece = slice(start, start + CPU_CHUNK_TOKENS)
             out[piece] = self._mix(rows[piece])
         return out.view(x.shape)
 
@@ -103,7 +103,7 @@ class WindowAttention3D(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(drop_rate)
-        self._biases: Remembered[tuple[Tensor, ...]] = Remembered()
+        self._biases: LastValueCache[tuple[Tensor, ...]] = LastValueCache()
 
     def _build_biases(self, plan: WindowPlan, dtype: torch.dtype) -> tuple[Tensor, ...]:
         """Bias for each group of boxes: (1, heads, N, N), N its tokens in a box."""
@@ -128,16 +128,16 @@ class WindowAttention3D(nn.Module):
         biases = self._biases_for(plan, _dtype_of_products(x))
         if is_traced():
             return self._forward_in_graph(x, biases, plan)
-        most_places = max(1, ROWS_AT_ONCE // x.shape[0]) if is_cpu_inference(x) else None
+        max_tokens = max(1, CPU_CHUNK_TOKENS // x.shape[0]) if is_cpu_inference(x) else None
         outputs = [
             self.proj_drop(self.proj(self._attend(self.qkv(x[:, start:stop]), biases[group])))
-            for group, start, stop in plan.runs(most_places)
+            for group, start, stop in plan.runs(max_tokens)
         ]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
     def _forward_in_graph(self, x: Tensor, biases: Sequence[Tensor], plan: WindowPlan) -> Tensor:
         """`forward` with the linear layers once over all boxes: a graph of a third of the nodes,
-        and each of its layers is one that a compiler or a quantiser sees whole."""
+        and each of its layers is one that a compiler or a quantizer sees whole."""
         sizes = [n * b.shape[2] for n, b in zip(plan.group_counts, biases, strict=True)]
         parts = zip(self.qkv(x).split(sizes, dim=1), biases, strict=True)
         outputs = [self._attend(part, bias) for part, bias in parts]
@@ -202,7 +202,7 @@ class SwinTransformerBlock3D(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Halves h and w, doubles C: 2x2 neighbours are joined, normalised, then reduced."""
+    """Halves h and w, doubles C: 2x2 neighbors are joined, normalized, then reduced."""
 
     def __init__(self, dim: int, norm_layer: NormLayer) -> None:
         super().__init__()
@@ -253,7 +253,7 @@ class BasicLayer(nn.Module):
             for index, rate in enumerate(drop_path_rates)
         )
         self.downsample = PatchMerging(dim, norm_layer) if downsample else None
-        self._plans: Remembered[tuple[WindowPlan, ...]] = Remembered()
+        self._plans: LastValueCache[tuple[WindowPlan, ...]] = LastValueCache()
 
     def _plans_for(self, grid: Size3, device: torch.device) -> tuple[WindowPlan, ...]:
         """Plans of the unshifted and the shifted blocks; those of the last grid are kept."""

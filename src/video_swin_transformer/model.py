@@ -15,7 +15,7 @@ Quirks kept, because released weights depend on them:
   - the class defaults of SwinTransformer3D (patch (4,4,4), window (2,7,7), no patch norm) match
     no released weights. Names from the registry do.
 Mended: `eval()` and `train()` return the model; `frozen_stages` is checked; weights are
-initialised by the constructor; no global caches; index buffers are not part of the state dict
+initialized by the constructor; no global caches; index buffers are not part of the state dict
 (those of official files are accepted and dropped); checkpointing is non-reentrant.
 """
 
@@ -39,7 +39,7 @@ from .saving import read_folder, write_folder
 class SwinTransformer3D(nn.Module):
     """The backbone, with the constructor and the parameter names of the official class.
 
-    Input: float (B, in_chans, T, H, W), normalised, any T, H, W of at least 1.
+    Input: float (B, in_chans, T, H, W), normalized, any T, H, W of at least 1.
     Output: (B, C, D, h, w) after the final layer norm, C = embed_dim * 2**(stages - 1),
     D = ceil(T / patch_t); time is not reduced after the patch embedding. The output is a
     permuted view, as in the original: call `.contiguous()` before `.view()`.
@@ -166,7 +166,7 @@ class SwinTransformer3D(nn.Module):
         return self.pos_drop(self.patch_embed(x))  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_chans, T, H, W) float -> (B, C, D, h, w), normalised features."""
+        """(B, in_chans, T, H, W) float -> (B, C, D, h, w), normalized features."""
         x = self._tokens(x)
         for layer in self.layers:
             _, x = layer(x, self.use_checkpoint)
@@ -220,7 +220,7 @@ class I3DHead(nn.Module):
 
 
 class VideoSwinTransformer(nn.Module):
-    """Backbone and I3D head: float (B, in_chans, T, H, W), normalised -> logits (B, num_classes).
+    """Backbone and I3D head: float (B, in_chans, T, H, W), normalized -> logits (B, num_classes).
 
     Parameters are named as in official recognizer files: `backbone.*` and `cls_head.fc_cls.*`.
     With num_classes 0 the output is the pooled feature (B, num_features).
@@ -266,8 +266,18 @@ class VideoSwinTransformer(nn.Module):
         return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """(B, in_chans, T, H, W) -> normalised feature map (B, C, D, h, w)."""
+        """(B, in_chans, T, H, W) -> normalized feature map (B, C, D, h, w)."""
         return self.backbone(x)  # type: ignore[no-any-return]
+
+    def logits_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, in_chans, T, H, W) -> logits (B, num_classes) and pooled features (B, C).
+
+        Without a classifier the logits are a copy of the features.
+        """
+        features = self.forward_head(self.forward_features(x), pre_logits=True)
+        # A copy, since exporters do not accept one value as two outputs.
+        logits = self.cls_head.fc_cls(features) if self.num_classes else features * 1.0
+        return logits, features
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
         """Feature map -> logits (B, num_classes), or with `pre_logits` the pooled (B, C)."""
@@ -309,7 +319,7 @@ class VideoSwinTransformer(nn.Module):
         """Uploads the folder of `save_pretrained` and a model card to huggingface.co.
 
         repo_id: "owner/name"; made if it does not exist. token: None for the one `hf auth login`
-        stored. Gives the address of the upload. Raises CheckpointError where the Hub refuses it.
+        stored. Gives the url of the upload. Raises CheckpointError where the Hub refuses it.
         """
         return upload_folder(repo_id, self.bundle, self.state_dict(), private, token)
 

@@ -1,12 +1,11 @@
 """From a video to its labels: the one place that joins the stages.
 
-VideoReader -> clip_indices -> frames_at -> views_from_frames -> Runtime.run -> mean of softmax
+VideoReader -> clip_indices -> frames_at -> views_from_frames -> Runtime.run -> average_views
 """
 
 from __future__ import annotations
 
 import dataclasses
-import os
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -21,11 +20,13 @@ import numpy.typing as npt
 from .config import BundleConfig
 from .errors import ConfigError, VideoSwinError
 from .labels import read_labels
+from .postprocess import average_crops, average_views, scores_of_views
 from .preprocess import Views, views_from_frames
-from .registry import DEFAULT_MODEL, find_card
-from .runtimes import Runtime, open_runtime
+from .registry import DEFAULT_MODEL
+from .runtimes import Runtime, is_exported, open_runtime
 from .sampling import clip_indices
 from .video import VideoReader
+from .weights import resolve_model
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Source: TypeAlias = str | Path | npt.NDArray[np.uint8]  # a file, frame folder or (T, H, W, 3)
@@ -33,12 +34,17 @@ Source: TypeAlias = str | Path | npt.NDArray[np.uint8]  # a file, frame folder o
 
 @dataclass(frozen=True, eq=False)
 class Classification:
-    """What the model says of one video, or why it could not say anything.
+    """The scores of one video, or the reason why there are none.
 
-    scores: (K,) float32, probabilities: that sum to 1, or each on its own where the model was
-    trained on clips of several labels (`BundleConfig.multi_label`). view_scores: (V, K) float32,
-    crop-major.
-    Both are empty where `error` is set. timing_seconds: seconds for decode, preprocess, network.
+    Attributes:
+        source: the video.
+        model: the model's name.
+        labels: class names; empty if the model has none.
+        scores: (K,) float32. They sum to 1, or are independent probabilities for multi-label
+            models (`BundleConfig.multi_label`). Empty if `error` is set.
+        view_scores: (V, K) float32 of each view, crop-major. Empty if `error` is set.
+        timing_seconds: time spent in "decode", "preprocess" and "network".
+        error: why the video could not be classified.
     """
 
     source: str
@@ -49,23 +55,47 @@ class Classification:
     timing_seconds: dict[str, float]
     error: VideoSwinError | None = None
 
-    def top_indices(self, count: int) -> list[int]:
-        """Class numbers of the `count` highest scores, best first; ties by number."""
-        order = np.argsort(-self.scores, kind="stable")[:count]
+    def top_indices(self, k: int = 5) -> list[int]:
+        """Class numbers of the k highest scores, best first; ties by number."""
+        order = np.argsort(-self.scores, kind="stable")[: max(k, 0)]
         return [int(index) for index in order]
 
-    def top(self, count: int = 5) -> list[tuple[str, float]]:
-        """(label, score) of the `count` highest scores, best first."""
-        return [(self.label(i), float(self.scores[i])) for i in self.top_indices(count)]
+    def top(self, k: int = 5) -> list[tuple[str, float]]:
+        """(label, score) of the k highest scores, best first."""
+        return [(self.label(i), float(self.scores[i])) for i in self.top_indices(k)]
 
     def label(self, index: int) -> str:
-        """The name of a class; its number where the model has no names."""
+        """The name of a class, or its number if the model has no names."""
         return self.labels[index] if self.labels else str(index)
+
+    def summary(self, k: int = 5) -> str:
+        """The source and its k best labels, one per line."""
+        if self.error is not None:
+            return f"{self.source}\n   error: {self.error}"
+        return "\n".join([self.source, *(f"{score:8.1%}  {name}" for name, score in self.top(k))])
+
+    def __str__(self) -> str:
+        return self.summary()
+
+    def __repr__(self) -> str:
+        if self.error is not None:
+            return f"Classification({self.source!r}, error={self.error!r})"
+        best = ", ".join(f"{name} {score:.3f}" for name, score in self.top(3))
+        return f"Classification({self.source!r}, {best})"
 
 
 @dataclass(frozen=True, eq=False)
 class ClipFeatures:
-    """One vector a clip: features (num_clips, C) float32, the mean over crops, time and space."""
+    """One vector per clip of a video.
+
+    Attributes:
+        source: the video.
+        model: the model's name.
+        features: (num_clips, C) float32, the mean over crops, time and space. Empty if `error`
+            is set.
+        timing_seconds: see `Classification`.
+        error: why the video has no features.
+    """
 
     source: str
     model: str
@@ -84,7 +114,7 @@ class ViewLogits:
 
 
 class Predictor:
-    """A model that is ready to look at videos.
+    """A model with everything it needs to classify videos.
 
     >>> predictor = Predictor.load("camera-motion")                            # doctest: +SKIP
     >>> predictor.classify("clip.mp4").top(1)                                  # doctest: +SKIP
@@ -108,41 +138,53 @@ class Predictor:
         device: str = "auto",
         threads: int | None = None,
     ) -> Self:
-        """Opens a model by name, folder or file; None means the one that ships.
+        """Opens a model.
 
-        A file that `videoswin export` wrote is a model too, and needs no torch. runtime,
-        precision, device and threads: see `runtimes.open_runtime`.
+        Args:
+            model: a name, folder or file, exported models included (they need no torch); None
+                for the model that ships with the package.
+            config: an official or mmaction2 config file, with `checkpoint` instead of `model`:
+                network, sampling, views, preprocessing and averaging are the config's, so that
+                the scores are those of its test script.
+            checkpoint: the weights for `config`.
+            runtime: see `runtimes.open_runtime`, also for precision, device and threads.
 
-        config and checkpoint, given together, stand for a model: network, sampling, views,
-        preprocessing and averaging are those of an official or mmaction2 config file, so that the
-        scores are what its test script would give.
-        Raises UnknownNameError, CheckpointError or ConfigError, each of which says what to do.
+        Raises:
+            UnknownNameError: there is no model or runtime of that name.
+            CheckpointError: the weights cannot be found or read.
+            ConfigError: the arguments contradict each other.
         """
         if config is not None or checkpoint is not None:
             if model is not None or config is None or checkpoint is None:
                 raise ConfigError(
-                    "A config goes with a checkpoint, and both stand in the place of a model: give "
-                    "--config and --checkpoint, or --model."
+                    "config and checkpoint must be given together, and instead of model."
                 )
             from .openmmlab import bundle_for_testing
 
             bundle = bundle_for_testing(config)
             opened = open_runtime(checkpoint, runtime, precision, device, bundle, threads)
             return cls(opened, str(checkpoint))
-        source = str(model or DEFAULT_MODEL)
-        opened = open_runtime(source, runtime, precision, device, None, threads)
-        is_path = os.path.exists(source)  # noqa: PTH110 (pathlib raises for a forbidden parent)
-        return cls(opened, source if is_path else find_card(source).name)
+        source = model or DEFAULT_MODEL
+        if is_exported(source):
+            return cls(open_runtime(source, runtime, precision, device, None, threads), str(source))
+        resolved = resolve_model(source)
+        opened = open_runtime(resolved, runtime, precision, device, None, threads)
+        return cls(opened, resolved.name)
 
     def with_views(self, num_clips: int, num_crops: int | Literal["full"]) -> Self:
-        """The same model looking at `num_clips` clips and `num_crops` crops of each video.
+        """The same model with a different number of clips and crops per video.
 
-        "full" looks once at the whole resized frame instead of at square crops of it.
+        Args:
+            num_clips: clips per video.
+            num_crops: 1, 3 or 5 square crops per frame; "full" uses the whole resized frame once.
+
+        Raises:
+            ConfigError: the model samples uniformly, which is always one clip.
         """
         if self.bundle.sampling.rule == "uniform" and num_clips != 1:
             raise ConfigError(
-                f"{num_clips} clips were asked for, but the model {self.name} samples one clip "
-                f"over the whole video; use --views 1x{num_crops}."
+                f"The number of clips is {num_clips}, but the model {self.name} samples one clip "
+                f"over the whole video; use 1x{num_crops} views."
             )
         sampling = dataclasses.replace(self.bundle.sampling, num_clips=num_clips)
         preprocessing = dataclasses.replace(
@@ -155,16 +197,13 @@ class Predictor:
         )
 
     def with_rule(self, rule: str) -> Self:
-        """The same model taking its clips by another rule: official, mmaction2 or uniform.
-
-        "uniform" takes one clip over the whole video.
-        """
+        """The same model with another sampling rule: official, mmaction2 or uniform (one clip)."""
         num_clips = 1 if rule == "uniform" else self.bundle.sampling.num_clips
         sampling = dataclasses.replace(self.bundle.sampling, rule=rule, num_clips=num_clips)
         return self._with(dataclasses.replace(self.bundle, sampling=sampling))
 
     def with_labels(self, path: str | Path) -> Self:
-        """The same model with the labels of a text file, one a line."""
+        """The same model with the labels of a file (text with one per line, JSON or CSV)."""
         labels = read_labels(path, self.bundle.model.num_classes)
         return self._with(dataclasses.replace(self.bundle, labels=labels))
 
@@ -173,29 +212,41 @@ class Predictor:
         other.bundle = bundle
         return other
 
+    def __repr__(self) -> str:
+        clips, crops = self.bundle.sampling.num_clips, self.bundle.preprocessing.crops
+        return f"Predictor({self.name!r}, {self.runtime.description}, {clips}x{crops} views)"
+
     def classify(self, source: Source) -> Classification:
-        """Scores of one video. Raises VideoDecodeError where it cannot be read."""
+        """Scores one video.
+
+        Args:
+            source: a video file, a folder of frames, or (T, H, W, 3) uint8 RGB.
+
+        Raises:
+            VideoDecodeError: the video cannot be read.
+            ConfigError: the model has no classifier.
+        """
         self._require_classifier()
-        return self._classified(source, *self._read_views(source))
+        return self._classify_views(source, *self._read_views(source))
 
     def features(self, source: Source) -> ClipFeatures:
         """One vector for each clip of a video. Raises VideoDecodeError."""
-        return self._featured(source, *self._read_views(source))
+        return self._extract(source, *self._read_views(source))
 
     def views(self, source: Source) -> Views:
-        """(V, C, T, H, W) float32: what the network is shown of one video, crop-major."""
+        """(V, C, T, H, W) float32: the network's input for a video, crop-major."""
         return self._read_views(source)[0]
 
     def classify_many(self, sources: Iterable[Source]) -> Iterator[Classification]:
-        """Classifications in input order; an unreadable video's carries `.error` and no scores.
+        """Classifies videos in order; the result of an unreadable one has `error` set.
 
-        The next video is read while the network works on this one.
+        The next video is decoded while the network runs on the current one.
         """
         self._require_classifier()
         empty = np.empty(0, np.float32)
         for source, read in self._read_ahead(sources):
             try:
-                yield self._classified(source, *read.result())
+                yield self._classify_views(source, *read.result())
             except VideoSwinError as error:
                 yield Classification(
                     _name(source), self.name, (), empty, empty.reshape(0, 0), {}, error
@@ -204,9 +255,11 @@ class Predictor:
     def view_logits_many(
         self, sources: Iterable[Source], num_readers: int = 1
     ) -> Iterator[ViewLogits]:
-        """As `classify_many`, with what the network says of each view before softmax and mean.
+        """As `classify_many`, with the logits of each view before softmax and averaging.
 
-        num_readers: videos that are read at a time, in threads.
+        Args:
+            sources: the videos.
+            num_readers: videos decoded at a time, in threads.
         """
         self._require_classifier()
         for source, read in self._read_ahead(sources, num_readers):
@@ -220,7 +273,7 @@ class Predictor:
         """As `classify_many`, for features."""
         for source, read in self._read_ahead(sources):
             try:
-                yield self._featured(source, *read.result())
+                yield self._extract(source, *read.result())
             except VideoSwinError as error:
                 empty = np.empty((0, 0), np.float32)
                 yield ClipFeatures(_name(source), self.name, empty, {}, error)
@@ -228,7 +281,7 @@ class Predictor:
     def _require_classifier(self) -> None:
         if self.bundle.model.num_classes == 0:
             raise ConfigError(
-                f"The model {self.name} has no classifier, so it gives features and no labels; use "
+                f"The model {self.name} has no classifier, so it has features but no labels; use "
                 "features, or load weights with a classifier."
             )
 
@@ -236,16 +289,16 @@ class Predictor:
         self, sources: Iterable[Source], num_readers: int = 1
     ) -> Iterator[tuple[Source, Future[tuple[Views, dict[str, float]]]]]:
         with ThreadPoolExecutor(max_workers=num_readers) as reader:
-            waiting: deque[tuple[Source, Future[tuple[Views, dict[str, float]]]]] = deque()
+            pending: deque[tuple[Source, Future[tuple[Views, dict[str, float]]]]] = deque()
             for source in sources:
-                waiting.append((source, reader.submit(self._read_views, source)))
-                if len(waiting) > num_readers:
-                    yield waiting.popleft()
-            while waiting:
-                yield waiting.popleft()
+                pending.append((source, reader.submit(self._read_views, source)))
+                if len(pending) > num_readers:
+                    yield pending.popleft()
+            while pending:
+                yield pending.popleft()
 
     def _read_views(self, source: Source) -> tuple[Views, dict[str, float]]:
-        """(V, C, T, H, W) views of a video, and the seconds that decode and preprocess took."""
+        """The views of a video, and the seconds that decoding and preprocessing took."""
         began = time.perf_counter()
         with VideoReader(source) as video:
             indices = clip_indices(video.num_frames, self.bundle.sampling.at_fps(video.fps))
@@ -256,42 +309,30 @@ class Predictor:
         done = time.perf_counter()
         return views, {"decode": decoded - began, "preprocess": done - decoded}
 
-    def _classified(
+    def _classify_views(
         self, source: Source, views: Views, timing_seconds: dict[str, float]
     ) -> Classification:
         began = time.perf_counter()
         logits = self.runtime.run(views).logits
         timing_seconds["network"] = time.perf_counter() - began
-        as_scores = sigmoid if self.bundle.multi_label else softmax
-        view_scores = as_scores(logits)
-        if self.bundle.average_clips == "prob":
-            scores = view_scores.mean(axis=0)
-        else:
-            scores = as_scores(logits.mean(axis=0, keepdims=True))[0]
-        labels = self.bundle.labels
-        return Classification(_name(source), self.name, labels, scores, view_scores, timing_seconds)
+        bundle = self.bundle
+        return Classification(
+            source=_name(source),
+            model=self.name,
+            labels=bundle.labels,
+            scores=average_views(logits, bundle.average_clips, bundle.multi_label),
+            view_scores=scores_of_views(logits, bundle.multi_label),
+            timing_seconds=timing_seconds,
+        )
 
-    def _featured(
+    def _extract(
         self, source: Source, views: Views, timing_seconds: dict[str, float]
     ) -> ClipFeatures:
         began = time.perf_counter()
         features = self.runtime.run(views).features
         timing_seconds["network"] = time.perf_counter() - began
-        num_crops = self.bundle.preprocessing.num_crops
-        # (crops * clips, C), crop-major -> (crops, clips, C) -> (clips, C)
-        by_clip = features.reshape(num_crops, -1, features.shape[1]).mean(axis=0)
-        return ClipFeatures(_name(source), self.name, by_clip, timing_seconds)
-
-
-def softmax(logits: Floats) -> Floats:
-    """(V, K) logits -> (V, K) probabilities, each row summing to 1."""
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)  # type: ignore[no-any-return]
-
-
-def sigmoid(logits: Floats) -> Floats:
-    """(V, K) logits -> (V, K) probabilities, each on its own."""
-    return 0.5 * (1 + np.tanh(0.5 * logits))  # type: ignore[no-any-return]  # does not overflow
+        per_clip = average_crops(features, self.bundle.preprocessing.num_crops)
+        return ClipFeatures(_name(source), self.name, per_clip, timing_seconds)
 
 
 def parse_views(text: str) -> tuple[int, int | Literal["full"]]:
@@ -304,7 +345,7 @@ def parse_views(text: str) -> tuple[int, int | Literal["full"]]:
     if not _is_count(clips) or not (_is_count(crops) or crops == "full"):
         raise ConfigError(
             f"views is {text!r}, but must be clips x crops, such as 4x3 (the official protocol), "
-            "1x1 (one look at the middle) or 4xfull (the whole frame instead of crops)."
+            "1x1 (one clip, center crop) or 4xfull (the whole frame instead of crops)."
         )
     return int(clips), "full" if crops == "full" else int(crops)
 

@@ -1,4 +1,4 @@
-"""From frames to views: resize, crop, normalise, exactly as the official test pipeline.
+"""From frames to views: resize, crop, normalize, exactly as the official test pipeline.
 
 Frames are (T, H, W, 3) uint8 RGB in 0..255; views are (V, C, T, crop, crop) float32. Views are
 crop-major: crop 0 of every clip, then crop 1 of every clip.
@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .config import NUMS_CROPS, Preprocessing
+from .config import ALLOWED_NUM_CROPS, Preprocessing
 from .errors import ConfigError
 
 Frames: TypeAlias = npt.NDArray[np.uint8]
@@ -60,7 +60,7 @@ def resize_frames(frames: Frames, short_side: int, interpolation: str = "bilinea
 def crop_offsets(height: int, width: int, crop_size: int, num_crops: int) -> list[tuple[int, int]]:
     """(top, left) of each crop.
 
-    1: centre. 3: along the long side, in the official order first, last, middle. The step between
+    1: center. 3: along the long side, in the official order first, last, middle. The step between
     them is (long - crop) // 2, so with an odd rest the last column or row is in no crop:
     299 pixels wide and crop 224 give left 0, 74, 37. 5: evenly along the long side, first to last,
     halves rounded down; ours, since the paper tests with five crops but does not say which.
@@ -72,7 +72,7 @@ def crop_offsets(height: int, width: int, crop_size: int, num_crops: int) -> lis
         )
     if num_crops == 1:
         return [((height - crop_size) // 2, (width - crop_size) // 2)]
-    if num_crops not in NUMS_CROPS:
+    if num_crops not in ALLOWED_NUM_CROPS:
         raise ConfigError(f"The number of crops is {num_crops}, but must be 1, 3 or 5.")
     if crop_size not in (height, width):
         raise ConfigError(
@@ -87,10 +87,10 @@ def crop_offsets(height: int, width: int, crop_size: int, num_crops: int) -> lis
     return [(0, at) for at in along] if width >= height else [(at, 0) for at in along]
 
 
-def normalisation_table(mean: Sequence[float], std: Sequence[float]) -> Views:
+def normalization_table(mean: Sequence[float], std: Sequence[float]) -> Views:
     """(C, 256) float32: what each pixel value becomes, (value - mean) * (1 / std).
 
-    A uint8 channel has 256 values, so normalising is a look-up. The table is made by the two
+    A uint8 channel has 256 values, so normalizing is a look-up. The table is made by the two
     OpenCV calls of the original, for equal bits.
     """
     values = np.repeat(np.arange(256, dtype=np.float32)[:, None, None], len(mean), axis=2)
@@ -102,7 +102,7 @@ def normalisation_table(mean: Sequence[float], std: Sequence[float]) -> Views:
 def views_from_frames(clips: Frames, preprocessing: Preprocessing) -> Views:
     """(K, T, H, W, 3) uint8 clips -> (crops * K, C, T, crop, crop) float32 views, crop-major.
 
-    With a single mean, RGB is made grey (BT.601) and C is 1. With `whole_frame` the views are
+    With a single mean, RGB is made gray (BT.601) and C is 1. With `whole_frame` the views are
     (K, C, T, H', W'), all of the resized frames.
     """
     num_clips, num_frames = clips.shape[:2]
@@ -121,7 +121,7 @@ def views_from_frames(clips: Frames, preprocessing: Preprocessing) -> Views:
     picture: npt.NDArray[Any] = resized.reshape(-1, width, 3)
     if channels == 1:
         picture = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None]
-    table = normalisation_table(p.mean, p.std)
+    table = normalization_table(p.mean, p.std)
     for channel in range(channels):
         plane = cv2.LUT(np.ascontiguousarray(picture[..., channel]), table[channel])
         plane = plane.reshape(num_clips, num_frames, height, width)

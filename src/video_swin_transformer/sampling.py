@@ -95,12 +95,12 @@ def _mmaction2_starts(num_video_frames: int, sampling: ClipSampling) -> Indices:
     if sampling.num_clips == 1:
         return np.array([spare // 2])
     clips = np.arange(sampling.num_clips)
-    # np.round goes to the even neighbour at .5, as the original does.
+    # np.round goes to the even neighbor at .5, as the original does.
     return np.round(clips * spare / (sampling.num_clips - 1)).astype(np.int64)
 
 
 def _uniform_segments(num_video_frames: int, num_segments: int) -> tuple[Indices, Indices]:
-    """First and last frame of each segment, both included: neighbours share a frame."""
+    """First and last frame of each segment, both included: neighbors share a frame."""
     edges = np.round((num_video_frames - 1) / num_segments * np.arange(num_segments + 1))
     edges = edges.astype(np.int64)
     return edges[:-1], edges[1:]

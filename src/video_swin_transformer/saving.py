@@ -16,7 +16,7 @@ from .config import CONFIG_FILE as CONFIG_FILE
 from .config import WEIGHTS_FILE as WEIGHTS_FILE
 from .config import BundleConfig
 from .errors import CheckpointError, ConfigError
-from .files import replace_file
+from .files import write_atomic
 
 METADATA_KEY = "video_swin_config"
 PROCESSOR_FILE = "video_preprocessor_config.json"
@@ -42,9 +42,9 @@ def write_folder(
     text = bundle.to_json()
     try:
         data = save(stored, metadata={"format": "pt", METADATA_KEY: text})
-        replace_file(folder / WEIGHTS_FILE, data)
-        replace_file(folder / PROCESSOR_FILE, PROCESSOR_TEXT.encode())
-        replace_file(folder / CONFIG_FILE, text.encode())
+        write_atomic(folder / WEIGHTS_FILE, data)
+        write_atomic(folder / PROCESSOR_FILE, PROCESSOR_TEXT.encode())
+        write_atomic(folder / CONFIG_FILE, text.encode())
     except OSError as error:
         raise CheckpointError(
             f"The model cannot be written to {str(folder)!r} ({error.strerror or error}); "

@@ -8,7 +8,7 @@ move whole tokens. One gather with a prepared index does in a single pass what t
 does in a roll (a copy an axis), a pad and a partition.
 
 Why boxes and not masks: after the cyclic shift, the last window along a shifted axis holds tokens
-from the end and from the beginning of the grid, which are not neighbours. The official code adds
+from the end and from the beginning of the grid, which are not neighbors. The official code adds
 -100 between them, which leaves a weight of e**-100, nothing in float32. Here such a window is cut
 into the boxes that may attend to each other, so what the mask would wipe out is never computed (a
 third of the attention of a shifted block) and no mask is kept.
@@ -27,7 +27,7 @@ Size3 = tuple[int, int, int]
 
 
 def used_window(grid: Size3, window: Size3, shift: Size3) -> tuple[Size3, Size3]:
-    """The window and shift really used on a token grid (paper section 3.2, official behaviour).
+    """The window and shift really used on a token grid (paper section 3.2, official behavior).
 
     On an axis that the window covers completely (equality included) the window shrinks to the
     axis and the shift is dropped, each axis on its own. The size before padding decides.
@@ -75,14 +75,14 @@ class WindowPlan:
     group_counts: tuple[int, ...]
     bias_indices: tuple[Tensor, ...]
 
-    def runs(self, most_places: int | None) -> Iterator[tuple[int, int, int]]:
+    def runs(self, max_tokens: int | None) -> Iterator[tuple[int, int, int]]:
         """(group, first place, one past the last): whole boxes of one group, at least one, and
-        together at most `most_places` places."""
+        together at most `max_tokens` places."""
         begin = 0
         for group, count in enumerate(self.group_counts):
             length = self.bias_indices[group].shape[0]
             end = begin + count * length
-            most = count if most_places is None else max(1, most_places // length)
+            most = count if max_tokens is None else max(1, max_tokens // length)
             for start in range(begin, end, most * length):
                 yield group, start, min(start + most * length, end)
             begin = end

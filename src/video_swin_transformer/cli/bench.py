@@ -15,10 +15,10 @@ from .options import Model, Threads
 from .output import progress_bar, say, text_table
 
 if TYPE_CHECKING:
-    from ..bench import EngineTiming, Timed
+    from ..bench import RuntimeTiming, Timed
 
 _REFERENCE = "torch:f32"
-_ENGINES = (_REFERENCE, "torch:bf16", "onnxruntime:f32", "openvino:f32", "openvino:bf16")
+DEFAULT_RUNTIMES = (_REFERENCE, "torch:bf16", "onnxruntime:f32", "openvino:f32", "openvino:bf16")
 
 
 def bench(
@@ -27,7 +27,8 @@ def bench(
         list[str] | None,
         typer.Option(
             metavar="NAME:TYPE",
-            help=f"Engine and precision, as often as wanted. [default: {', '.join(_ENGINES)}]",
+            help="Runtime and precision, such as openvino:bf16. Repeatable. "
+            f"[default: {', '.join(DEFAULT_RUNTIMES)}]",
         ),
     ] = None,
     also: Annotated[
@@ -48,11 +49,11 @@ def bench(
     import numpy as np
 
     from .. import bench as measure
-    from ..files import replace_file
+    from ..files import write_atomic
 
-    wanted = [_engine(text) for text in dict.fromkeys((_REFERENCE, *(engine or _ENGINES)))]
+    wanted = [_engine(text) for text in dict.fromkeys((_REFERENCE, *(engine or DEFAULT_RUNTIMES)))]
     with _source(model) as source:
-        engines = measure.open_engines(source, wanted, threads, say)
+        engines = measure.open_runtimes(source, wanted, threads, say)
         engines |= measure.open_exported(also or (), threads)
         bundle = next(iter(engines.values())).bundle
         size = bundle.preprocessing.crop_size
@@ -60,7 +61,7 @@ def bench(
         views = np.random.default_rng(0).standard_normal(shape, np.float32)
         products = {name: measure.matrix_product(name) for name in ("f32", "bf16")}
         with progress_bar("timing") as show:
-            timings, others = measure.time_engines(engines, views, rounds, products, show)
+            timings, others = measure.time_runtimes(engines, views, rounds, products, show)
         operations = measure.count_operations(source, shape)
         exported = {path.name: str(path) for path in also or ()}
         peaks: dict[tuple[str, str], float | None] = dict.fromkeys(engines)
@@ -79,7 +80,7 @@ def bench(
         )
     if json is not None:
         data = _figures(timings, others, peaks, shape, operations)
-        replace_file(json, (json_module.dumps(data, indent=2) + "\n").encode())
+        write_atomic(json, (json_module.dumps(data, indent=2) + "\n").encode())
     return 0
 
 
@@ -102,11 +103,10 @@ def _source(model: str | None) -> Iterator[str]:
     from tempfile import TemporaryDirectory
 
     from ..registry import DEFAULT_MODEL, find_card
-    from ..weights import create_model
-    from ..weights.loading import embedded_folder
+    from ..weights import create_model, pretrained_folder
 
     source = model or DEFAULT_MODEL
-    if os.path.exists(source) or embedded_folder(find_card(source)) is not None:  # noqa: PTH110
+    if os.path.exists(source) or pretrained_folder(find_card(source)) is not None:  # noqa: PTH110
         yield source
         return
     say(f"{source}: timed with random weights; they take the same time as trained ones.")
@@ -116,7 +116,7 @@ def _source(model: str | None) -> Iterator[str]:
 
 
 def _rows(
-    timings: list[EngineTiming], peaks: dict[tuple[str, str], float | None], batch: int
+    timings: list[RuntimeTiming], peaks: dict[tuple[str, str], float | None], batch: int
 ) -> list[tuple[str, ...]]:
     slowest = timings[0].timed.median_seconds  # torch f32, what the others are compared with
     rows: list[tuple[str, ...]] = [
@@ -139,7 +139,7 @@ def _rows(
 
 
 def _figures(
-    timings: list[EngineTiming],
+    timings: list[RuntimeTiming],
     others: dict[str, Timed],
     peaks: dict[tuple[str, str], float | None],
     shape: tuple[int, ...],

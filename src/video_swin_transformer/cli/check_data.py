@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..files import replace_file
+from ..files import write_atomic
 from .options import DataFormat, Delimiter, QuarantineFile, Root
 from .output import progress_bar, say, text_table
 
@@ -64,7 +64,7 @@ def check_data(
     splits = _read_splits(data, val or [], root, format, delimiter, labels)
     quarantines = _open_quarantines(splits, quarantine)
     if json is not None:
-        replace_file(json, b"{}\n")  # a place that cannot be written to is found before the work
+        write_atomic(json, b"{}\n")  # a place that cannot be written to is found before the work
     for name, split in splits.items():
         for note in split.notes:
             say(f"{name}: {note}")
@@ -72,13 +72,13 @@ def check_data(
         sampling=ClipSampling(num_frames=span, stride=1, num_clips=2),
         deep=deep,
         num_workers=workers or os.cpu_count() or 1,
-        limit_seconds=patience,
+        timeout_seconds=patience,
     )
     with progress_bar("checking") as show:
         report = check_dataset(splits, plan, quarantines, show)
     print(_as_text(report))
     if json is not None:
-        replace_file(json, (jsonlib.dumps(report.to_data(), indent=2) + "\n").encode())
+        write_atomic(json, (jsonlib.dumps(report.to_data(), indent=2) + "\n").encode())
     _write_quarantines(report, quarantines)
     return 1 if report.num_unusable else 0
 
@@ -143,7 +143,7 @@ def _write_quarantines(report: CheckReport, quarantines: Mapping[str, Quarantine
 
 def _where(problem: Problem) -> str:
     """A clip's path tells its split, a class's name does not."""
-    is_class = problem.kind in ("lonely_class", "empty_class")
+    is_class = problem.kind in ("singleton_class", "empty_class")
     return f"{problem.path} in {problem.split}" if is_class else problem.path
 
 

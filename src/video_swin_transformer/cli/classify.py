@@ -20,7 +20,7 @@ from .options import (
     Videos,
     Views,
 )
-from .output import CsvTable, classification_json, classification_text, say, with_progress
+from .output import CsvTable, classification_json, say, with_progress
 
 
 def classify(
@@ -60,7 +60,7 @@ def classify(
             if json:
                 print(classification_json(result, topk), flush=True)
             elif result.error is None:
-                print(classification_text(result, topk), flush=True)
+                print(result.summary(topk), flush=True)
             if result.error is not None:
                 say(f"error: {result.error}")
             elif verbose:

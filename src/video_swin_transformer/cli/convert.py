@@ -53,7 +53,7 @@ def convert(
     import torch
 
     from ..weights.checkpoint import load_checkpoint
-    from ..weights.writing import check_target, write_checkpoint
+    from ..weights.writers import check_target, write_checkpoint
 
     check_target(to)
     model, report = load_checkpoint(

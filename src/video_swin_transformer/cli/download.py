@@ -52,10 +52,10 @@ def _known_cards(names: list[str]) -> tuple[list[ModelCard], int]:
 
 
 def _fetch(card: ModelCard, force: bool) -> Path:
-    from ..weights import embedded_folder
+    from ..weights import pretrained_folder
     from ..weights.download import download_weights, labels_of
 
-    folder = embedded_folder(card)
+    folder = pretrained_folder(card)
     if folder is not None:
         return folder
     path = download_weights(card, force)

@@ -1,4 +1,4 @@
-"""videoswin evaluate: how often a model is right on labelled clips."""
+"""videoswin evaluate: how often a model is right on labeled clips."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from .output import progress_bar, say, text_table
 
 if TYPE_CHECKING:
     from ..data import Annotations, Quarantine
-    from ..evaluation import Ranks
+    from ..evaluation import ProcessGroup
     from ..predictor import Predictor
 
 _SCORES = "scores"  # the folder inside --out
@@ -104,11 +104,11 @@ def evaluate(
     if data is None or scores is not None:
         raise ConfigError("Give DATA to evaluate, or --scores FOLDER to compute again; not both.")
     from ..data import Quarantine, default_quarantine
-    from ..evaluation import ScoreStore, joined_ranks
-    from ..evaluation.running import plan_evaluation, run_pass
+    from ..evaluation import ScoreStore, process_group
+    from ..evaluation.runner import plan_evaluation, run_pass
 
     out = out or Path("evaluation")
-    with joined_ranks() as ranks:
+    with process_group() as ranks:
         if device == "auto" and ranks.world_size > 1:
             device = _own_device(ranks)
         predictor = _open(
@@ -150,7 +150,7 @@ def _check_words(average: str | None, rule: str) -> None:
         )
 
 
-def _own_device(ranks: Ranks) -> str:
+def _own_device(ranks: ProcessGroup) -> str:
     """The GPU of this process, where there are any; else all share the processor."""
     import torch
 
@@ -231,9 +231,9 @@ def _report(
     quarantine: Quarantine | None = None,
 ) -> int:
     """Figures from the scores in `folder`, as files in `out` and a table."""
-    from ..evaluation import TITLES, ScoreStore, percent, protocol, summarise, write_results
+    from ..evaluation import TITLES, ScoreStore, percent, protocol, summarize, write_results
 
-    result = summarise(ScoreStore(folder / _SCORES).load(), average, mean_class_accuracy)
+    result = summarize(ScoreStore(folder / _SCORES).load(), average, mean_class_accuracy)
     files = write_results(result, out)
     new = [(path, reason) for path, reason in result.failures if not _is_known(reason)]
     for path, reason in new if quarantine is not None else ():

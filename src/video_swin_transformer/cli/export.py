@@ -56,10 +56,10 @@ def export(
     """Write a model as ONNX, OpenVINO IR or torch.export program, if its answers are the same."""
     if out.exists() and not force:
         raise ConfigError(f"{str(out)!r} exists; add --force to replace it, or name another file.")
-    from ..export import check_choices, export_model
+    from ..exporting import check_arguments, export
 
-    check_choices(out, format, precision, calibrate or ())
-    report = export_model(
+    check_arguments(out, format, precision, calibrate or ())
+    report = export(
         model,
         out,
         format,
@@ -70,7 +70,7 @@ def export(
         tell=say if verbose else lambda _: None,
     )
     print(f"{report.path}  {format}, {precision}, {report.num_bytes / 1e6:.1f} MB")
-    for one in report.proof["comparisons"]:
+    for one in report.verification["comparisons"]:
         print(
             f"  {one['num_views']} {one['views']} views: relative error of logits "
             f"{one['logits_max_relative_error']:.1e}, of features "

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from ..errors import DataError
-from ..files import replace_file
+from ..files import write_atomic
 from .classify import report_failures
 from .inputs import expand_inputs
 from .options import (
@@ -59,7 +59,7 @@ def features(
             continue
         data = io.BytesIO()
         np.save(data, result.features)
-        replace_file(targets[name], data.getvalue())
+        write_atomic(targets[name], data.getvalue())
         print(f"{targets[name]}  {result.features.shape[0]}x{result.features.shape[1]}", flush=True)
     return report_failures(num_failed, len(inputs))
 

@@ -29,6 +29,6 @@ def expand_inputs(inputs: Iterable[str]) -> list[str]:
 
 
 def _videos_below(folder: Path) -> list[str]:
-    from ..video.finding import videos_below
+    from ..video.discovery import videos_below
 
     return [str(path) for path in videos_below(folder)]

@@ -47,14 +47,14 @@ def _as_dict(inspection: Inspection) -> dict[str, Any]:
         "parameters": report.num_params,
         "matched_tensors": report.matched_tensors,
         "matched_parameters": report.matched_params,
-        "missing": list(report.missing),
-        "unexpected": list(report.unexpected),
-        "mismatched": [
-            {"name": m.name, "got": list(m.got), "wanted": list(m.wanted)}
-            for m in report.mismatched
+        "missing_keys": list(report.missing_keys),
+        "unexpected_keys": list(report.unexpected_keys),
+        "mismatched_keys": [
+            {"name": m.name, "shape": list(m.shape), "expected_shape": list(m.expected_shape)}
+            for m in report.mismatched_keys
         ],
-        "ignored": list(report.ignored),
-        "converted": list(report.converted),
+        "ignored": list(report.ignored_keys),
+        "converted": list(report.conversions),
         "metadata": {
             key: _short(value) if isinstance(value, str) else value
             for key, value in inspection.metadata.items()
@@ -77,9 +77,9 @@ def _print_table(inspection: Inspection) -> None:
         ("channels", str(config.in_chans)),
         ("dtype", report.dtype),
         ("matched", share),
-        *(("MISFIT", problem) for problem in report.problems()),
-        *(("converted", text) for text in report.converted),
-        *(("ignored", name) for name in report.ignored[:3]),
+        *(("problem", problem) for problem in report.problems()),
+        *(("converted", text) for text in report.conversions),
+        *(("ignored", name) for name in report.ignored_keys[:3]),
         *((f"meta {key}", _short(value)) for key, value in inspection.metadata.items()),
     ]
     width = max(len(name) for name, _ in rows)

@@ -32,7 +32,7 @@ def models(
         bool, typer.Option("--markdown", help="What is published, as a table for a README.")
     ] = False,
 ) -> int:
-    """List models with size, accuracy, licence and whether their weights are on this machine."""
+    """List models with size, accuracy, license and whether their weights are on this machine."""
     cards = [find_card(name) for name in list_models(pattern)]
     if not cards:
         known = [name for card in list_cards() for name in (card.name, *card.aliases)]
@@ -65,12 +65,12 @@ def _row(card: ModelCard) -> dict[str, Any]:
         "accuracy_top5": None if accuracy is None else accuracy.top5,
         "accuracy_views": None if accuracy is None else accuracy.views,
         "accuracy_protocol": None if accuracy is None else accuracy.protocol,
-        "licence": None if weights is None else weights.licence or None,
-        "licence_note": None if weights is None else weights.licence_note or None,
+        "license": None if weights is None else weights.license or None,
+        "license_note": None if weights is None else weights.license_note or None,
         "publisher": None if weights is None else weights.publisher,
         "trained_on": None if weights is None else weights.trained_on,
         "weights": weights_state(card),
-        "address": None if weights is None else weights.address,
+        "url": None if weights is None else weights.url,
         "sha256_prefix": None if weights is None else weights.sha256_prefix or None,
         "file": None if path is None else str(path),
         "model": dataclasses.asdict(bundle.model),
@@ -85,7 +85,7 @@ def _views(card: ModelCard) -> str:
 
 
 def _text_table(cards: list[ModelCard]) -> str:
-    head = ("name", "params", "input", "views", "top-1", "licence", "weights", "what it is")
+    head = ("name", "params", "input", "views", "top-1", "license", "weights", "what it is")
     return text_table([head, *(_cells(card) for card in cards)])
 
 
@@ -99,7 +99,7 @@ def _cells(card: ModelCard) -> tuple[str, ...]:
         f"{card.bundle.sampling.num_frames}x{card.bundle.preprocessing.crop_size}px",
         _views(card),
         "-" if accuracy is None else f"{accuracy.top1:.1f} %",
-        "-" if card.weights is None else card.weights.licence or "-",
+        "-" if card.weights is None else card.weights.license or "-",
         weights_state(card) or "none",
         card.summary,
     )
@@ -137,10 +137,10 @@ def _video_cells(card: ModelCard) -> tuple[str, ...]:
     views = _views(card) if accuracy is None else accuracy.views
     command = f"`videoswin evaluate DATA --model {card.aliases[0]} --views {views}`"
     had = "never released"
-    if weights.embedded is not None:
+    if weights.shipped_folder is not None:
         had = "with the package"
-    elif weights.address is not None:
-        had = f"[{weights.publisher}]({weights.address})"
+    elif weights.url is not None:
+        had = f"[{weights.publisher}]({weights.url})"
     return (
         f"`{card.name}`",
         weights.trained_on,
@@ -153,7 +153,7 @@ def _video_cells(card: ModelCard) -> tuple[str, ...]:
 
 def _image_cells(card: ModelCard) -> tuple[str, ...]:
     assert card.weights is not None
-    linked = f"[`{card.name}`]({card.weights.address})"
+    linked = f"[`{card.name}`]({card.weights.url})"
     return linked, card.weights.trained_on, _accuracies(card), f"`{card.architecture}`"
 
 

@@ -33,6 +33,6 @@ def open_predictor(
         clips = predictor.bundle.sampling.num_clips
         crops = predictor.bundle.preprocessing.crops
         say(f"{predictor.name}: {predictor.runtime.description}, {clips}x{crops} views")
-        if predictor.runtime.remark:
-            say(predictor.runtime.remark)
+        if predictor.runtime.selection_reason:
+            say(predictor.runtime.selection_reason)
     return predictor

@@ -79,7 +79,7 @@ DataFormat: TypeAlias = Annotated[
     typer.Option(
         "--format",
         metavar="KIND",
-        help="folder, list, frames, multilabel, kinetics, sthv2 or mmaction. [default: recognised]",
+        help="folder, list, frames, multilabel, kinetics, sthv2 or mmaction. [default: recognized]",
     ),
 ]
 Delimiter: TypeAlias = Annotated[

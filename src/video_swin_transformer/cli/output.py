@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ..errors import VideoSwinError
-from ..files import replace_file
+from ..files import write_atomic
 
 if TYPE_CHECKING:
     from ..predictor import Classification
@@ -79,12 +79,6 @@ def describe_error(error: VideoSwinError) -> dict[str, str]:
     return {"type": type(error).__name__, "message": str(error)}
 
 
-def classification_text(result: Classification, count: int) -> str:
-    """The best labels of one video, for people."""
-    rows = [f"{score:8.1%}  {label}" for label, score in result.top(count)]
-    return "\n".join([result.source, *rows])
-
-
 def classification_json(result: Classification, count: int) -> str:
     """One line of JSON: {"input", "model", "labels": [...], "error"}."""
     labels = [
@@ -140,5 +134,5 @@ class CsvTable:
 
     def _write(self) -> None:
         if self._path is not None:
-            replace_file(self._path, self._text.getvalue().encode("utf-8"))
+            write_atomic(self._path, self._text.getvalue().encode("utf-8"))
         self._written = time.monotonic()

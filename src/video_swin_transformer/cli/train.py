@@ -1,4 +1,4 @@
-"""videoswin train: from labelled clips to a model, by a recipe."""
+"""videoswin train: from labeled clips to a model, by a recipe."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def train(
     ] = False,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto or cpu.")] = "auto",
 ) -> int:
-    """Train a network on labelled clips; the result is a folder for classify --model.
+    """Train a network on labeled clips; the result is a folder for classify --model.
 
     Starts in several processes or on several machines with accelerate launch or torchrun, without
     another recipe; --out is then a folder that all of them see.
@@ -99,13 +99,13 @@ def _say_stopped(
 
 
 def _report(result: Result, recipe: Recipe) -> None:
-    from ..training.table import duration
+    from ..training.console import duration
 
     if result.failures:
         say(
             f"{len(result.failures)} clips could not be used (named above) and were replaced "
             f"{result.num_replaced} times; they are in the quarantine list now, which later runs "
-            "honour."
+            "honor."
         )
     print(f"{result.epochs} epochs, {result.steps} steps, {duration(result.seconds)}")
     if result.val_top1 is not None:
@@ -124,9 +124,9 @@ def _report(result: Result, recipe: Recipe) -> None:
 
 
 def _plan(recipe: Recipe, device: str) -> int:
-    from ..training import plan_training
+    from ..training import profile_training
 
-    found = plan_training(recipe, device, lambda what: say(f"measuring {what}"))
+    found = profile_training(recipe, device, lambda what: say(f"measuring {what}"))
     for note in found.notes:
         say(note)
     print(_plan_text(found))
@@ -134,7 +134,7 @@ def _plan(recipe: Recipe, device: str) -> int:
 
 
 def _plan_text(plan: Plan) -> str:
-    from ..training.table import duration
+    from ..training.console import duration
 
     def gigabytes(count: int) -> str:
         return f"{count / 2**30:.2f} GB"
@@ -145,7 +145,7 @@ def _plan_text(plan: Plan) -> str:
         mark = mark or ("too large" if one.peak_bytes > plan.usable_bytes else "")
         rows.append(
             (
-                str(one.micro_clips),
+                str(one.micro_batch_size),
                 "yes" if one.checkpointing else "no",
                 f"{one.seconds:.2f}",
                 f"{one.clips_per_second:.2f}",
@@ -155,7 +155,7 @@ def _plan_text(plan: Plan) -> str:
         )
     lines = [
         f"{plan.num_params / 1e6:.1f} M parameters on {plan.device}, {plan.num_processes} "
-        f"process{'es' if plan.num_processes > 1 else ''}; weights and optimiser "
+        f"process{'es' if plan.num_processes > 1 else ''}; weights and optimizer "
         f"{gigabytes(plan.state_bytes)}, each clip {gigabytes(plan.bytes_per_clip)}, usable "
         f"{gigabytes(plan.usable_bytes)}",
         text_table(rows),
@@ -164,9 +164,9 @@ def _plan_text(plan: Plan) -> str:
     if best is None:
         lines.append("Nothing fits: take a smaller network, fewer frames or smaller pictures.")
         return "\n".join(lines)
-    share = -(-plan.batch_clips // plan.num_processes)
+    share = -(-plan.batch_size // plan.num_processes)
     lines.append(
-        f"a step of {plan.batch_clips} clips: {-(-share // best.micro_clips)} passes, "
+        f"a step of {plan.batch_size} clips: {-(-share // best.micro_batch_size)} passes, "
         f"{duration(share / best.clips_per_second)}"
     )
     if plan.epoch_seconds is None:
@@ -185,7 +185,7 @@ def _plan_text(plan: Plan) -> str:
             f"{supply:.1f} clips/s: {verdict}"
         )
     lines.append(
-        f"suggested: batch.micro={best.micro_clips} "
+        f"suggested: batch.micro={best.micro_batch_size} "
         f"run.checkpointing={'true' if best.checkpointing else 'false'}"
     )
     return "\n".join(lines)

@@ -4,7 +4,7 @@ items.py       a dataset: a list of clips with their classes
 lists.py       text lists, one clip a line
 tables.py      CSV and JSON as publishers give them
 places.py      where the clips lie on this disk
-reading.py     recognise the format, find the clips, number the classes
+reading.py     recognize the format, find the clips, number the classes
 quarantine.py  clips found unusable, left out by later runs
 processes.py   work in processes that may crash or hang
 probe.py       one clip, looked at from all sides
@@ -13,11 +13,11 @@ report.py      what was found, as data
 dataset.py     frames of clips, for training and for testing
 """
 
+from .annotations import Annotations, ClipRecord, hold_out, require_disjoint
 from .checking import CheckPlan, check_dataset
-from .dataset import Sample, TestViews, TrainClips
-from .items import Annotations, Item, hold_out, require_disjoint
+from .dataset import EvalClips, Sample, TrainClips
 from .quarantine import Quarantine, default_quarantine
-from .reading import FORMATS, find_splits, label_map, read_annotations
+from .readers import FORMATS, find_splits, label_map, read_annotations
 from .report import CheckReport, Problem
 
 __all__ = [
@@ -25,11 +25,11 @@ __all__ = [
     "Annotations",
     "CheckPlan",
     "CheckReport",
-    "Item",
+    "ClipRecord",
+    "EvalClips",
     "Problem",
     "Quarantine",
     "Sample",
-    "TestViews",
     "TrainClips",
     "check_dataset",
     "default_quarantine",

@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..config import ClipSampling
-from .items import Annotations, Item
-from .places import Places
-from .probe import ClipFacts, ProbeTask, count_pictures, digest_clip, probe_clip
-from .processes import Lost, in_processes
+from .annotations import Annotations, ClipRecord
+from .path_resolver import PathResolver
+from .probe import ClipFacts, ProbeTask, count_images, digest_clip, probe_clip
 from .quarantine import Quarantine
 from .report import KINDS, CheckReport, Problem, SplitReport
+from .worker_pool import TaskFailure, run_in_processes
 
-MUCH_IMBALANCE = 10.0  # largest class over smallest above which it is reported
+MAX_CLASS_IMBALANCE = 10.0  # largest class over smallest above which it is reported
 _MAX_GUESSES = 200  # near paths are looked for this often: each may list large folders
 
 
@@ -25,13 +25,13 @@ class CheckPlan:
     """How to look.
 
     sampling: clips shorter than num_frames * stride are `short`. deep: decode every frame.
-    limit_seconds: a clip that takes longer is given up.
+    timeout_seconds: a clip that takes longer is given up.
     """
 
     sampling: ClipSampling = field(default_factory=ClipSampling)
     deep: bool = False
     num_workers: int = 1
-    limit_seconds: float = 120.0
+    timeout_seconds: float = 120.0
 
 
 def check_dataset(
@@ -73,19 +73,19 @@ def _probed(
     plan: CheckPlan,
     advance: Callable[[int, int], None],
     probe: Callable[[ProbeTask], ClipFacts],
-) -> dict[str, ClipFacts | Lost]:
+) -> dict[str, ClipFacts | TaskFailure]:
     """Facts by path; a clip that stands in several places is looked at once."""
     paths = list(dict.fromkeys(item.path for split in splits.values() for item in split.items))
     tasks = [ProbeTask(path, plan.sampling, plan.deep) for path in paths]
-    facts: dict[str, ClipFacts | Lost] = {}
-    for number, result in in_processes(probe, tasks, plan.num_workers, plan.limit_seconds):
+    facts: dict[str, ClipFacts | TaskFailure] = {}
+    for number, result in run_in_processes(probe, tasks, plan.num_workers, plan.timeout_seconds):
         facts[paths[number]] = result
         advance(len(facts), len(paths))
     return facts
 
 
-def _is_readable(facts: Mapping[str, ClipFacts | Lost]) -> Callable[[Item], bool]:
-    def is_readable(item: Item) -> bool:
+def _is_readable(facts: Mapping[str, ClipFacts | TaskFailure]) -> Callable[[ClipRecord], bool]:
+    def is_readable(item: ClipRecord) -> bool:
         fact = facts[item.path]
         return isinstance(fact, ClipFacts) and fact.error is None
 
@@ -98,9 +98,12 @@ def _refusals(name: str, annotations: Annotations) -> Iterator[Problem]:
 
 
 def _of_clips(
-    name: str, annotations: Annotations, facts: Mapping[str, ClipFacts | Lost], plan: CheckPlan
+    name: str,
+    annotations: Annotations,
+    facts: Mapping[str, ClipFacts | TaskFailure],
+    plan: CheckPlan,
 ) -> Iterator[Problem]:
-    places = Places(Path(annotations.source).parent)
+    places = PathResolver(Path(annotations.source).parent)
     num_guesses = 0
     seen: set[str] = set()
     for item in annotations.items:
@@ -109,10 +112,10 @@ def _of_clips(
             continue
         seen.add(item.path)
         if not item.labels and not annotations.is_multilabel:
-            yield Problem(name, "unlabelled", item.path, "the list gives no label")
+            yield Problem(name, "unlabeled", item.path, "the list gives no label")
         fact = facts[item.path]
-        if isinstance(fact, Lost):
-            kind = "crashed" if fact.has_crashed else "gave_up"
+        if isinstance(fact, TaskFailure):
+            kind = "crashed" if fact.has_crashed else "timeout"
             yield Problem(name, kind, item.path, fact.reason)
         elif fact.is_absent:
             num_guesses += 1
@@ -125,10 +128,12 @@ def _of_clips(
             yield from _oddities(name, item, fact, plan.sampling)
 
 
-def _oddities(name: str, item: Item, fact: ClipFacts, sampling: ClipSampling) -> Iterator[Problem]:
+def _oddities(
+    name: str, item: ClipRecord, fact: ClipFacts, sampling: ClipSampling
+) -> Iterator[Problem]:
     """What is worth knowing of a clip that can be read."""
     num = fact.num_frames
-    counted = count_pictures(item.path)
+    counted = count_images(item.path)
     if item.num_frames is not None and item.num_frames != (counted or num):
         there = f"{num} frames" if counted is None else f"{counted} pictures"
         detail = f"the list says {item.num_frames}, there are {there}"
@@ -150,13 +155,13 @@ def _oddities(name: str, item: Item, fact: ClipFacts, sampling: ClipSampling) ->
 
 
 def _same_content(
-    splits: Mapping[str, Annotations], facts: Mapping[str, ClipFacts | Lost], plan: CheckPlan
+    splits: Mapping[str, Annotations], facts: Mapping[str, ClipFacts | TaskFailure], plan: CheckPlan
 ) -> Iterator[Problem]:
     """Clips that are equal byte for byte, and paths that stand in several splits.
 
     Only files of equal size are read for their digests.
     """
-    homes: dict[str, list[tuple[str, Item]]] = defaultdict(list)  # path -> (split, item)
+    homes: dict[str, list[tuple[str, ClipRecord]]] = defaultdict(list)  # path -> (split, item)
     for name, split in splits.items():
         for item in {item.path: item for item in split.items}.values():
             homes[os.path.realpath(item.path)].append((name, item))
@@ -166,19 +171,19 @@ def _same_content(
         if isinstance(fact, ClipFacts) and fact.error is None:
             by_size[fact.num_bytes].append(path)
     suspects = [path for paths in by_size.values() if len(paths) > 1 for path in paths]
-    digest_of: dict[str, str] = {}
-    results = in_processes(digest_clip, suspects, plan.num_workers, plan.limit_seconds)
+    sha256_of: dict[str, str] = {}
+    results = run_in_processes(digest_clip, suspects, plan.num_workers, plan.timeout_seconds)
     for number, digest in results:
         if isinstance(digest, str):
-            digest_of[suspects[number]] = digest
-    groups: dict[str, list[tuple[str, Item]]] = defaultdict(list)
+            sha256_of[suspects[number]] = digest
+    groups: dict[str, list[tuple[str, ClipRecord]]] = defaultdict(list)
     for path, found in homes.items():
-        groups[digest_of.get(path, path)] += found
+        groups[sha256_of.get(path, path)] += found
     for group in groups.values():
         yield from _twins(group)
 
 
-def _twins(group: list[tuple[str, Item]]) -> Iterator[Problem]:
+def _twins(group: list[tuple[str, ClipRecord]]) -> Iterator[Problem]:
     """Problems of clips with one content: each is set against the first of its kind."""
     first_split, first = group[0]
     first_in = {first_split: first}
@@ -197,11 +202,11 @@ def _of_classes(name: str, annotations: Annotations) -> Iterator[Problem]:
     for label, count in enumerate(counts.tolist()):
         if count == 1:
             detail = "it cannot be learned and measured"
-            yield Problem(name, "lonely_class", annotations.class_name(label), detail)
+            yield Problem(name, "singleton_class", annotations.class_name(label), detail)
         elif count == 0:
             yield Problem(name, "empty_class", annotations.class_name(label), "no clip has it")
     present = counts[counts > 0]
-    if len(present) and present.max() / present.min() > MUCH_IMBALANCE:
+    if len(present) and present.max() / present.min() > MAX_CLASS_IMBALANCE:
         most, least = int(counts.argmax()), int((counts + (counts == 0) * counts.max()).argmin())
         detail = (
             f"{annotations.class_name(most)} has {counts[most]} clips, "
@@ -215,7 +220,7 @@ def _split_report(
     listed: Annotations,
     readable: Annotations,
     left_out: dict[str, str],
-    facts: Mapping[str, ClipFacts | Lost],
+    facts: Mapping[str, ClipFacts | TaskFailure],
 ) -> SplitReport:
     seen = (facts[item.path] for item in readable.items)
     counts = readable.class_counts().tolist()

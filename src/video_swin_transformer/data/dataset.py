@@ -17,7 +17,7 @@ from ..errors import VideoSwinError
 from ..preprocess import Frames, Views, resize_frames, views_from_frames
 from ..sampling import Indices, clip_indices, train_clip_indices
 from ..video import VideoReader
-from .items import Annotations, Item
+from .annotations import Annotations, ClipRecord
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class TrainClips:
 
     Frames are resized to `short_side` as they come, each once however often a short video repeats
     it, and handed on as (num_clips, T, H, W, 3) uint8 RGB. `transform(clips, generator)` crops,
-    flips and normalises; None leaves them so.
+    flips and normalizes; None leaves them so.
     """
 
     def __init__(
@@ -83,8 +83,8 @@ class TrainClips:
         return Sample(index, item.path, item.labels, views)
 
 
-class TestViews:
-    """The views of the test protocol, (V, C, T, H, W) float32 normalised, crop-major."""
+class EvalClips:
+    """The views of the test protocol, (V, C, T, H, W) float32 normalized, crop-major."""
 
     __test__ = False  # for pytest: this is no test
 
@@ -109,7 +109,7 @@ class TestViews:
 
 
 def read_clips(
-    item: Item,
+    item: ClipRecord,
     choose: Callable[[int, ClipSampling], Indices],
     sampling: ClipSampling,
     short_side: int,
@@ -131,7 +131,7 @@ def read_clips(
     return clips
 
 
-def _item_at(items: tuple[Item, ...], index: int) -> Item:
+def _item_at(items: tuple[ClipRecord, ...], index: int) -> ClipRecord:
     if not 0 <= index < len(items):
         raise IndexError(f"clip {index} of {len(items)}")  # ends a for loop over the dataset
     return items[index]

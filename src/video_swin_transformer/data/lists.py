@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..errors import DataError
-from ..video.finding import VIDEO_SUFFIXES
+from ..video.discovery import VIDEO_SUFFIXES
 
 _SUFFIXES = "|".join(re.escape(suffix) for suffix in sorted(VIDEO_SUFFIXES, key=len, reverse=True))
 # The path up to its last video suffix that is followed by a separator or the end of the line.
@@ -47,7 +47,7 @@ def list_lines(text: str) -> list[tuple[int, str]]:
     return [(number, line) for number, line in enumerate(lines, start=1) if line]
 
 
-def recognise_list(lines: list[tuple[int, str]]) -> str:
+def recognize_list(lines: list[tuple[int, str]]) -> str:
     """list, multilabel or frames; what the lines leave open is a `list`."""
     counts, are_videos = set(), True
     for _, line in lines:

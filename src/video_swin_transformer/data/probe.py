@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,16 +10,17 @@ import numpy.typing as npt
 
 from ..config import ClipSampling
 from ..errors import VideoSwinError
+from ..files import sha256_files
 from ..sampling import clip_indices
 from ..video import VideoReader
-from ..video.finding import VIDEO_SUFFIXES
-from ..video.pictures import PICTURE_SUFFIXES
-from ..video.stated import stated_facts
+from ..video.discovery import VIDEO_SUFFIXES
+from ..video.images import IMAGE_SUFFIXES
+from ..video.metadata import read_metadata
 
-_FRAMES_AT_ONCE = 64
+_FRAMES_PER_CHUNK = 64
 # Times are rounded to the container's unit (1 ms in mkv), which is no variable rate.
-_LEAST_DEVIATION_SECONDS = 0.0025
-_LEAST_DEVIATION = 0.25  # of the usual distance between frames
+_MIN_DEVIATION_SECONDS = 0.0025
+_MIN_DEVIATION = 0.25  # of the usual distance between frames
 _QUARTER_TURN = 90
 
 
@@ -57,13 +57,13 @@ def probe_clip(task: ProbeTask) -> ClipFacts:
         with VideoReader(task.path) as video:
             indices = clip_indices(video.num_frames, task.sampling.at_fps(video.fps))
             wanted = np.arange(video.num_frames) if task.deep else np.unique(indices)
-            for start in range(0, len(wanted), _FRAMES_AT_ONCE):
-                video.frames_at(wanted[start : start + _FRAMES_AT_ONCE])
+            for start in range(0, len(wanted), _FRAMES_PER_CHUNK):
+                video.frames_at(wanted[start : start + _FRAMES_PER_CHUNK])
             num_frames, fps, times = video.num_frames, video.fps, video.times_seconds
             height, width = video.height, video.width
         stated_num_frames, rotation = None, 0
         if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
-            stated = stated_facts(path)
+            stated = read_metadata(path)
             stated_num_frames, rotation = stated.num_frames, stated.rotation_degrees
         return ClipFacts(
             path=task.path,
@@ -90,22 +90,18 @@ def is_variable(times_seconds: npt.NDArray[np.float64] | None) -> bool:
     distances = np.diff(times_seconds)
     usual = float(np.median(distances))
     off = float(np.abs(distances - usual).max())
-    return off > max(_LEAST_DEVIATION * usual, _LEAST_DEVIATION_SECONDS)
+    return off > max(_MIN_DEVIATION * usual, _MIN_DEVIATION_SECONDS)
 
 
 def digest_clip(path: str) -> str | None:
     """SHA-256 of the content of a file or of all pictures of a folder; None if unreadable."""
-    digest = hashlib.sha256()
     try:
-        for part in _parts(Path(path)):
-            with part.open("rb") as file:
-                digest.update(hashlib.file_digest(file, "sha256").digest())
+        return sha256_files(_parts(Path(path)))
     except OSError:
         return None
-    return digest.hexdigest()
 
 
-def count_pictures(path: str) -> int | None:
+def count_images(path: str) -> int | None:
     """How many pictures a folder of frames holds; None for what is no folder."""
     return len(_parts(Path(path))) if Path(path).is_dir() else None
 
@@ -116,7 +112,7 @@ def _parts(path: Path) -> list[Path]:
     return sorted(
         part
         for part in path.iterdir()
-        if part.suffix.lower() in PICTURE_SUFFIXES and not part.name.startswith(".")
+        if part.suffix.lower() in IMAGE_SUFFIXES and not part.name.startswith(".")
     )
 
 

@@ -1,4 +1,4 @@
-"""Clips that were found unusable, in a file that later runs honour.
+"""Clips that were found unusable, in a file that later runs honor.
 
 One JSON object a line: {"path", "reason", "num_bytes", "modified_ns"}. An entry holds as long as
 the file is the one that failed; a file that was repaired or copied again is looked at again.
@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
-from ..files import replace_file
-from .items import Annotations, Item
+from ..files import write_atomic
+from .annotations import Annotations, ClipRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +62,7 @@ class Quarantine:
         out: dict[str, str] = {}
         if not self._clips:
             return annotations, out
-        kept: list[Item] = []
+        kept: list[ClipRecord] = []
         for item in annotations.items:
             reason = self.reason(item.path)
             if reason is None:
@@ -80,7 +80,7 @@ class Quarantine:
             for clip in self._clips.values()
         )
         try:
-            replace_file(self.path, "".join(f"{line}\n" for line in lines).encode("utf-8"))
+            write_atomic(self.path, "".join(f"{line}\n" for line in lines).encode("utf-8"))
         except OSError as error:
             raise DataError(
                 f"The quarantine list {str(self.path)!r} cannot be written "

@@ -35,7 +35,7 @@ def read_json(path: Path) -> list[dict[str, Any]]:
     return data
 
 
-def recognise_json(rows: list[dict[str, Any]]) -> str | None:
+def recognize_json(rows: list[dict[str, Any]]) -> str | None:
     """sthv2 or mmaction, or None."""
     keys = set(rows[0]) if rows else set()
     if keys & {"filename", "frame_dir"}:

@@ -1,6 +1,6 @@
 """Pictures of an evaluation as SVG text, drawn by hand: they need no library and stay sharp.
 
-Lines and letters take the colour of the page around them (`currentColor`), so that the pictures
+Lines and letters take the color of the page around them (`currentColor`), so that the pictures
 fit a light and a dark page; alone in a file they bring a white ground of their own.
 """
 
@@ -55,9 +55,9 @@ def confusion_svg(result: Evaluation, *, standalone: bool = False) -> str:
             parts.append(_text(x, y, name, "end", f"rotate(-60 {x:.1f} {y:.1f})"))
     if num <= _MAX_COUNTED:
         for row, column in np.argwhere(counts).tolist():
-            colour = "#fff" if shares[row, column] > 0.5 else "currentColor"
+            color = "#fff" if shares[row, column] > 0.5 else "currentColor"
             x, y = margin + (column + 0.5) * cell, 8 + (row + 0.5) * cell
-            parts.append(_text(x, y, str(counts[row, column]), "middle", colour=colour))
+            parts.append(_text(x, y, str(counts[row, column]), "middle", color=color))
     bottom = side + margin * 0.9 + 30
     parts.append(_text(margin + side / 2, bottom - 6, "predicted", "middle"))
     x, y = 11, 4 + side / 2
@@ -103,11 +103,11 @@ def reliability_svg(found: Calibration, *, standalone: bool = False) -> str:
 
 def _svg(width: float, height: float, parts: list[str], title: str, standalone: bool) -> str:
     ground = '<rect width="100%" height="100%" fill="#fff"/>' if standalone else ""
-    colour = ' color="#222"' if standalone else ""
+    color = ' color="#222"' if standalone else ""
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.1f} {height:.1f}" '
         f'width="{width:.0f}" height="{height:.0f}" role="img" font-family="system-ui,sans-serif" '
-        f'font-size="11"{colour}><title>{title}</title>{ground}{"".join(parts)}</svg>'
+        f'font-size="11"{color}><title>{title}</title>{ground}{"".join(parts)}</svg>'
     )
 
 
@@ -117,17 +117,17 @@ def _text(
     text: str,
     anchor: str,
     transform: str | None = None,
-    colour: str = "currentColor",
+    color: str = "currentColor",
 ) -> str:
     turned = f' transform="{transform}"' if transform else ""
     return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}"{turned}>'
+        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{color}"{turned}>'
         f"{escape(text)}</text>"
     )
 
 
 def _cells_png(shares: Floats) -> str:
-    """A data address of one pixel a cell: blue, as opaque as the share is large."""
+    """A data url of one pixel a cell: blue, as opaque as the share is large."""
     # The root makes single mistakes visible, all the more where cells are tiny.
     power = 0.5 if len(shares) <= _MAX_NAMED else 0.25
     alpha = np.round(255 * shares**power).astype(np.uint8)

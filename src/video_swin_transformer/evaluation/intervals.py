@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 _Z = 1.959963984540054  # two-sided 95 % of the normal distribution
 NUM_RESAMPLES = 1000
-_LEAST_RESAMPLES = 200
-_AFFORDABLE_VALUES = 1_000_000_000  # a minute or so; larger sets get fewer resamples
+_MIN_RESAMPLES = 200
+_MAX_BOOTSTRAP_VALUES = 1_000_000_000  # a minute or so; larger sets get fewer resamples
 SEED = 20210624
 
 
@@ -31,11 +31,11 @@ def wilson(num_right: int, num_all: int) -> Measure:
         return Measure(math.nan, math.nan, math.nan)
     share = num_right / num_all
     z2 = _Z * _Z / num_all
-    centre = (share + z2 / 2) / (1 + z2)
+    center = (share + z2 / 2) / (1 + z2)
     half = _Z * math.sqrt(share * (1 - share) / num_all + z2 / (4 * num_all)) / (1 + z2)
     # At 0 and 1 the two terms are equal, but for rounding.
-    low = 0.0 if num_right == 0 else centre - half
-    high = 1.0 if num_right == num_all else centre + half
+    low = 0.0 if num_right == 0 else center - half
+    high = 1.0 if num_right == num_all else center + half
     return Measure(share, low, high)
 
 
@@ -48,8 +48,8 @@ def bootstrap(
     values_a_pass: how many numbers one call of `statistic` handles, to bound the time.
     """
     value = statistic(np.ones(num_clips, np.int64))
-    affordable = _AFFORDABLE_VALUES // max(values_a_pass, 1)
-    num_resamples = max(_LEAST_RESAMPLES, min(NUM_RESAMPLES, affordable))
+    affordable = _MAX_BOOTSTRAP_VALUES // max(values_a_pass, 1)
+    num_resamples = max(_MIN_RESAMPLES, min(NUM_RESAMPLES, affordable))
     generator = np.random.default_rng(SEED)
     drawn = []
     for _ in range(num_resamples):

@@ -20,33 +20,7 @@ MEAN_CLASS_RULES = ("present", "official")
 NUM_BINS = 15
 
 
-def clip_scores(
-    logits: npt.NDArray[np.float32], average: str, *, is_multilabel: bool
-) -> npt.NDArray[np.float64]:
-    """(V, K) logits of the views of one clip -> (K,) scores of the clip.
-
-    prob: mean over views of softmax; score: softmax of the mean of logits. With several labels a
-    clip, classes do not compete and the sigmoid takes the place of softmax.
-    """
-    values = np.asarray(logits, np.float64)
-    if average == "score":
-        values = values.mean(axis=0, keepdims=True)
-    scores: Floats = (_sigmoid(values) if is_multilabel else _softmax(values)).mean(axis=0)
-    return scores
-
-
-def _softmax(logits: Floats) -> Floats:
-    shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-    scores: Floats = shifted / shifted.sum(axis=1, keepdims=True)
-    return scores
-
-
-def _sigmoid(logits: Floats) -> Floats:
-    scores: Floats = 0.5 * (1 + np.tanh(0.5 * logits))  # does not overflow
-    return scores
-
-
-def ranks_of(scores: Floats, labels: Ints) -> Ints:
+def label_ranks(scores: Floats, labels: Ints) -> Ints:
     """(N,) place of the right class among the scores, 0 the best; ties go by class number."""
     own = scores[np.arange(len(labels)), labels][:, None]
     before = np.arange(scores.shape[1]) < labels[:, None]
@@ -67,7 +41,7 @@ def confusion_matrix(predicted: Ints, labels: Ints, num_classes: int) -> Ints:
 
 
 def mean_class_accuracy(confusion: npt.NDArray[np.generic], rule: str = "present") -> float:
-    """Mean over classes of the share of their clips that is recognised.
+    """Mean over classes of the share of their clips that is recognized.
 
     present: over the classes that occur in the data. official: over those that occur or are
     predicted; a class that is predicted without occurring counts as 0 (the official code).

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import replace_file
+from ..files import write_atomic
 from .charts import confusion_svg, reliability_svg
+from .html_report import render_report
 from .intervals import Measure
-from .page import report_page
 from .summary import Evaluation
 
 RESULT_FILES = ("evaluation.json", "clips.csv", "classes.csv", "report.html")
@@ -25,7 +25,7 @@ def write_results(result: Evaluation, folder: Path) -> list[Path]:
         "evaluation.json": json.dumps(to_data(result), indent=2, ensure_ascii=False) + "\n",
         "clips.csv": _csv(_clip_rows(result)),
         "classes.csv": _csv(_class_rows(result)),
-        "report.html": report_page(result),
+        "report.html": render_report(result),
     }
     if result.confusion is not None:
         texts["confusion.svg"] = confusion_svg(result, standalone=True)
@@ -35,7 +35,7 @@ def write_results(result: Evaluation, folder: Path) -> list[Path]:
     if result.calibration is not None:
         texts["reliability.svg"] = reliability_svg(result.calibration, standalone=True)
     for name, text in texts.items():
-        replace_file(folder / name, text.encode("utf-8"))
+        write_atomic(folder / name, text.encode("utf-8"))
     return [folder / name for name in texts]
 
 

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ConfigError, DataError
-from ..files import replace_file
+from ..files import write_atomic
 
 PLAN_FILE = "plan.json"
 LOGITS_FILE = "logits.safetensors"
@@ -121,7 +121,7 @@ class ScoreStore:
                     "Name another folder with --out."
                 )
             return
-        replace_file(self.folder / PLAN_FILE, plan.to_json().encode("utf-8"))
+        write_atomic(self.folder / PLAN_FILE, plan.to_json().encode("utf-8"))
 
     def plan(self) -> Plan:
         """The plan of the folder. Raises DataError where there is none."""
@@ -178,8 +178,8 @@ class ScoreStore:
             first_row += clip.num_views
         from safetensors.numpy import save
 
-        replace_file(self.folder / LOGITS_FILE, save({"logits": np.concatenate(rows)}))
-        replace_file(self.folder / INDEX_FILE, "".join(lines).encode("utf-8"))
+        write_atomic(self.folder / LOGITS_FILE, save({"logits": np.concatenate(rows)}))
+        write_atomic(self.folder / INDEX_FILE, "".join(lines).encode("utf-8"))
         for part in self._parts():  # the index is there: from now on it counts
             part.with_suffix(".f32").unlink(missing_ok=True)
             part.unlink()

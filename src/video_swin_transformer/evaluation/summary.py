@@ -11,6 +11,7 @@ import numpy as np
 
 from ..config import AVERAGES
 from ..errors import ConfigError, DataError
+from ..postprocess import average_views
 from .intervals import Measure, bootstrap, wilson
 from .metrics import (
     AveragePrecision,
@@ -19,11 +20,10 @@ from .metrics import (
     Floats,
     Ints,
     calibration,
-    clip_scores,
     confusion_matrix,
+    label_ranks,
     mean_class_accuracy,
     predicted_classes,
-    ranks_of,
 )
 from .scores import Scores
 
@@ -72,15 +72,15 @@ class Evaluation:
     @property
     def worst(self) -> list[ClipResult]:
         """The clips whose right class has the lowest score, worst first."""
-        labelled = [clip for clip in self.clips if clip.labels and not clip.is_right]
-        return sorted(labelled, key=lambda clip: (clip.label_score, clip.path))[:NUM_WORST]
+        labeled = [clip for clip in self.clips if clip.labels and not clip.is_right]
+        return sorted(labeled, key=lambda clip: (clip.label_score, clip.path))[:NUM_WORST]
 
     def class_name(self, label: int) -> str:
         names = self.settings["classes"]
         return str(names[label]) if label < len(names) else str(label)
 
 
-def summarise(
+def summarize(
     scores: Scores, average: str | None = None, mean_class_rule: str = "present"
 ) -> Evaluation:
     """average: prob or score; None takes the model's own. See metrics.py for the definitions.
@@ -100,8 +100,11 @@ def summarise(
     is_multilabel = bool(settings["is_multilabel"])
     # The list decides what is measured; a model of several labels stays one on any list.
     multi_label = is_multilabel or bool(settings.get("multi_label"))
-    table = np.stack(
-        [clip_scores(scores.of(clip), average, is_multilabel=multi_label) for clip in good]
+    table: Floats = np.stack(
+        [
+            average_views(np.asarray(scores.of(clip), np.float64), average, multi_label)
+            for clip in good
+        ]
     )
     labels = [scores.plan.labels[clip.item] for clip in good]
     paths = [clip.path for clip in good]
@@ -121,7 +124,7 @@ def _single_label(
 ) -> Evaluation:
     num_clips, num_classes = table.shape
     right = np.asarray([label[0] for label in labels], np.int64)
-    predicted, ranks = predicted_classes(table), ranks_of(table, right)
+    predicted, ranks = predicted_classes(table), label_ranks(table, right)
     confusion = confusion_matrix(predicted, right, num_classes)
     measures = {"top1": wilson(int((ranks < 1).sum()), num_clips)}
     if num_classes > _TOP_K:
@@ -221,7 +224,7 @@ def _multilabel(
 def _multilabel_clip(path: str, scores: Floats, labels: tuple[int, ...]) -> ClipResult:
     predicted = int(scores.argmax())
     weakest = min(labels, key=lambda label: scores[label], default=predicted)
-    rank = int(ranks_of(scores[None], np.asarray([weakest]))[0])
+    rank = int(label_ranks(scores[None], np.asarray([weakest]))[0])
     return ClipResult(
         path,
         labels,

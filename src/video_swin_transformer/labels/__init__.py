@@ -1,6 +1,6 @@
 """Names of classes: from a file, or of the published data sets."""
 
-from .reading import read_labels
+from .label_files import read_labels
 from .sets import LABEL_SETS, LabelSet, find_label_set, shipped_labels
 
 __all__ = ["LABEL_SETS", "LabelSet", "find_label_set", "read_labels", "shipped_labels"]

@@ -7,19 +7,19 @@ from functools import cache
 from pathlib import Path
 
 from ..errors import UnknownNameError
-from .reading import read_labels
+from .label_files import read_labels
 
 _LISTS = "https://raw.githubusercontent.com/open-mmlab/mmaction2/main/tools/data"
 
 
 @dataclass(frozen=True)
 class LabelSet:
-    """The names of a data set's classes. Either `shipped` in this folder or at `address`."""
+    """The names of a data set's classes. Either `shipped` in this folder or at `url`."""
 
     name: str
     title: str
     num_classes: int
-    address: str  # one label a line, in the order of the published weights
+    url: str  # one label a line, in the order of the published weights
     shipped: str | None = None  # see NOTICE beside it
 
 

@@ -3,20 +3,20 @@
 They are read as data (`syntax.py`), never executed; `recognizer.py` says what they mean.
 """
 
+from .config_parser import read_config
 from .recognizer import (
     Recognizer,
     RecognizerConfig,
     bundle_for_testing,
     load_recognizer,
-    understand,
+    parse_config,
 )
-from .syntax import read_config
 
 __all__ = [
     "Recognizer",
     "RecognizerConfig",
     "bundle_for_testing",
     "load_recognizer",
+    "parse_config",
     "read_config",
-    "understand",
 ]

@@ -23,7 +23,7 @@ from ..errors import ConfigError, UnknownNameError
 from ..model import VideoSwinTransformer
 from ..registry import find_card
 from ..weights import load_checkpoint
-from .syntax import read_config
+from .config_parser import read_config
 
 # mmaction2 1.x: embed_dims, depths, num_heads by the name of `arch`.
 _ARCHITECTURES: dict[str, tuple[int, tuple[int, ...], tuple[int, ...]]] = {
@@ -63,31 +63,31 @@ def load_recognizer(config: str | Path, checkpoint: str | Path) -> Recognizer:
     of the original stack. Raises ConfigError for the config and CheckpointError for the weights:
     unlike there, a tensor that does not fit is an error.
     """
-    bundle = understand(config).bundle
+    bundle = parse_config(config).bundle
     model, _ = load_checkpoint(checkpoint, architecture=bundle.model)
     recognizer = Recognizer(bundle)
     recognizer.load_state_dict(model.state_dict())
     return recognizer.eval()
 
 
-def understand(path: str | Path) -> RecognizerConfig:
+def parse_config(path: str | Path) -> RecognizerConfig:
     """Reads a config file and what it says about inference. Raises ConfigError."""
     try:
-        return _understand(Path(path), read_config(path))
+        return _parse_config(Path(path), read_config(path))
     except (TypeError, KeyError, AttributeError) as error:
         raise ConfigError(
             f"The config {str(path)!r} has a value of the wrong kind ({error!r})."
         ) from error
 
 
-def _understand(path: Path, config: Mapping[str, Any]) -> RecognizerConfig:
+def _parse_config(path: Path, config: Mapping[str, Any]) -> RecognizerConfig:
     model = _part(config, "model", str(path))
     backbone, head = _part(model, "backbone", "model"), _part(model, "cls_head", "model")
     pipeline = _test_pipeline(config)
     is_new = "arch" in backbone or "data_preprocessor" in model
     sampling, preprocessing = _read_pipeline(pipeline or [], is_new)
     if is_new:
-        preprocessing = _normalised_by(model.get("data_preprocessor") or {}, preprocessing)
+        preprocessing = _normalized_by(model.get("data_preprocessor") or {}, preprocessing)
     bundle = BundleConfig(
         model=_model_config(backbone, head, is_new),
         sampling=sampling,
@@ -100,7 +100,7 @@ def _understand(path: Path, config: Mapping[str, Any]) -> RecognizerConfig:
 
 def bundle_for_testing(path: str | Path) -> BundleConfig:
     """What a config's test pipeline does to a video. Raises ConfigError where it has none."""
-    config = understand(path)
+    config = parse_config(path)
     if not config.has_test_pipeline:
         raise ConfigError(
             f"The config {str(path)!r} has no test pipeline (data.test.pipeline or test_pipeline), "
@@ -254,7 +254,7 @@ def _statistics(step: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float
     return tuple(step.get("mean", IMAGENET_MEAN)), tuple(step.get("std", IMAGENET_STD))
 
 
-def _normalised_by(step: Mapping[str, Any], preprocessing: Preprocessing) -> Preprocessing:
+def _normalized_by(step: Mapping[str, Any], preprocessing: Preprocessing) -> Preprocessing:
     mean, std = _statistics(step)
     p = preprocessing
     return Preprocessing(p.short_side, p.crop_size, p.num_crops, mean, std, p.interpolation)

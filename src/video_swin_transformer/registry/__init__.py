@@ -69,7 +69,7 @@ def cards_for(architecture: str) -> tuple[ModelCard, ...]:
         if card.architecture == architecture
         and card.kind == "video"
         and card.weights is not None
-        and (card.weights.embedded or card.weights.address)
+        and (card.weights.shipped_folder or card.weights.url)
     )
 
 
@@ -93,4 +93,4 @@ def list_models(pattern: str = "*", pretrained: bool = False, download: bool = F
 
 def _can_be_had(card: ModelCard, download: bool) -> bool:
     weights = card.weights
-    return weights is not None and bool(weights.embedded or (download and weights.address))
+    return weights is not None and bool(weights.shipped_folder or (download and weights.url))

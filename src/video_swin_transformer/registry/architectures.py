@@ -88,9 +88,9 @@ CAMERA_MOTION = ModelCard(
     ),
     weights=WeightsSource(
         publisher="this package",
-        embedded="camera_motion",
+        shipped_folder="camera_motion",
         trained_on="rendered camera paths over free pictures",
-        licence="Apache-2.0",
+        license="Apache-2.0",
         accuracy=Accuracy(top1=94.8, protocol="held-out pictures, 1x1 views"),
     ),
 )

@@ -36,9 +36,9 @@ def weights_path(card: ModelCard) -> Path | None:
     return cache_folder() / "weights" / card.weights.file_name
 
 
-def labels_path(address: str) -> Path:
+def labels_path(url: str) -> Path:
     """Where a downloaded list of labels lies or would lie."""
-    return cache_folder() / "labels" / "_".join(address.split("/")[-2:])
+    return cache_folder() / "labels" / "_".join(url.split("/")[-2:])
 
 
 def is_there(path: Path) -> bool:
@@ -54,6 +54,6 @@ def weights_state(card: ModelCard) -> str | None:
     if card.weights is None:
         return None
     path = weights_path(card)
-    if card.weights.embedded is not None or (path is not None and is_there(path)):
+    if card.weights.shipped_folder is not None or (path is not None and is_there(path)):
         return "on this machine"
     return "not released" if path is None else "to download"

@@ -22,22 +22,22 @@ class Accuracy:
 class WeightsSource:
     """Where weights come from and under which terms.
 
-    Weights with neither `embedded` nor `address` were published as a number only.
+    Weights with neither `shipped_folder` nor `url` were published as a number only.
     """
 
     publisher: str
     trained_on: str
-    licence: str  # of what the publisher states it for: see licence_note
+    license: str  # of what the publisher states it for: see license_note
     accuracy: Accuracy | None = None  # None: not published
-    embedded: str | None = None  # folder under `embedded/` in this package
-    address: str | None = None
+    shipped_folder: str | None = None  # folder under `pretrained/` in this package
+    url: str | None = None
     sha256_prefix: str = ""  # as far as the publisher says it; "" where not at all
-    licence_note: str = ""
+    license_note: str = ""
 
     @property
     def file_name(self) -> str | None:
         """The published name of the file to download."""
-        return None if self.address is None else self.address.rpartition("/")[2]
+        return None if self.url is None else self.url.rpartition("/")[2]
 
 
 @dataclass(frozen=True)

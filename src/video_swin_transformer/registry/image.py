@@ -47,11 +47,11 @@ def _card(
         weights=WeightsSource(
             publisher="microsoft/Swin-Transformer",
             trained_on=_TRAINED_ON[suffix],
-            licence="MIT",
-            licence_note="licence of microsoft/Swin-Transformer; no other terms are stated for "
+            license="MIT",
+            license_note="license of microsoft/Swin-Transformer; no other terms are stated for "
             "the weights",
             accuracy=measured,
-            address=f"{_STORAGE}/{release}/{name}.pth",
+            url=f"{_STORAGE}/{release}/{name}.pth",
         ),
         note="2D weights: they fill a 3D network by inflation, without a classifier, for training.",
     )

@@ -42,15 +42,15 @@ def _card(
         weights=WeightsSource(
             publisher="mmaction2",
             trained_on=f"{labels.title} (from {_STARTS[start]})",
-            licence="Apache-2.0",
-            licence_note="licence of mmaction2; no other terms are stated for the weights",
+            license="Apache-2.0",
+            license_note="license of mmaction2; no other terms are stated for the weights",
             accuracy=Accuracy(
                 accuracy[0],
                 f"{labels.title} validation, 4x3 views, mmaction2 sampling",
                 accuracy[1],
                 "4x3",
             ),
-            address=f"{_FOLDER}/{name}/{name}_{date}-{sha256_prefix}.pth",
+            url=f"{_FOLDER}/{name}/{name}_{date}-{sha256_prefix}.pth",
             sha256_prefix=sha256_prefix,
         ),
         label_set=label_set,

@@ -11,7 +11,7 @@ from .architectures import FIVE_CROPS_NOTE, bundle_for
 from .card import Accuracy, ModelCard, WeightsSource
 
 _RELEASE = "https://github.com/SwinTransformer/storage/releases/download/v1.0.4"
-_LICENCE_NOTE = "licence of the official repository; no other terms are stated for the weights"
+_LICENCE_NOTE = "license of the official repository; no other terms are stated for the weights"
 _IN1K, _IN22K = "ImageNet-1k", "ImageNet-22k"
 
 
@@ -47,10 +47,10 @@ def _card(
         weights=WeightsSource(
             publisher="official repository" if released else "the paper",
             trained_on=f"{labels.title} (from {start})",
-            licence="Apache-2.0" if released else "",
-            licence_note=_LICENCE_NOTE if released else "the weights were never released",
+            license="Apache-2.0" if released else "",
+            license_note=_LICENCE_NOTE if released else "the weights were never released",
             accuracy=measured,
-            address=f"{_RELEASE}/{name}.pth" if released else None,
+            url=f"{_RELEASE}/{name}.pth" if released else None,
         ),
         label_set=label_set,
         note=note,

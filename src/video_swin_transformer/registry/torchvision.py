@@ -45,15 +45,15 @@ def _card(
         weights=WeightsSource(
             publisher="torchvision",
             trained_on=f"Kinetics-400 (from {start})",
-            licence="BSD-3-Clause",
-            licence_note="licence of torchvision's code; terms of the weights are not stated apart",
+            license="BSD-3-Clause",
+            license_note="license of torchvision's code; terms of the weights are not stated apart",
             accuracy=Accuracy(
                 accuracy[0],
                 "Kinetics-400 validation, 12x1 views, 15 fps, torchvision's clips",
                 accuracy[1],
                 "12x1",
             ),
-            address=f"https://download.pytorch.org/models/{file}.pth",
+            url=f"https://download.pytorch.org/models/{file}.pth",
             sha256_prefix=file.rpartition("-")[2],
         ),
         label_set="kinetics400",

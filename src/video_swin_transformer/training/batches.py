@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .augment import Mix
+from .transforms import Mix
 
 
 @dataclass(frozen=True)
@@ -30,21 +30,21 @@ class Batch:
     failures: tuple[tuple[str, str], ...] = ()
 
 
-class Normaliser:
+class Normalizer:
     """uint8 (B, T, S, S, 3) RGB -> float32 (B, C, T, S, S): (pixel - mean) / std."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
         self._mean = torch.tensor(mean, device=device).view(1, -1, 1, 1, 1)
         self._scale = (1 / torch.tensor(std, dtype=torch.float64)).float().to(device)
         self._scale = self._scale.view(1, -1, 1, 1, 1)
-        self._is_grey = len(mean) == 1
-        self._grey = torch.tensor([0.299, 0.587, 0.114], device=device)  # BT.601
+        self._is_gray = len(mean) == 1
+        self._gray = torch.tensor([0.299, 0.587, 0.114], device=device)  # BT.601
         self._device = device
 
     def __call__(self, pixels: Tensor) -> Tensor:
         pixels = pixels.to(self._device, non_blocking=True)
-        if self._is_grey:
-            values = (pixels.float() @ self._grey).round_()[:, None]  # (B, T, S, S) -> one channel
+        if self._is_gray:
+            values = (pixels.float() @ self._gray).round_()[:, None]  # (B, T, S, S) -> one channel
         else:
             # (B, T, S, S, 3) -> (B, 3, T, S, S)
             values = pixels.permute(0, 4, 1, 2, 3).to(
@@ -54,7 +54,7 @@ class Normaliser:
 
 
 def erase(clips: Tensor, boxes: Tensor) -> None:
-    """Sets each clip's box to 0, the mean colour, in all frames of (B, C, T, S, S)."""
+    """Sets each clip's box to 0, the mean color, in all frames of (B, C, T, S, S)."""
     for clip, (top, left, height, width) in zip(clips, boxes.tolist(), strict=True):
         clip[..., top : top + height, left : left + width] = 0
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from ..errors import CheckpointError
-from ..files import replacing
+from ..files import open_atomic
 
 State = dict[str, Any]
 VERSION = 1
@@ -65,7 +65,7 @@ class Checkpoints:
 def _write(path: Path, state: State) -> None:
     """Beside the path, then renamed; a state may be larger than what fits in memory twice."""
     try:
-        with replacing(path) as file:
+        with open_atomic(path) as file:
             torch.save(state, file)
     except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
         raise CheckpointError(

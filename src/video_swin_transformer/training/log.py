@@ -16,18 +16,18 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..errors import MissingExtraError
-from ..files import replace_file
-from .watching import figure_names
+from ..files import write_atomic
+from .validation import metric_names
 
 STEP_COLUMNS = (
     "step", "epoch", "loss", "accuracy", "learning_rate", "clips", "clips_per_second",
-    "waiting_share", "memory_bytes",
+    "data_wait_fraction", "memory_bytes",
 )  # fmt: skip
 
 
 def val_columns(is_multilabel: bool) -> tuple[str, ...]:
     """What is written down of the clips that are watched."""
-    return ("val_loss", *(f"val_{name}" for name in figure_names(is_multilabel)), "val_clips")
+    return ("val_loss", *(f"val_{name}" for name in metric_names(is_multilabel)), "val_clips")
 
 
 class RunLog:
@@ -71,7 +71,7 @@ class _Table:
                 # A killed run may have left half a line at the end.
                 kept = [r for r in csv.DictReader(file) if _is_before(r, columns, step)]
             rows.writerows(kept)
-        replace_file(path, text.getvalue().encode())
+        write_atomic(path, text.getvalue().encode())
         self._file: IO[str] = path.open("a", newline="", encoding="utf-8")
         self._rows = csv.DictWriter(self._file, columns)
 

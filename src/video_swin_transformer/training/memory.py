@@ -8,10 +8,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-_SHARE_OF_RAM = 0.4  # the system, the readers and the checkpoints need some, too
-_SHARE_OF_GPU = 0.8
+_RAM_FRACTION = 0.4  # the system, the readers and the checkpoints need some, too
+_GPU_FRACTION = 0.8
 _SAFETY = 1.3  # gradients on the way back, and what a backward pass makes for itself
-_MOST_AT_ONCE = 64
+_MAX_MICRO_BATCH_SIZE = 64
 
 
 def saved_bytes(forward: Callable[[], Tensor], model: nn.Module) -> int:
@@ -39,17 +39,17 @@ def usable_bytes(device: torch.device, num_local_processes: int) -> int:
     """What a process may use. Of a processor's memory a fixed share of all of it, so that the
     same machine always cuts a batch up in the same way."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[1] * _SHARE_OF_GPU)
+        return int(torch.cuda.mem_get_info(device)[1] * _GPU_FRACTION)
     import psutil  # type: ignore[import-untyped]
 
-    return int(psutil.virtual_memory().total * _SHARE_OF_RAM / num_local_processes)
+    return int(psutil.virtual_memory().total * _RAM_FRACTION / num_local_processes)
 
 
 def clips_that_fit(bytes_per_clip: int, state: int, usable: int, most: int) -> int:
     """How many clips to look at in one pass: at least 1, at most `most`."""
     room = usable - state
     fitting = int(room / max(bytes_per_clip * _SAFETY, 1))
-    return max(1, min(fitting, most, _MOST_AT_ONCE))
+    return max(1, min(fitting, most, _MAX_MICRO_BATCH_SIZE))
 
 
 def used_bytes(device: torch.device) -> int:

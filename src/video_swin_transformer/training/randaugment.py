@@ -5,7 +5,7 @@ operations, in random order; magnitude m of 30 makes
 
     rotate m degrees            shear 0.57 m degrees          translate 1.1 m per cent
     posterize to 8 - m / 5 bits   solarize from 256 - 8.53 m   cutout of 2.08 m per cent a side
-    colour, contrast, brightness, sharpness by 1 +- 0.03 m
+    color, contrast, brightness, sharpness by 1 +- 0.03 m
 
 with either sign, and 128 where there is no pixel. The numbers are imgaug's (`RandAugment(n=4,
 m=7)`), which also mirrors half of all clips, labels unchanged; here that is `augment.flip`, and 0
@@ -140,7 +140,7 @@ def _affine(picture: Image, matrix: tuple[float, ...]) -> Image:
 
 
 def _cutout(share: float, height: int, width: int, generator: np.random.Generator) -> Operation:
-    """A grey square of `share` of the shorter side, its centre anywhere."""
+    """A gray square of `share` of the shorter side, its center anywhere."""
     half = share * min(height, width) / 2
     centre_y, centre_x = generator.uniform(0, height), generator.uniform(0, width)
     top, bottom = (int(min(max(round(centre_y + d), 0), height)) for d in (-half, half))

@@ -11,8 +11,8 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from ..errors import ConfigError, MissingExtraError, UnknownNameError
-from ..files import replace_file
-from .recipe import Recipe
+from ..files import write_atomic
+from .config import Recipe
 
 _SHIPPED = Path(__file__).parent.parent / "recipes"
 _SHORT = {"data": "data.train", "from": "model.from"}
@@ -78,7 +78,7 @@ def parse_recipe(text: str, what: str) -> Recipe:
 
 
 def write_recipe(path: Path, recipe: Recipe) -> None:
-    replace_file(path, recipe_text(recipe).encode())
+    write_atomic(path, recipe_text(recipe).encode())
 
 
 def differences(old: Recipe, new: Recipe) -> list[str]:

@@ -3,13 +3,13 @@
     with VideoReader("clip.mp4") as reader:
         frames = reader.frames_at([0, 10, 20])        # (3, H, W, 3) uint8 RGB
 
-paths.py      what may be opened, and how
+container.py      what may be opened, and how
 index.py      which packet shows when, and where decoding may start
-tape.py       packets in, numbered frames out
-whole.py      is a file all there?
+demuxer.py       packets in, numbered frames out
+truncation.py      is a file all there?
 files.py      the strategy: observe or predict, seek or go from the start
 pixels.py     frames -> upright RGB
-pictures.py   still pictures through OpenCV
+images.py   still pictures through OpenCV
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, VideoDecodeError
-from .files import VideoFile
-from .index import Ints
-from .paths import decode_error, require_regular_file, require_size, status_of, translated
-from .pictures import PICTURE_SUFFIXES, PictureFolder, is_animated
+from .container import decode_error, require_regular_file, require_size, status_of, translated
+from .images import IMAGE_SUFFIXES, ImageFolder, is_animated
+from .packet_index import Ints
 from .pixels import Pixels
+from .video_file import VideoFile
 
 __all__ = ["VideoReader"]
 
@@ -55,7 +55,7 @@ class VideoReader:
     """The frames of one video.
 
     `source` is the path of a video file, of a picture (a video of one frame) or of a folder of
-    pictures in natural order, or an array (T, H, W, 3) uint8 RGB or (T, H, W) uint8 grey.
+    pictures in natural order, or an array (T, H, W, 3) uint8 RGB or (T, H, W) uint8 gray.
 
     Frames are what a complete FFmpeg decode outputs, in that order, turned upright as the
     container says. Left as they are: interlaced lines, pixels that are not square (as the
@@ -159,10 +159,10 @@ def _open(source: str | Path | NDArray[np.uint8], name: str) -> _Frames:
     status = status_of(path, name)
     with translated(name, "opening"):
         if stat.S_ISDIR(status.st_mode):
-            return PictureFolder.from_folder(path, name)
+            return ImageFolder.from_folder(path, name)
         require_regular_file(status, name)
-        if Path(path).suffix.lower() in PICTURE_SUFFIXES and not _moves(path, name):
-            return PictureFolder([Path(path)], [name])
+        if Path(path).suffix.lower() in IMAGE_SUFFIXES and not _moves(path, name):
+            return ImageFolder([Path(path)], [name])
         return VideoFile(path, name)
 
 
@@ -178,14 +178,14 @@ def _moves(path: str, name: str) -> bool:
 
 
 class _ArrayFrames:
-    """An array as a video; grey is repeated to three channels."""
+    """An array as a video; gray is repeated to three channels."""
 
     fps = None
     times_seconds = None
 
     def __init__(self, array: NDArray[np.uint8], name: str) -> None:
-        is_colour = array.ndim == 4 and array.shape[3] == 3
-        if array.dtype != np.uint8 or not (is_colour or array.ndim == 3):
+        is_color = array.ndim == 4 and array.shape[3] == 3
+        if array.dtype != np.uint8 or not (is_color or array.ndim == 3):
             raise decode_error(
                 name,
                 f"its shape is {array.shape} and its type {array.dtype}, but must be "
@@ -193,7 +193,7 @@ class _ArrayFrames:
             )
         if array.ndim == 3 and array.shape[2] in (3, 4):
             raise decode_error(
-                name, "it looks like a single colour picture; give array[None] for a video of one"
+                name, "it looks like a single color picture; give array[None] for a video of one"
             )
         if len(array) == 0:
             raise decode_error(name, "it holds no frames")

@@ -16,7 +16,7 @@ Pixels = NDArray[np.uint8]
 class FrameConverter:
     """Turns frames into (H, W, 3) uint8 RGB of the size and orientation of the first frame.
 
-    Colours follow what the stream says of its matrix and range (BT.601 limited where it is
+    Colors follow what the stream says of its matrix and range (BT.601 limited where it is
     silent, as players do); 10 and 12 bit become 8; transparency is dropped. A frame of another
     size (a stream may change in the middle) is scaled to the first one's.
     """

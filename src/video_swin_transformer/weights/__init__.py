@@ -10,21 +10,30 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .checkpoint import load_checkpoint
-    from .coverage import CoverageReport
-    from .loading import create_model, embedded_folder, load_model
+    from .factory import create_model, load_model
+    from .report import LoadReport
+    from .resolve import pretrained_folder, resolve_model
 
-__all__ = ["CoverageReport", "create_model", "embedded_folder", "load_checkpoint", "load_model"]
+__all__ = [
+    "LoadReport",
+    "create_model",
+    "load_checkpoint",
+    "load_model",
+    "pretrained_folder",
+    "resolve_model",
+]
 
-_HOMES = {
-    "CoverageReport": "coverage",
-    "create_model": "loading",
-    "embedded_folder": "loading",
+_LAZY_IMPORTS = {
+    "LoadReport": "report",
+    "create_model": "factory",
+    "pretrained_folder": "resolve",
+    "resolve_model": "resolve",
     "load_checkpoint": "checkpoint",
-    "load_model": "loading",
+    "load_model": "factory",
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
+    if name not in _LAZY_IMPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f".{_HOMES[name]}", __name__), name)
+    return getattr(importlib.import_module(f".{_LAZY_IMPORTS[name]}", __name__), name)

@@ -8,8 +8,8 @@ from pathlib import Path
 from ..errors import CheckpointError, DataError, VideoSwinError
 from ..labels import find_label_set, read_labels
 from ..registry import ModelCard, cards_for, is_there, labels_path, weights_path
+from .http import Job, Progress, fetch, require_digest
 from .progress import terminal_progress
-from .transfer import Job, Progress, fetch, require_digest
 
 _MAX_LABEL_BYTES = 1 << 20
 _LABEL_TIMEOUT_SECONDS = 10.0  # names are a comfort: nobody should wait long for them
@@ -27,7 +27,7 @@ def download_weights(
     Raises CheckpointError where there is none to download, it cannot be had, or it is damaged.
     """
     target = weights_path(card)
-    if target is None or card.weights is None or card.weights.address is None:
+    if target is None or card.weights is None or card.weights.url is None:
         raise CheckpointError(_nothing_to_download(card))
     digest = card.weights.sha256_prefix
     if is_there(target) and not force:
@@ -37,7 +37,7 @@ def download_weights(
         except OSError as error:
             raise CheckpointError(f"{target} cannot be read: {error.strerror}.") from error
         return target
-    job = Job(card.weights.address, target, digest)
+    job = Job(card.weights.url, target, digest)
     if progress is not None:
         return fetch(job, force, progress)
     with terminal_progress(card.name) as bar:
@@ -50,7 +50,7 @@ def _nothing_to_download(card: ModelCard) -> str:
         return (
             f"{card.name!r} is an architecture without weights of its own. Weights for it: {names}."
         )
-    if card.weights.embedded is not None:
+    if card.weights.shipped_folder is not None:
         return f"The weights {card.name!r} ship with the package; there is nothing to download."
     return (
         f"The weights {card.name!r} were never released. The network can be built without them: "
@@ -64,19 +64,19 @@ def download_labels(label_set: str, force: bool = False) -> tuple[str, ...]:
     Raises CheckpointError if they cannot be had, DataError if they are not what they should be.
     """
     labels = find_label_set(label_set)
-    target = labels_path(labels.address)
+    target = labels_path(labels.url)
 
     def check(path: Path) -> None:
         try:
             read_labels(path, labels.num_classes)
         except DataError as error:
             raise CheckpointError(
-                f"{labels.address} is not the list of {labels.num_classes} labels that it should "
+                f"{labels.url} is not the list of {labels.num_classes} labels that it should "
                 f"be. {error}"
             ) from error
 
     job = Job(
-        labels.address,
+        labels.url,
         target,
         check=check,
         limit_bytes=_MAX_LABEL_BYTES,

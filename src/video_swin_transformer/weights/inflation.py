@@ -67,7 +67,7 @@ def _resize_space(grid: Tensor, size: tuple[int, int]) -> Tensor:
 def adapt_input_channels(weight: Tensor, num_channels: int) -> Tensor:
     """Patch projection (C, old, ...) -> (C, num_channels, ...).
 
-    To one channel: the sum, so that grey in equals the same grey in all old channels. To several:
+    To one channel: the sum, so that gray in equals the same gray in all old channels. To several:
     the old channels in turn, scaled by old / new, so that equal channels give what they gave where
     new is a multiple of old, and about that elsewhere (the rule of timm).
     """

@@ -9,9 +9,9 @@ from typing import Any, TypeAlias
 
 from ..config import ModelConfig
 from ..saving import METADATA_KEY
-from .checkpoint import coverage_of, open_checkpoint
-from .coverage import CoverageReport
-from .sources import find_weights
+from .checkpoint import open_checkpoint
+from .report import LoadReport
+from .resolve import resolve_model
 
 Plain: TypeAlias = str | int | float | bool | None
 
@@ -27,7 +27,7 @@ class Inspection:
     is_image: bool
     num_bytes: int
     config: ModelConfig  # for image weights: what they inflate to
-    report: CoverageReport
+    report: LoadReport
     metadata: dict[str, Plain]
 
 
@@ -37,18 +37,19 @@ def inspect_checkpoint(source: str | Path) -> Inspection:
     Raises CheckpointError for a file that cannot be read or is of no known format; for one that
     would be refused for what is missing or left over, the report says so.
     """
-    path, card = find_weights(source)
-    checkpoint = open_checkpoint(path)
-    config = card.bundle.model if card is not None else checkpoint.own_config()
+    resolved = resolve_model(source)
+    card = resolved.card
+    checkpoint = open_checkpoint(resolved.path)
+    config = card.bundle.model if card is not None else checkpoint.infer_config()
     adapted = checkpoint.adapted_to(config, frozenset(["inflate"]))
-    container = checkpoint.container
+    container = checkpoint.raw
     return Inspection(
         kind=container.kind,
         format_name=checkpoint.key_format.name,
         is_image=checkpoint.is_image,
         num_bytes=container.num_bytes,
         config=config,
-        report=coverage_of(checkpoint, config, adapted),
+        report=checkpoint.report(config, adapted),
         metadata=dict(_plain_entries(container.metadata)),
     )
 

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .transfer import Progress
+from .http import Progress
 
 
 @contextmanager

@@ -1,0 +1,190 @@
+"""Work on many files in several processes, none of which can stop the rest.
+
+A decoder is a large program in C that meets hostile or broken files: it may crash or never come
+back. Each task is given to one process; if that dies or takes too long, the task is lost by name
+and another process takes its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import queue
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+_NUM_STARTS = 3  # processes that die before their first task: not the task's fault
+
+
+@dataclass(frozen=True)
+class TaskFailure:
+    """A task without a result: its process died (`has_crashed`) or took too long."""
+
+    reason: str
+    has_crashed: bool
+
+
+@dataclass(frozen=True)
+class _Mistake:
+    """An exception our own code let through, as text."""
+
+    trace: str
+
+
+def run_in_processes(
+    function: Callable[[T], R], tasks: Sequence[T], num_workers: int, timeout_seconds: float
+) -> Iterator[tuple[int, R | TaskFailure]]:
+    """(number of the task, its result) as they come; tasks and results must be picklable.
+
+    `function` must be importable by name and must not raise: what it lets through is taken for a
+    mistake in it and raised here as RuntimeError. Closing the iterator ends the processes.
+    """
+    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in range(len(tasks)):
+        waiting.put(number)
+    done: queue.SimpleQueue[tuple[int, R | TaskFailure | _Mistake]] = queue.SimpleQueue()
+    lanes = [
+        _Lane(function, tasks, waiting, done, timeout_seconds)
+        for _ in range(max(1, min(num_workers, len(tasks))))
+    ]
+    try:
+        for lane in lanes:
+            lane.thread.start()
+        for _ in range(len(tasks)):
+            number, result = done.get()
+            if isinstance(result, _Mistake):
+                raise RuntimeError(f"A worker process failed:\n{result.trace}")
+            yield number, result
+    finally:
+        for lane in lanes:
+            lane.stop()
+        for lane in lanes:
+            if lane.thread.ident is not None:
+                lane.thread.join()
+
+
+class _Lane(Generic[T, R]):
+    """A thread that feeds one process, and starts another where it dies."""
+
+    def __init__(
+        self,
+        function: Callable[[T], R],
+        tasks: Sequence[T],
+        waiting: queue.SimpleQueue[int],
+        done: queue.SimpleQueue[tuple[int, R | TaskFailure | _Mistake]],
+        timeout_seconds: float,
+    ) -> None:
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self._function, self._tasks = function, tasks
+        self._waiting, self._done = waiting, done
+        self._limit_seconds = timeout_seconds
+        self._is_stopping = threading.Event()
+
+    def stop(self) -> None:
+        self._is_stopping.set()
+
+    def _run(self) -> None:
+        worker: _Worker[T, R] | None = None
+        try:
+            while not self._is_stopping.is_set():
+                try:
+                    number = self._waiting.get_nowait()
+                except queue.Empty:
+                    return
+                if worker is None:
+                    worker = _started(self._function, self._is_stopping)
+                if worker is None:
+                    self._done.put((number, _Mistake("its process does not start")))
+                    return
+                result = worker.do(self._tasks[number], self._limit_seconds, self._is_stopping)
+                if isinstance(result, TaskFailure):
+                    worker.kill()
+                    worker = None
+                self._done.put((number, result))
+        finally:
+            if worker is not None:
+                worker.kill()
+
+
+def _started(function: Callable[[T], R], is_stopping: threading.Event) -> _Worker[T, R] | None:
+    for _ in range(_NUM_STARTS):
+        worker = _Worker(function)
+        if worker.is_ready(is_stopping):
+            return worker
+        worker.kill()
+    return None
+
+
+class _Worker(Generic[T, R]):
+    """One process and the pipe to it."""
+
+    _START_SECONDS = 120.0  # a cold disk, a busy machine
+    _LOOK_SECONDS = 0.2  # how soon a stop is noticed
+
+    def __init__(self, function: Callable[[T], R]) -> None:
+        # spawn: the same on every system, and nothing of this process (threads, torch) in it
+        context = multiprocessing.get_context("spawn")
+        self._pipe, far_end = context.Pipe()
+        self._process = context.Process(target=_serve, args=(far_end, function), daemon=True)
+        self._process.start()
+        far_end.close()
+
+    def is_ready(self, is_stopping: threading.Event) -> bool:
+        return bool(self._answer(self._START_SECONDS, is_stopping) == "ready")
+
+    def do(
+        self, task: T, timeout_seconds: float, is_stopping: threading.Event
+    ) -> R | TaskFailure | _Mistake:
+        with contextlib.suppress(OSError):  # it has died: the answer says so
+            self._pipe.send(task)
+        return self._answer(timeout_seconds, is_stopping)  # type: ignore[no-any-return]
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self._pipe.close()
+
+    def _answer(self, timeout_seconds: float, is_stopping: threading.Event) -> Any:
+        waited_seconds = 0.0
+        try:
+            while not self._pipe.poll(self._LOOK_SECONDS):
+                waited_seconds += self._LOOK_SECONDS
+                if is_stopping.is_set() or waited_seconds >= timeout_seconds:
+                    return TaskFailure(f"no answer within {timeout_seconds:g} s", has_crashed=False)
+            return self._pipe.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            code = self._process.exitcode or 0
+            how = f"signal {_signal_name(-code)}" if code < 0 else f"exit code {code}"
+            return TaskFailure(f"the process that read it died ({how})", has_crashed=True)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
+
+
+def _serve(pipe: Connection, function: Callable[[T], R]) -> None:
+    """In the process: answers tasks until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it, too, and decides
+    pipe.send("ready")
+    while True:
+        try:
+            task = pipe.recv()
+        except (EOFError, OSError):
+            return  # the parent is gone
+        try:
+            answer: object = function(task)
+        except Exception:
+            answer = _Mistake(traceback.format_exc())
+        pipe.send(answer)

@@ -1,0 +1,61 @@
+"""The network as a graph for one clip shape: what OpenVINO, ONNX and torch.export are given.
+
+Traced from the very network that runs eagerly, after one pass that leaves its window plans behind
+as constants: a graph has no roll, no mask and no arithmetic about places, only gathers.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..config import ClipShape
+from ..model import VideoSwinTransformer
+from ..postprocess import Floats
+
+if TYPE_CHECKING:  # torch.export takes long to import, and eager torch does without
+    from torch.export import ExportedProgram
+
+
+class LogitsAndFeatures(nn.Module):
+    def __init__(self, model: VideoSwinTransformer) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
+        return self.model.logits_and_features(views)
+
+
+def trace(
+    model: VideoSwinTransformer, clip_shape: ClipShape, any_batch: bool = True
+) -> ExportedProgram:
+    """The exported program (B, C, T, H, W) -> logits, features.
+
+    The model must be float32, in eval mode and on the CPU. any_batch: False traces for one clip
+    at a time, in less than half the time.
+    """
+    from torch.export import Dim, export
+
+    both = LogitsAndFeatures(model).eval()
+    views = torch.zeros(2 if any_batch else 1, *clip_shape)  # 1 would be taken as a constant
+    shapes = ({0: Dim("batch")},) if any_batch else None
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about deprecated ways inside of torch itself
+        both(views[:1])  # leaves the window plans of this shape behind
+        return export(both, (views,), dynamic_shapes=shapes, strict=False)
+
+
+def example_outputs(
+    model: VideoSwinTransformer, clip_shape: ClipShape
+) -> tuple[Floats, tuple[Floats, Floats]]:
+    """One view of noise, and the logits and features the eager network gives for it."""
+    views = torch.from_numpy(
+        np.random.default_rng(0).standard_normal((1, *clip_shape)).astype(np.float32)
+    )
+    with torch.inference_mode():
+        logits, features = LogitsAndFeatures(model)(views)
+    return views.numpy(), (logits.numpy(), features.numpy())

@@ -1,0 +1,196 @@
+"""Export with proof: ONNX, OpenVINO IR or a torch.export program, and a sidecar to feed it.
+
+What is written has given the answers of the eager network, on views of videos and on random ones;
+see `verification.py` for the bounds and `runtimes/sidecar.py` for what reads it back.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .config import ClipShape
+from .errors import ConfigError, ExportError, UnknownNameError
+from .exporters.sidecar import FORMATS, files_of, sidecar_path, sidecar_text
+from .files import sha256_file
+from .postprocess import Floats, ViewOutputs
+from .predictor import Predictor
+from .runtimes import Runtime, open_runtime
+from .runtimes.lazy_model import LazyModel
+from .verification import MAX_EXPORT_ERROR, RANDOM, random_views, synthetic_video, verify
+from .weights import resolve_model
+
+__all__ = ["FORMAT_SUFFIXES", "ExportError", "ExportResult", "export"]
+
+FORMAT_SUFFIXES = {name: suffix for suffix, name in FORMATS.items()}
+_PRECISIONS = {"onnx": ("f32",), "openvino": ("f32", "int8"), "torch": ("f32",)}
+_VERIFYING_RUNTIMES = {
+    "onnx": "onnxruntime",
+    "openvino": "openvino",
+    "torch": "torch",
+}  # that compare
+_LIBRARIES = {
+    "onnx": ("torch", "onnx", "onnxscript"),
+    "openvino": ("torch", "openvino"),
+    "torch": ("torch",),
+}
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What was written, and what it showed."""
+
+    path: Path
+    num_bytes: int
+    clip_shape: ClipShape
+    verification: dict[str, Any]
+
+
+def export(
+    source: str | Path,
+    out: str | Path,
+    format: str,
+    precision: str = "f32",
+    *,
+    calibrate: Sequence[str | Path] = (),
+    check: Sequence[str | Path] = (),
+    max_error: float | None = None,
+    tell: Callable[[str], None] = lambda _: None,
+) -> ExportResult:
+    """Writes a model in another engine's format, with a sidecar, if its answers are right.
+
+    source: weights by name, folder or file. out: the file to write (.onnx, .xml or .pt2).
+    precision: "f32", or "int8" for OpenVINO, with `calibrate`: videos its ranges are measured on.
+    check: videos it is compared on; without them those of `calibrate`, else a rendered one.
+    max_error: the largest relative error let through; None for `verification.MAX_EXPORT_ERROR`.
+    tell: hears each step.
+    Raises ConfigError, ExportError (nothing is written), MissingExtraError, VideoDecodeError.
+    """
+    out = Path(out)
+    check_arguments(out, format, precision, calibrate)
+    bound = MAX_EXPORT_ERROR[precision] if max_error is None else max_error
+    network = LazyModel(resolve_model(source))
+    model = network.build()
+    shape = network.bundle.clip_shape
+    import torch
+
+    from .exporters.tracing import trace
+    from .runtimes.torch_runtime import TorchRuntime
+
+    eager = TorchRuntime(model.logits_and_features, network.bundle, "f32", torch.device("cpu"))
+    tell("reading videos")
+    predictor = Predictor(eager, str(source))
+    ranges = [predictor.views(video) for video in calibrate]
+    seen = [predictor.views(video) for video in check] or ranges
+    if not seen:
+        seen = [predictor.views(synthetic_video(2 * network.bundle.sampling.num_frames))]
+    tell("asking the network")
+    cases = {"video": np.concatenate(seen), RANDOM: random_views(shape)}
+    known = {name: (views, eager.run(views)) for name, views in cases.items()}
+    tell("tracing")
+    program = trace(model, shape)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as folder:
+        draft = Path(folder, out.name)
+        tell(f"writing {format}, {precision}")
+        if format == "openvino":
+            views = np.concatenate(ranges) if ranges else None
+            _write_openvino(program, draft, views, eager, bound)
+        else:
+            _write(program, draft, format)
+        export: dict[str, Any] = {
+            "format": format,
+            "precision": precision,
+            "clip_shape": list(shape),
+            "sha256": {file.name: sha256_file(file) for file in files_of(draft)},
+            "made_with": {name: version(name) for name in _libraries(format, precision)},
+        }
+        sidecar = sidecar_path(draft)
+        sidecar.write_text(sidecar_text(network.bundle, export), "utf-8")
+        tell("comparing")
+        try:
+            export["verification"] = _verify(draft, format, precision, known, bound)
+        except ExportError:
+            if format != "openvino":
+                raise
+            export["fused_attention"] = False  # OpenVINO gets some shapes of it wrong
+            sidecar.write_text(sidecar_text(network.bundle, export), "utf-8")
+            export["verification"] = _verify(draft, format, precision, known, bound)
+        sidecar.write_text(sidecar_text(network.bundle, export), "utf-8")
+        # The sidecar goes last: without it the others are not taken for a model.
+        files = [*reversed(files_of(draft)), sidecar]
+        num_bytes = sum(file.stat().st_size for file in files)
+        for file in files:
+            file.replace(out.parent / file.name)
+    return ExportResult(out, num_bytes, shape, export["verification"])
+
+
+def _verify(
+    draft: Path,
+    format: str,
+    precision: str,
+    known: dict[str, tuple[Floats, ViewOutputs]],
+    bound: float,
+) -> dict[str, Any]:
+    exported = open_runtime(draft, _VERIFYING_RUNTIMES[format], precision, "cpu")
+    return {"runtime": exported.description, **verify(exported.run, precision, known, bound)}
+
+
+def check_arguments(out: Path, format: str, precision: str, calibrate: Sequence[object]) -> None:
+    """Raises ConfigError or UnknownNameError for what no export can be made of."""
+    if format not in FORMAT_SUFFIXES:
+        raise UnknownNameError("format", format, FORMAT_SUFFIXES)
+    if out.suffix != FORMAT_SUFFIXES[format]:
+        raise ConfigError(
+            f"out is {str(out)!r}, but a file of format {format} must be named "
+            f"{out.with_suffix(FORMAT_SUFFIXES[format]).name!r}."
+        )
+    if out.is_dir():
+        raise ConfigError(f"out {str(out)!r} is a folder; name the file to write.")
+    if precision not in _PRECISIONS[format]:
+        others = [name for name, known in _PRECISIONS.items() if precision in known]
+        instead = f"; {precision} goes with --format {' or '.join(others)}" if others else ""
+        if precision == "bf16":
+            instead = "; bf16 is chosen when the model is run: --precision bf16"
+        raise ConfigError(
+            f"precision is {precision!r}, but format {format} is exported in "
+            f"{' or '.join(_PRECISIONS[format])}{instead}."
+        )
+    if (precision == "int8") != bool(calibrate):
+        raise ConfigError(
+            "precision int8 and videos to calibrate on go together: give --precision int8 "
+            "--calibrate CLIPS, a dozen or more of the kind the model will see."
+        )
+
+
+def _libraries(format: str, precision: str) -> tuple[str, ...]:
+    return _LIBRARIES[format] + (("nncf",) if precision == "int8" else ())
+
+
+def _write(program: Any, path: Path, format: str) -> None:
+    from .exporters.exported_program import save_program
+    from .exporters.onnx_model import onnx_bytes
+
+    path.write_bytes(onnx_bytes(program) if format == "onnx" else save_program(program))
+
+
+def _write_openvino(
+    program: Any, path: Path, ranges: Floats | None, eager: Runtime, bound: float
+) -> None:
+    """The graph as IR, quantize if there are views to measure ranges on."""
+    from .exporters.openvino_model import import_openvino, openvino_graph
+    from .exporters.quantization import quantize
+
+    graph = openvino_graph(program)
+    if ranges is not None:
+        expected: ViewOutputs = eager.run(ranges)
+        graph.reshape([1, *ranges.shape[1:]])
+        graph = quantize(graph, ranges, expected, bound)
+        graph.reshape([-1, *ranges.shape[1:]])
+    import_openvino().save_model(graph, path, compress_to_fp16=False)

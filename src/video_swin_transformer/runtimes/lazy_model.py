@@ -1,0 +1,100 @@
+"""A model that is built only if no compiled version of it is cached.
+
+A runtime that finds its compiled model on disk needs neither the network nor torch. The two things
+it asks first, `digest` and `bundle`, come from the bytes of the weights file and from what was
+cached when the same bytes were opened before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..config import CONFIG_FILE, WEIGHTS_FILE, BundleConfig
+from ..errors import CheckpointError, ConfigError
+from ..files import sha256_files
+from ..weights.download import labels_of
+from ..weights.resolve import ResolvedModel
+from .compile_cache import read_cached_text, write_cached_text
+
+if TYPE_CHECKING:
+    from ..model import VideoSwinTransformer
+
+_BUNDLE_NAME = "bundle.json"
+
+
+class LazyModel:
+    """Weights with the settings that go with them.
+
+    Args:
+        resolved: the model.
+        bundle: network and settings to use instead of the model's own.
+
+    Attributes:
+        digest: SHA-256 of everything that determines the outputs.
+        bundle: the settings, labels included (downloaded if needed).
+
+    Raises:
+        CheckpointError: the weights cannot be read.
+    """
+
+    def __init__(self, resolved: ResolvedModel, bundle: BundleConfig | None = None) -> None:
+        self._resolved, self._own_bundle = resolved, bundle
+        self._built: VideoSwinTransformer | None = None
+        self.digest = _digest(resolved.path, bundle)
+        self.bundle = bundle or self._cached_bundle() or self._read_bundle()
+        if resolved.card is not None and not self.bundle.labels:
+            self.bundle = dataclasses.replace(self.bundle, labels=labels_of(resolved.card))
+
+    def build(self) -> VideoSwinTransformer:
+        """The network: float32, in eval mode, on the CPU. Imports torch."""
+        if self._built is None:
+            require_torch(self._resolved.name)
+            from ..weights.factory import load_model
+
+            self._built = load_model(self._resolved, self._own_bundle)
+        return self._built
+
+    def release(self) -> None:
+        """Frees the network; `build` would build it again."""
+        self._built = None
+
+    def _cached_bundle(self) -> BundleConfig | None:
+        text = read_cached_text(self.digest, _BUNDLE_NAME)
+        try:
+            return None if text is None else BundleConfig.from_json(text)
+        except ConfigError:  # written by another version
+            return None
+
+    def _read_bundle(self) -> BundleConfig:
+        bundle = self.build().bundle
+        write_cached_text(self.digest, _BUNDLE_NAME, bundle.to_json())
+        return bundle
+
+
+def require_torch(name: str) -> None:
+    """Raises CheckpointError where torch, and so any weights file, cannot be used."""
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise CheckpointError(
+            f"The weights {name!r} cannot be opened: torch cannot be imported here ({error}). "
+            "Install it with: pip install torch; or use a model exported on another machine with: "
+            "videoswin export."
+        ) from error
+
+
+def _digest(path: Path, bundle: BundleConfig | None) -> str:
+    """SHA-256 of the weights, of the config beside them and of the bundle given instead."""
+    names = (WEIGHTS_FILE, "pytorch_model.bin", CONFIG_FILE)
+    files = [path / name for name in names] if path.is_dir() else [path, path.parent / CONFIG_FILE]
+    try:
+        digest = sha256_files(part for part in files if part.is_file())
+    except OSError as error:
+        raise CheckpointError(
+            f"{str(error.filename)!r} cannot be read: {error.strerror}."
+        ) from error
+    text = bundle.to_json() if bundle is not None else ""
+    return hashlib.sha256((digest + text).encode()).hexdigest()

@@ -1,0 +1,82 @@
+"""ONNX Runtime on the CPU, in float32: the engine for a machine that has nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..config import ClipShape
+from ..errors import CheckpointError, MissingExtraError
+from ..exporters.sidecar import ExportedModel
+from ..postprocess import Floats, ViewOutputs
+from .compile_cache import load_or_compile
+from .lazy_model import LazyModel
+from .protocol import GRAPH_VERSION, check_views
+
+
+class OnnxRuntime:
+    """See `runtimes.Runtime`."""
+
+    selection_reason = ""
+
+    def __init__(self, source: LazyModel | ExportedModel, threads: int | None) -> None:
+        self._library = import_onnxruntime()
+        self._source = source
+        self.bundle = source.bundle
+        self._options = self._library.SessionOptions()
+        self._options.log_severity_level = 3  # errors
+        if threads is not None:
+            self._options.intra_op_num_threads = threads
+        self.description = f"onnxruntime {self._library.__version__} on cpu, f32"
+        self._only = source.clip_shape if isinstance(source, ExportedModel) else None
+        self._shape = self._only or self.bundle.clip_shape
+        self._session = self._start(self._shape)
+
+    def run(self, views: Floats) -> ViewOutputs:
+        shape = check_views(views, self.bundle.model.in_chans, self._only)
+        if shape != self._shape:
+            self._session, self._shape = self._start(shape), shape
+        outputs = []
+        for start in range(len(views)):
+            one = {"views": views[start : start + 1]}
+            outputs.append(ViewOutputs(*self._session.run(["logits", "features"], one)))
+        return ViewOutputs.concatenate(outputs)
+
+    def _start(self, shape: ClipShape) -> Any:
+        """The session of a clip shape, from disk where its file lies there."""
+        if isinstance(self._source, ExportedModel):
+            try:
+                return self._open(self._source.path.read_bytes())
+            except Exception as error:  # its errors share no base class that it makes public
+                raise CheckpointError(
+                    f"ONNX Runtime cannot read {str(self._source.path)!r} ({error}); export it "
+                    "again."
+                ) from error
+        network = self._source
+
+        def build() -> tuple[Any, bytes]:
+            model = network.build()
+            from ..exporters.onnx_model import onnx_bytes
+            from ..exporters.tracing import trace
+
+            data = onnx_bytes(trace(model, shape, any_batch=False))
+            network.release()
+            return self._open(data), data
+
+        sizes = "x".join(map(str, shape))
+        # Written by torch's exporter: another ONNX Runtime reads the same file.
+        name = f"onnx-f32-{sizes}.{GRAPH_VERSION}"
+        return load_or_compile(network.digest, name, self._open, build)
+
+    def _open(self, data: bytes) -> Any:
+        return self._library.InferenceSession(
+            data, self._options, providers=["CPUExecutionProvider"]
+        )
+
+
+def import_onnxruntime() -> Any:
+    """The library. Raises MissingExtraError."""
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingExtraError("onnxruntime", "onnx", "The runtime onnxruntime") from error
+    return onnxruntime

@@ -1,0 +1,263 @@
+"""Selects a runtime by machine, installed packages and model, and opens it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..config import BundleConfig
+from ..errors import ConfigError, UnknownNameError
+from ..exporters.sidecar import FORMAT_RUNTIMES, ExportedModel, is_exported, read_exported_model
+from ..weights.resolve import ResolvedModel, resolve_model
+from .lazy_model import LazyModel, require_torch
+from .protocol import Runtime
+
+RUNTIMES = ("auto", "torch", "openvino", "onnxruntime", "torch-compile")
+PRECISIONS = ("f32", "bf16", "int8")
+PRECISIONS_OF = {
+    "torch": ("f32", "bf16"),
+    "torch-compile": ("f32", "bf16"),
+    "openvino": ("f32", "bf16"),
+    "onnxruntime": ("f32",),
+}
+# Fastest first, as measured on a CPU (docs/performance.md).
+_BY_SPEED = ("openvino", "onnxruntime", "torch")
+# What must be installed to run weights on a runtime; exported models need the runtime alone.
+_REQUIRED_PACKAGES = {"onnxruntime": ("onnxruntime", "onnx", "onnxscript")}
+WEIGHTS = "weights"  # what a model is that every runtime can run, for messages
+HOW_TO_INT8 = "videoswin export --format openvino --precision int8 --calibrate CLIPS"
+
+
+def open_runtime(
+    source: str | Path | ResolvedModel,
+    runtime: str = "auto",
+    precision: str = "f32",
+    device: str = "auto",
+    bundle: BundleConfig | None = None,
+    threads: int | None = None,
+) -> Runtime:
+    """Opens a model.
+
+    Args:
+        source: a model by name, folder or file, exported ones included.
+        runtime: one of RUNTIMES. "auto" takes the fastest one installed, but never
+            "torch-compile", which takes a minute or more to start.
+        precision: "f32", or "bf16", whose results differ slightly. An exported int8 model is
+            int8 in any case.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        bundle: network and settings to use instead of those the model comes with.
+        threads: number of threads of the runtime; None for its default.
+
+    Raises:
+        ConfigError: the choices contradict each other.
+        CheckpointError: the weights cannot be found or read.
+        MissingExtraError: the runtime is not installed.
+        UnknownNameError: there is no runtime or model of that name.
+    """
+    if runtime not in RUNTIMES:
+        raise UnknownNameError("runtime", runtime, RUNTIMES)
+    if precision not in PRECISIONS:
+        raise ConfigError(
+            f"precision is {precision!r}, but must be one of {', '.join(PRECISIONS)}."
+        )
+    if threads is not None and threads < 1:
+        raise ConfigError(f"threads is {threads}, but must be a positive whole number.")
+    if isinstance(source, str | Path) and is_exported(source):
+        return _open_exported(read_exported_model(source), runtime, precision, device, threads)
+    resolved = resolve_model(source)
+    selected = select_runtime(runtime, precision, device, RUNTIMES[1:], WEIGHTS)
+    require_precision(selected.name, precision)
+    opened = _open_weights(selected.name, resolved, bundle, precision, device, threads)
+    opened.selection_reason = selected.reason
+    return opened
+
+
+def _open_weights(
+    name: str,
+    resolved: ResolvedModel,
+    bundle: BundleConfig | None,
+    precision: str,
+    device: str,
+    threads: int | None,
+) -> Runtime:
+    if name == "openvino":
+        from .openvino_runtime import OpenVinoRuntime
+
+        return OpenVinoRuntime(LazyModel(resolved, bundle), precision, threads)
+    if name == "onnxruntime":
+        from .onnx_runtime import OnnxRuntime
+
+        return OnnxRuntime(LazyModel(resolved, bundle), threads)
+    require_torch(resolved.name)
+    _set_torch_threads(threads)
+    if name == "torch-compile":
+        from .torch_compile_runtime import TorchCompileRuntime
+
+        return TorchCompileRuntime(LazyModel(resolved, bundle), precision, device)
+    from ..weights.factory import load_model
+    from .torch_runtime import TorchRuntime, choose_device
+
+    on = choose_device(device)
+    model = load_model(resolved, bundle).to(on)
+    return TorchRuntime(model.logits_and_features, model.bundle, precision, on)
+
+
+def _open_exported(
+    model: ExportedModel, runtime: str, precision: str, device: str, threads: int | None
+) -> Runtime:
+    what = f"an exported {model.format} model"
+    computed = precision
+    if model.precision == "int8":
+        if precision == "bf16":
+            raise ConfigError(
+                f"precision is 'bf16', but {str(model.path)!r} was exported in int8; use int8, or "
+                "export the model in f32."
+            )
+        computed = "f32"  # what selects a runtime
+    selected = select_runtime(runtime, computed, device, FORMAT_RUNTIMES[model.format], what)
+    if model.precision != "int8":
+        require_precision(selected.name, precision)
+        if selected.name == "torch" and precision != "f32":
+            raise ConfigError(
+                f"precision is {precision!r}, but an exported program computes in f32 as it was "
+                "traced; use f32, or the weights themselves."
+            )
+    opened = _open_file(selected.name, model, device, threads)
+    opened.selection_reason = selected.reason
+    return opened
+
+
+def _open_file(name: str, model: ExportedModel, device: str, threads: int | None) -> Runtime:
+    if name == "openvino":
+        from .openvino_runtime import OpenVinoRuntime
+
+        return OpenVinoRuntime(model, model.precision, threads)
+    if name == "onnxruntime":
+        from .onnx_runtime import OnnxRuntime
+
+        return OnnxRuntime(model, threads)
+    require_torch(str(model.path))
+    _set_torch_threads(threads)
+    from ..exporters.exported_program import read_program
+    from .torch_runtime import TorchRuntime, choose_device
+
+    on = choose_device(device)
+    program = read_program(model.path).to(on)
+    return TorchRuntime(program, model.bundle, model.precision, on, model.clip_shape)
+
+
+def _set_torch_threads(threads: int | None) -> None:
+    if threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)  # of the whole process: torch has no other way
+
+
+@dataclass(frozen=True)
+class RuntimeSelection:
+    """A runtime and, for people, why it was selected and what the alternatives are."""
+
+    name: str
+    reason: str
+
+
+def select_runtime(
+    runtime: str, precision: str, device: str, possible: tuple[str, ...], what: str
+) -> RuntimeSelection:
+    """The runtime asked for, or the fastest one installed that can run the model.
+
+    Args:
+        runtime: one of RUNTIMES.
+        precision: "f32" or "bf16".
+        device: see `open_runtime`.
+        possible: the runtimes that can open the model.
+        what: what the model is, for messages.
+
+    Raises:
+        ConfigError: the choices contradict each other.
+    """
+    if runtime != "auto":
+        if runtime not in possible:
+            raise ConfigError(
+                f"runtime is {runtime!r}, but {what} runs on {' or '.join(possible)} only; use "
+                f"{possible[0]} or auto."
+            )
+        _require_cpu(runtime, device)
+        return RuntimeSelection(runtime, f"{runtime} was requested. {_alternatives(precision)}")
+    if "torch" in possible and _needs_torch(device):
+        return RuntimeSelection("torch", "torch runs on the device requested or found.")
+    usable = [n for n in _BY_SPEED if n in possible and precision in PRECISIONS_OF[n]]
+    installed = [name for name in usable if _is_installed(name, for_weights=what == WEIGHTS)]
+    if not installed:  # opening it will say what to install
+        return RuntimeSelection((usable or list(possible))[0], "")
+    _require_cpu(installed[0], device)
+    missing = usable[: usable.index(installed[0])]
+    why = f"{installed[0]} is the fastest runtime installed for {what} on a CPU."
+    if missing:
+        why += f" Faster: pip install 'video-swin-transformer[{missing[0]}]'."
+    return RuntimeSelection(installed[0], f"{why} {_alternatives(precision)}")
+
+
+def _is_installed(name: str, for_weights: bool) -> bool:
+    needed = _REQUIRED_PACKAGES.get(name, (name,)) if for_weights else (name,)
+    return all(importlib.util.find_spec(package) is not None for package in needed)
+
+
+def require_precision(name: str, precision: str) -> None:
+    """Raises ConfigError where a runtime does not compute weights in a precision."""
+    if precision == "int8":
+        raise ConfigError(
+            "precision is 'int8', but int8 is a property of an exported model, calibrated on "
+            f"your clips: {HOW_TO_INT8}, then use the .xml file as the model. Weights run in f32 "
+            "or bf16."
+        )
+    if precision not in PRECISIONS_OF[name]:
+        others = " or ".join(other for other in _BY_SPEED if precision in PRECISIONS_OF[other])
+        raise ConfigError(
+            f"precision is {precision!r}, but {name} runs this model in "
+            f"{' or '.join(PRECISIONS_OF[name])} only; use the runtime {others} for it."
+        )
+
+
+def _require_cpu(name: str, device: str) -> None:
+    if not name.startswith("torch") and device not in ("auto", "cpu"):
+        raise ConfigError(
+            f"device is {device!r}, but {name} runs on the CPU only; use device cpu or runtime "
+            "torch."
+        )
+
+
+def _alternatives(precision: str) -> str:
+    if precision == "f32":
+        return (
+            "bf16 takes about 0.55 of the time where the CPU has it and changes logits by about "
+            f"1 %; int8 about 0.4, with larger changes: {HOW_TO_INT8}."
+        )
+    return f"{precision} results differ slightly from f32."
+
+
+def _needs_torch(device: str) -> bool:
+    """Whether torch must decide about the device: any but the CPU, or a GPU that may exist."""
+    if device == "cpu":
+        return False
+    if device != "auto":
+        return True
+    if not _may_have_gpu():  # importing torch takes seconds, so it is avoided
+        return False
+    if importlib.util.find_spec("torch") is None:
+        return False
+    from .torch_runtime import choose_device
+
+    return choose_device("auto").type != "cpu"
+
+
+def _may_have_gpu() -> bool:
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    if sys.platform == "win32":
+        return Path(os.environ.get("SYSTEMROOT", r"C:\Windows"), "System32/nvcuda.dll").exists()
+    return any(Path(node).exists() for node in ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg"))

@@ -1,0 +1,97 @@
+"""Eager PyTorch on the CPU, CUDA or MPS, for weights and for exported programs.
+
+The GPU paths have not been run on a GPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ..config import BundleConfig, ClipShape
+from ..errors import ConfigError, DeviceMemoryError
+from ..postprocess import Floats, ViewOutputs
+from .protocol import check_views
+
+# Input values per forward pass: four views of 32 x 224 x 224. More brings no speed on a CPU and
+# takes memory; a small network gets a correspondingly larger batch.
+MAX_BATCH_ELEMENTS = 4 * 3 * 32 * 224 * 224
+
+Forward = Callable[[Tensor], tuple[Tensor, Tensor]]
+
+
+class TorchRuntime:
+    """Runs a PyTorch function; see `runtimes.Runtime`.
+
+    Args:
+        forward: views (B, C, T, H, W) -> logits and features, on `device`.
+        bundle: the settings of the model.
+        precision: "f32" or "bf16" (autocast).
+        device: where `forward` runs.
+        clip_shape: the only shape `forward` accepts, None for any.
+    """
+
+    selection_reason = ""
+
+    def __init__(
+        self,
+        forward: Forward,
+        bundle: BundleConfig,
+        precision: str,
+        device: torch.device,
+        clip_shape: ClipShape | None = None,
+    ) -> None:
+        self._forward = forward
+        self.bundle = bundle
+        self.device = device
+        self._dtype = torch.bfloat16 if precision == "bf16" else None
+        self._clip_shape = clip_shape
+        self.description = f"torch {torch.__version__} on {device}, {precision}"
+
+    def run(self, views: Floats) -> ViewOutputs:
+        check_views(views, self.bundle.model.in_chans, self._clip_shape)
+        batch_size = max(1, MAX_BATCH_ELEMENTS // views[0].size)
+        outputs: list[ViewOutputs] = []
+        start = 0
+        while start < len(views):
+            try:
+                outputs.append(self._run_batch(views[start : start + batch_size]))
+            except torch.OutOfMemoryError:  # GPUs only: halve the batch until it fits
+                if batch_size == 1:
+                    raise DeviceMemoryError(
+                        f"One view of shape {views.shape[1:]} does not fit into the memory of "
+                        f"{self.device}; use the CPU or a smaller model."
+                    ) from None
+                batch_size //= 2
+                continue
+            start += batch_size
+        return outputs[0] if len(outputs) == 1 else ViewOutputs.concatenate(outputs)
+
+    @torch.inference_mode()
+    def _run_batch(self, views: Floats) -> ViewOutputs:
+        x = torch.from_numpy(views).to(self.device)
+        with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
+            logits, features = self._forward(x)
+        return ViewOutputs(logits.float().cpu().numpy(), features.float().cpu().numpy())
+
+
+def choose_device(device: str) -> torch.device:
+    """The device of a name; "auto" is a GPU if there is one. Raises ConfigError."""
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
+        return torch.device("cpu")
+    try:
+        chosen = torch.device(device)
+        torch.empty(0, device=chosen)  # fails if this machine does not have it
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(
+            f"device is {device!r}, which cannot be used here ({reason}); use auto, cpu, cuda, "
+            "cuda:N or mps."
+        ) from error
+    return chosen

@@ -1,0 +1,78 @@
+"""Training on clips that a program makes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.training import losses_of, make_folder, write_tiny
+from video_swin_transformer import Predictor
+from video_swin_transformer.errors import ConfigError
+from video_swin_transformer.training import load_recipe, train
+
+SETTINGS = (
+    "schedule.epochs=6",
+    "clip.train_short_side=32",
+    "augment.flip=0",
+    "augment.area=[1,1]",
+    "augment.aspect=[1,1]",
+)
+
+
+@dataclass(frozen=True)
+class Brightening:
+    """Noise that grows brighter or darker; the clip follows from label and number."""
+
+    classes: tuple[str, ...] = ("brighter", "darker")
+    clips_per_epoch: int = 24
+    num_frames: int = 4
+
+    def make(self, label: int, number: int) -> np.ndarray:
+        generator = np.random.default_rng((label, number))
+        texture = generator.integers(60, 180, (32, 32, 3))
+        step = 16 if label == 0 else -16
+        frames = [texture + step * at for at in range(self.num_frames)]
+        return np.stack(frames).clip(0, 255).astype(np.uint8)
+
+
+def run(folder: Path, *settings: str, maker: Brightening | None = None) -> Path:
+    recipe = load_recipe(write_tiny(folder), [*SETTINGS, *settings])
+    result = train(recipe, folder / "out", clips=maker or Brightening(), device="cpu")
+    assert result is not None and result.steps == 18
+    return folder / "out"
+
+
+def test_made_clips_are_learned_from_and_watched_ones_are_read(tmp_path: Path) -> None:
+    watched = make_folder(tmp_path / "watched", 3, ("brighter", "darker"))
+    out = run(tmp_path, f"data.val={watched}")
+    losses = losses_of(out)
+    assert np.mean(losses[-3:]) < 0.5 * np.mean(losses[:3])
+    clip = make_folder(tmp_path / "new", 1, ("darker",)) / "darker" / "clip00.mp4"
+    labels = Predictor.load(out / "model").classify(clip)
+    assert {label for label, _ in labels.top(2)} == {"brighter", "darker"}
+
+
+def test_processes_that_make_clips_change_nothing(tmp_path: Path) -> None:
+    for name in ("alone", "helped"):
+        (tmp_path / name).mkdir()
+    alone = losses_of(run(tmp_path / "alone", "run.workers=0"))
+    assert alone == losses_of(run(tmp_path / "helped", "run.workers=2"))
+    assert len(set(alone)) == len(alone), "other clips in every step"
+
+
+@pytest.mark.parametrize(
+    ("settings", "maker", "said"),
+    [
+        (("data.hold_out=0.2",), None, "data.val"),
+        (("data=somewhere",), None, "data.train"),
+        ((), Brightening(num_frames=3), "clip.num_frames"),
+    ],
+)
+def test_refusals(
+    tmp_path: Path, settings: tuple[str, ...], maker: Brightening | None, said: str
+) -> None:
+    with pytest.raises(ConfigError, match=said):
+        run(tmp_path, *settings, maker=maker)

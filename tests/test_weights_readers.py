@@ -1,0 +1,289 @@
+"""Files that are damaged, hostile or full of other tools' objects: a sentence, and nothing runs."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import pickle
+import struct
+import subprocess
+import sys
+import types
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save as safetensors_bytes
+
+from tests.containers import OFFICIAL_TINY, official_container, random_state, save
+from video_swin_transformer.errors import CheckpointError, VideoSwinError
+from video_swin_transformer.weights import load_checkpoint, load_model
+from video_swin_transformer.weights.readers import read_weights_file
+
+SMALL = random_state(OFFICIAL_TINY, shrink=8)
+ROOT = Path(__file__).parent.parent
+
+
+class Canary:
+    """Unpickling it would write a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_a_pickle_with_code_is_refused_and_nothing_runs(tmp_path, legacy, suffix):
+    canary = tmp_path / "canary"
+    path = save(
+        {"state_dict": SMALL, "x": Canary(canary)}, tmp_path / f"evil{suffix}", legacy=legacy
+    )
+    says = "not a readable safetensors" if suffix == ".safetensors" else "can run any program"
+    for load in (load_checkpoint, load_model):
+        with pytest.raises(CheckpointError, match=says):
+            load(path)
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps(Canary(canary)))
+    with pytest.raises(CheckpointError):
+        load_checkpoint(tmp_path / "plain.pth")
+    assert not canary.exists()
+
+
+def foreign_object(monkeypatch, module, name):
+    """An object of a library that is not installed here."""
+    parts = module.split(".")
+    for depth in range(1, len(parts) + 1):
+        dotted = ".".join(parts[:depth])
+        monkeypatch.setitem(sys.modules, dotted, types.ModuleType(dotted))
+    cls = type(name, (), {"__module__": module})
+    monkeypatch.setattr(sys.modules[module], name, cls, raising=False)
+    return cls()
+
+
+def test_objects_of_other_tools_get_a_sentence_on_what_to_do(tmp_path, monkeypatch):
+    history = foreign_object(monkeypatch, "mmengine.logging.history_buffer", "HistoryBuffer")
+    node = foreign_object(monkeypatch, "yacs.config", "CfgNode")
+    for left_behind, what in [
+        (np.float64(0.8), "NumPy numbers"),
+        (np.zeros(3), "NumPy numbers"),
+        (history, "mmengine's training history"),
+        (node, "a yacs config"),
+        (argparse.Namespace(lr=1), "the arguments of a training script"),
+        (Path("x"), "paths"),
+    ]:
+        path = save({"state_dict": SMALL, "left": left_behind}, tmp_path / "file.pth")
+        with pytest.raises(CheckpointError, match=what) as caught:
+            load_checkpoint(path)
+        assert "torch.save({" in str(caught.value) and "trust" in str(caught.value)
+
+
+# --- claims --------------------------------------------------------------------------------------
+
+
+def claim_expanded():
+    """A tensor of 2**30 numbers over one number."""
+    state = {**SMALL, "backbone.norm.weight": torch.zeros(1).expand(1 << 30)}
+    buffer = io.BytesIO()
+    torch.save({n: t for n, t in state.items() if t.numel() < 100 or t.numel() > 1e9}, buffer)
+    return buffer.getvalue()
+
+
+def claim_safetensors():
+    header = {"a": {"dtype": "F32", "shape": [1 << 30], "data_offsets": [0, 1 << 32]}}
+    text = json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + bytes(900)
+
+
+def claim_header():
+    return struct.pack("<Q", 1 << 32) + b"{" + bytes(1000)
+
+
+def claim_zip_sizes():
+    """A torch.save file whose directory says that its storage has 4 GB."""
+    buffer = io.BytesIO()
+    torch.save({"a": torch.zeros(4)}, buffer)
+    data = buffer.getvalue()
+    at = data.rindex(b"archive/data/0") - 46  # the entry in the central directory
+    big = struct.pack("<II", 0xFFFFFFF0, 0xFFFFFFF0)
+    return data[: at + 20] + big + data[at + 28 :]
+
+
+def claim_compressed():
+    """Zeros that unpack to 64 MB, as a zip bomb would to gigabytes."""
+    source = io.BytesIO()
+    torch.save({"a": torch.zeros(1 << 24)}, source)
+    packed = io.BytesIO()
+    with (
+        zipfile.ZipFile(source) as old,
+        zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new,
+    ):
+        for entry in old.infolist():
+            new.writestr(entry.filename, old.read(entry))
+    return packed.getvalue()
+
+
+def claim_legacy():
+    """The older stream: a storage said to have 2**30 numbers."""
+    buffer = io.BytesIO()
+    torch.save({"a": torch.zeros(4)}, buffer, _use_new_zipfile_serialization=False)
+    data = buffer.getvalue()
+    at = data.index(b"cpu") + 3
+    small = data[at:].index(b"K\x04") + at
+    return data[:small] + b"J" + struct.pack("<i", 1 << 30) + data[small + 2 :]
+
+
+class Filled:
+    """Unpickling it takes memory: the call is one of those that `weights_only` allows."""
+
+    def __reduce__(self):
+        return bytearray, (1 << 32,)
+
+
+def claim_bytearray(legacy=False):
+    buffer = io.BytesIO()
+    content = {"a": torch.zeros(4), "b": Filled()}
+    torch.save(content, buffer, _use_new_zipfile_serialization=not legacy)
+    return buffer.getvalue()
+
+
+def claim_legacy_bytearray():
+    return claim_bytearray(legacy=True)
+
+
+CLAIMS = [
+    claim_bytearray,
+    claim_legacy_bytearray,
+    claim_expanded,
+    claim_safetensors,
+    claim_header,
+    claim_zip_sizes,
+    claim_compressed,
+    claim_legacy,
+]
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda f: f.__name__)
+def test_a_claim_of_gigabytes_in_a_small_file_is_refused(claim, tmp_path):
+    path = tmp_path / "file.pth"
+    path.write_bytes(claim())
+    with pytest.raises(CheckpointError):
+        load_checkpoint(path)
+
+
+def test_claims_take_no_memory(tmp_path):
+    for claim in CLAIMS:
+        (tmp_path / f"{claim.__name__}.pth").write_bytes(claim())
+    script = f"""
+import resource
+from pathlib import Path
+from video_swin_transformer.errors import CheckpointError
+from video_swin_transformer.weights import load_checkpoint
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for path in Path({str(tmp_path)!r}).glob("*.pth"):
+    try:
+        load_checkpoint(path)
+    except CheckpointError:
+        pass
+    else:
+        raise SystemExit(f"{{path}} was loaded")
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+    grown = subprocess.check_output([sys.executable, "-c", script], cwd=ROOT, text=True)
+    assert int(grown) < 64_000  # kilobytes
+
+
+# --- damage --------------------------------------------------------------------------------------
+
+
+def files():
+    stream, legacy = io.BytesIO(), io.BytesIO()
+    few = {n: t for n, t in SMALL.items() if t.numel() < 2000 or n.endswith("bias_table")}
+    torch.save(official_container(few), stream)
+    torch.save(official_container(few), legacy, _use_new_zipfile_serialization=False)
+    return {
+        "zip": stream.getvalue(),
+        "legacy": legacy.getvalue(),
+        "safetensors": safetensors_bytes(few),
+    }
+
+
+@pytest.mark.parametrize("kind", ["zip", "legacy", "safetensors"])
+def test_cut_and_scribbled_files_raise_only_our_errors(kind, tmp_path):
+    data = files()[kind]
+    numbers = torch.Generator().manual_seed(0)
+    path = tmp_path / "file"
+    for position in torch.randint(len(data), (40,), generator=numbers).tolist():
+        path.write_bytes(data[:position])
+        with pytest.raises(CheckpointError):
+            load_checkpoint(path)
+    # Names and sizes stand at the beginning and at the end: scribble there most.
+    spots = torch.randint(4000, (60,), generator=numbers).tolist()
+    for spot in [*spots, *(-1 - s for s in spots[:30])]:
+        scribbled = bytearray(data)
+        scribbled[spot] ^= 0x5A
+        path.write_bytes(scribbled)
+        try:
+            load_checkpoint(path)
+        except VideoSwinError as error:
+            assert str(error).strip()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (b"", "is empty"),
+        (b"<html><body>404: Not found</body></html>" * 20, "not a pickle|another format"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 1\n", "another format"),
+        (b"PK\x03\x04 and no zip", "damaged or cut off"),
+        (pickle.dumps({"a": [1, 2]}), "another format|holds no tensors"),
+    ],
+)
+def test_what_is_no_file_of_weights_gets_a_sentence(content, says, tmp_path):
+    path = tmp_path / "file.pth"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=says):
+        load_checkpoint(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ({}, "holds no tensors"),
+        ([torch.zeros(2)], "holds a list, not a dict"),
+        (torch.zeros(2), "holds a Tensor, not a dict"),
+        ({"epoch": 3, "state_dict": {}}, "holds no tensors"),
+        ({"fc.weight": torch.zeros(2, 2)}, r"named fc\.weight are of no known format"),
+        ({"a": torch.zeros(2, device="meta")}, "'meta'; only plain dense tensors"),
+        ({"a": torch.eye(3).to_sparse()}, "only plain dense tensors"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # sparse tensors warn while being saved
+def test_pickles_without_weights_of_ours(content, says, tmp_path):
+    with pytest.raises(CheckpointError, match=says):
+        load_checkpoint(save(content, tmp_path / "file.pth"))
+
+
+def test_paths_that_lead_to_nothing(tmp_path):
+    for source in (tmp_path / "absent.pth", str(tmp_path / "a" / "b.pth"), "bad\0name.pth"):
+        with pytest.raises(CheckpointError, match="no file or folder"):
+            load_checkpoint(source)
+    with pytest.raises(CheckpointError, match="holds neither"):
+        load_checkpoint(tmp_path)
+    with pytest.raises(CheckpointError, match="no file or folder"):
+        read_weights_file(tmp_path / "absent.pth")
+
+
+def test_the_config_of_another_library_beside_the_file_is_none_of_ours(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(safetensors_bytes(SMALL))
+    (tmp_path / "config.json").write_text('{"model_type": "swin"}')
+    model, report = load_checkpoint(tmp_path)
+    assert model.num_classes == 50 and report.format.startswith("official")
+    (tmp_path / "config.json").write_text('{"model_type": "video_swin"}')
+    with pytest.raises(CheckpointError, match="not usable"):
+        load_checkpoint(tmp_path)
