@@ -13,9 +13,11 @@ import torch
 from tests.oracle import fill_by_name, input_by_shape, reference
 from video_swin_transformer.config import ModelConfig
 from video_swin_transformer.errors import ConfigError
-from video_swin_transformer.layers import BasicLayer, WindowAttention3D
+from video_swin_transformer.layers import WindowAttention3D
 from video_swin_transformer.model import SwinTransformer3D, VideoSwinTransformer
 from video_swin_transformer.windows import (
+    MAX_CACHED_PLANS,
+    _cached_plan,
     plan_windows,
     relative_position_index,
     used_window,
@@ -217,7 +219,7 @@ def test_bias_index_is_that_of_the_reference():
     assert index[0, 0] == 1267 and index[0, -1] == 0 and index[-1, 0] == 2534
 
 
-def test_kinds_of_boxes_do_not_grow_with_the_number_of_windows():
+def test_region_shapes_do_not_grow_with_the_number_of_windows():
     kinds = []
     for side in (21, 56, 112):
         plan = plan_windows((16, side, side), (8, 7, 7), (4, 3, 3), torch.device("cpu"))
@@ -236,7 +238,7 @@ def test_kinds_of_boxes_do_not_grow_with_the_number_of_windows():
         ((4, 14, 14), (16, 7, 7), (8, 3, 3)),
     ],
 )
-def test_boxes_hold_what_the_official_mask_leaves_together(grid, window, shift):
+def test_regions_are_those_of_the_official_mask(grid, window, shift):
     """Against the official construction: pad, roll, partition, and regions numbered apart."""
     used, used_shift = used_window(grid, window, shift)
     padded = [-(-g // w) * w for g, w in zip(grid, used, strict=True)]
@@ -263,20 +265,22 @@ def test_boxes_hold_what_the_official_mask_leaves_together(grid, window, shift):
 
     plan = plan_windows(grid, window, shift, torch.device("cpu"))
     actual = {}
-    for group, start, stop in plan.runs(max_tokens=1):
-        box, rows = plan.gather[start:stop].tolist(), plan.bias_indices[group].tolist()
-        for i, j in itertools.product(range(len(box)), repeat=2):
-            if box[i] < math.prod(grid) and box[j] < math.prod(grid):
-                actual[box[i], box[j]] = rows[i][j]
+    for group, start, stop in plan.chunks(max_tokens=1):
+        region, rows = plan.gather[start:stop].tolist(), plan.bias_indices[group].tolist()
+        for i, j in itertools.product(range(len(region)), repeat=2):
+            if region[i] < math.prod(grid) and region[j] < math.prod(grid):
+                actual[region[i], region[j]] = rows[i][j]
     assert actual == expected
 
 
-# --- memory of past shapes: never stale, never cuts a gradient ---------------------------------
+# --- cached biases: never stale, never cut a gradient ------------------------------------------
 
 
-def remembered(model: torch.nn.Module) -> int:
+def num_cached(model: torch.nn.Module) -> int:
     return sum(
-        m._biases._entry is not None for m in model.modules() if isinstance(m, WindowAttention3D)
+        m._bias_cache._entry is not None
+        for m in model.modules()
+        if isinstance(m, WindowAttention3D)
     )
 
 
@@ -290,10 +294,10 @@ def test_biases_are_built_once_per_shape_in_inference(monkeypatch):
     with torch.inference_mode():
         for _ in range(3):
             model(x)
-        assert len(built) == 4  # one a block
+        assert len(built) == 4  # one per block
         model(input_by_shape((1, 3, 8, 32, 32)))
     assert len(built) == 8
-    model(x)  # gradients are on: nothing is remembered
+    model(x)  # gradients are on: nothing is cached
     model(x)
     assert len(built) == 16
 
@@ -343,11 +347,11 @@ def _swap_data(model):
     ],
 )
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_memory_is_never_stale(change, mode):
+def test_cached_biases_follow_the_weights(change, mode):
     model, x = tiny(), input_by_shape(SHAPE)
     with mode():
         before = model(x)
-        assert remembered(model) == 4
+        assert num_cached(model) == 4
     change(model)
     with mode():
         after = model(x)
@@ -377,12 +381,12 @@ def test_autocast_before_and_after_plain_float32():
     torch.testing.assert_close(rough.float(), before, rtol=0.1, atol=0.1)
 
 
-def test_copies_and_pickles_start_without_memory():
+def test_copies_and_pickles_start_with_an_empty_cache():
     model, x = tiny(), input_by_shape(SHAPE)
     with torch.inference_mode():
         before = model(x)
     for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
-        assert remembered(twin) == 0
+        assert num_cached(twin) == 0
         _ema_no_grad(twin)
         with torch.inference_mode():
             torch.testing.assert_close(twin(x), fresh_output(twin, x))
@@ -391,7 +395,7 @@ def test_copies_and_pickles_start_without_memory():
 
 @pytest.mark.parametrize("frozen", [False, True])
 def test_inference_mode_before_training(frozen):
-    """LastValueCache tensors made in inference mode must not reach the backward pass."""
+    """Cached tensors made in inference mode must not reach the backward pass."""
     model, x = tiny(), input_by_shape(SHAPE)
     with torch.inference_mode():
         model(x)
@@ -411,16 +415,13 @@ def test_inference_mode_before_training(frozen):
             torch.testing.assert_close(ours[name].grad, theirs[name].grad)
 
 
-def test_memory_holds_one_shape_only():
+def test_the_cache_of_window_plans_is_bounded():
     model = tiny()
     with torch.inference_mode():
-        for side in (32, 40, 48):
-            model(input_by_shape((1, 3, 4, side, side)))
-    for module in model.modules():
-        if isinstance(module, BasicLayer):
-            assert module._plans._entry is not None
-            (grid, _), _, _ = module._plans._entry
-            assert grid[1] in (12, 6)  # the last input's only
+        for side in range(32, 32 + 8 * MAX_CACHED_PLANS, 8):
+            plan_windows((2, side // 4, side // 4), (2, 7, 7), (1, 3, 3), torch.device("cpu"))
+        model(input_by_shape(SHAPE))
+    assert _cached_plan.cache_info().currsize <= MAX_CACHED_PLANS
 
 
 # --- compile and export -----------------------------------------------------------------------
@@ -435,6 +436,20 @@ def test_torch_export_gives_the_same_logits_with_a_dynamic_batch():
         x = input_by_shape((size, 3, 8, 56, 60))
         with torch.no_grad():
             torch.testing.assert_close(program.module()(x), model(x), rtol=1e-5, atol=1e-6)
+
+
+def test_an_export_does_not_depend_on_a_previous_forward_pass():
+    _cached_plan.cache_clear()
+    x = input_by_shape(SHAPE)
+    fresh = torch.export.export(tiny(), (x,), strict=False)
+    used = tiny()
+    with torch.inference_mode():
+        used(x)
+    again = torch.export.export(used, (x,), strict=False)
+    assert fresh.graph_module.code == again.graph_module.code
+    assert torch.equal(fresh.module()(x), again.module()(x))
+    with torch.inference_mode():  # and tracing leaves nothing in the cache
+        torch.testing.assert_close(tiny()(x), fresh.module()(x), rtol=1e-5, atol=1e-6)
 
 
 def test_torch_compile_gives_the_same_logits_and_sees_new_weights():

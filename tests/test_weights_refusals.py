@@ -196,9 +196,7 @@ def test_a_fresh_head_for_a_file_without_one(tmp_path):
     with pytest.raises(CheckpointError, match=r'cls_head\.fc_cls\.weight.*allow=\{"head"\}'):
         load_checkpoint(path, num_classes=7)
     model, report = load_checkpoint(path, num_classes=7, allow="head")
-    assert report.adaptations == (
-        "head: the file has none; new classifier of 7 classes",
-    )
+    assert report.adaptations == ("head: the file has none; new classifier of 7 classes",)
     assert float(model.cls_head.fc_cls.weight.detach().std()) == pytest.approx(0.01, rel=0.2)
 
 

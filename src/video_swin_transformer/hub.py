@@ -19,15 +19,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
+_FILE_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".onnx", ".xml", ".pt2")
 _CARD_FILE = "README.md"
 _PAPER = "https://arxiv.org/abs/2106.13230"
 
 
 def is_repo_id(source: str | Path) -> bool:
-    """Whether `source` is a text such as "owner/name" that names nothing on this disk."""
+    """Whether `source` is a repository such as "owner/name", and no path on this machine.
+
+    A name with the suffix of a file, or inside a folder that exists, is taken for a mistyped path.
+    """
     if not isinstance(source, str) or _REPO_ID.fullmatch(source) is None:
         return False
-    return not Path(source).exists()
+    path = Path(source)
+    return path.suffix.lower() not in _FILE_SUFFIXES and not path.parent.exists()
 
 
 def download_folder(repo_id: str, revision: str | None = None, token: str | None = None) -> Path:

@@ -1,8 +1,8 @@
 """The parts of the network, from the inside out: attention, block, stage, patch embedding.
 
-Sizes: B batch, C channels, D, h, w of the token grid, L = D*h*w tokens, N tokens in a window.
-Tokens are channel-last here, (B, D, h, w, C) or flat (B, L, C); the official code permutes to
-channel-first between stages, which changes no number.
+Sizes: B batch, C channels, D, h, w of the token grid, L = D*h*w tokens, S slots of a `WindowPlan`,
+N tokens in a region. Tokens are channel-last here, (B, D, h, w, C) or flat (B, L, C); the official
+code permutes to channel-first between stages, which changes no number.
 """
 
 from __future__ import annotations
@@ -15,27 +15,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .cache import LastValueCache, is_traced
+from .cpu_inference import (
+    CPU_CHUNK_TOKENS,
+    LastValueCache,
+    autocast_dtype,
+    is_cpu_inference,
+    is_tracing,
+    map_tokens,
+)
 from .windows import Size3, WindowPlan, from_windows, plan_windows, to_windows
 
 NormLayer: TypeAlias = Callable[[int], nn.Module]
-
-# Tokens that go through the wide layers at once in inference on a CPU. Their intermediate results,
-# four times as wide, then stay in the cache, and their memory is used again by the next piece
-# instead of being fetched from the system anew: up to twice as fast, and far less memory.
-CPU_CHUNK_TOKENS = 8192
-
-
-def is_cpu_inference(x: Tensor) -> bool:
-    """Whether to work in pieces and remember; a GPU, a backward pass and a graph want neither."""
-    return x.device.type == "cpu" and not torch.is_grad_enabled() and not is_traced()
-
-
-def _dtype_of_products(x: Tensor) -> torch.dtype:
-    """What linear layers give for `x`: autocast's type where that is on."""
-    if torch.is_autocast_enabled(x.device.type):
-        return torch.get_autocast_dtype(x.device.type)
-    return x.dtype
 
 
 class DropPath(nn.Module):
@@ -58,25 +48,18 @@ class DropPath(nn.Module):
 class Mlp(nn.Module):
     """Two linear layers with an exact (erf) GELU between them."""
 
-    def __init__(self, dim: int, hidden_dim: int, drop_rate: float) -> None:
+    def __init__(self, dim: int, hidden_dim: int, *, drop: float = 0.0) -> None:
         super().__init__()
         self.fc1 = nn.Linear(dim, hidden_dim)
         self.act = nn.GELU()
         self.fc2 = nn.Linear(hidden_dim, dim)
-        self.drop = nn.Dropout(drop_rate)
+        self.drop = nn.Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, C) -> (B, L, C)."""
-        if not is_cpu_inference(x):
-            return self._mix(x)
-        rows = x.flatten(0, 1)  # (B, L, C) -> (B * L, C)
-        out = torch.empty_like(rows, dtype=_dtype_of_products(x))
-        for start in range(0, len(rows), CPU_CHUNK_TOKENS):
-            piece = slice(start, start + CPU_CHUNK_TOKENS)
-            out[piece] = self._mix(rows[piece])
-        return out.view(x.shape)
+        return map_tokens(self._forward, x)
 
-    def _mix(self, x: Tensor) -> Tensor:
+    def _forward(self, x: Tensor) -> Tensor:
         return self.drop(self.fc2(self.drop(self.act(self.fc1(x)))))  # type: ignore[no-any-return]
 
 
@@ -88,56 +71,50 @@ class WindowAttention3D(nn.Module):
         dim: int,
         window_size: Size3,
         num_heads: int,
-        qkv_bias: bool,
-        qk_scale: float | None,
-        attn_drop_rate: float,
-        drop_rate: float,
+        *,
+        qkv_bias: bool = False,
+        qk_scale: float | None = None,
+        attn_drop: float = 0.0,
+        proj_drop: float = 0.0,
     ) -> None:
         super().__init__()
         self.num_heads = num_heads
         self.scale = qk_scale or (dim // num_heads) ** -0.5
-        self.attn_drop_rate = attn_drop_rate
+        self.attn_drop = attn_drop
         d, h, w = window_size
         num_offsets = (2 * d - 1) * (2 * h - 1) * (2 * w - 1)
         self.relative_position_bias_table = nn.Parameter(torch.zeros(num_offsets, num_heads))
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
         self.proj = nn.Linear(dim, dim)
-        self.proj_drop = nn.Dropout(drop_rate)
-        self._biases: LastValueCache[tuple[Tensor, ...]] = LastValueCache()
+        self.proj_drop = nn.Dropout(proj_drop)
+        self._bias_cache: LastValueCache[tuple[Tensor, ...]] = LastValueCache()
+
+    def _biases(self, plan: WindowPlan, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """Bias for each group of regions: (1, heads, N, N)."""
+        table = self.relative_position_bias_table
+        return self._bias_cache.get((plan, dtype), table, lambda: self._build_biases(plan, dtype))
 
     def _build_biases(self, plan: WindowPlan, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        """Bias for each group of boxes: (1, heads, N, N), N its tokens in a box."""
         table = self.relative_position_bias_table.t().to(dtype)  # (heads, offsets)
         return tuple(table[None, :, index].contiguous() for index in plan.bias_indices)
 
-    def _biases_for(self, plan: WindowPlan, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        """`_build_biases`, remembered on a CPU in inference.
-
-        Remembering cannot cut a gradient, since nothing is remembered or recalled while gradients
-        are on; and it cannot be stale, since the very table the bias was built from is compared
-        by value (60 thousand numbers at most: microseconds). On a GPU that comparison would wait
-        for the device, and building is cheap; a compiled or exported graph holds no Python state.
-        """
-        table = self.relative_position_bias_table
-        if not is_cpu_inference(table):
-            return self._build_biases(plan, dtype)
-        return self._biases.get((plan, dtype), table, lambda: self._build_biases(plan, dtype))
-
     def forward(self, x: Tensor, plan: WindowPlan) -> Tensor:
-        """(B, P, C), places in the plan's order -> the same shape."""
-        biases = self._biases_for(plan, _dtype_of_products(x))
-        if is_traced():
+        """(B, S, C), slots in the plan's order -> the same shape."""
+        biases = self._biases(plan, autocast_dtype(x))
+        if is_tracing():
             return self._forward_in_graph(x, biases, plan)
         max_tokens = max(1, CPU_CHUNK_TOKENS // x.shape[0]) if is_cpu_inference(x) else None
         outputs = [
             self.proj_drop(self.proj(self._attend(self.qkv(x[:, start:stop]), biases[group])))
-            for group, start, stop in plan.runs(max_tokens)
+            for group, start, stop in plan.chunks(max_tokens)
         ]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
     def _forward_in_graph(self, x: Tensor, biases: Sequence[Tensor], plan: WindowPlan) -> Tensor:
-        """`forward` with the linear layers once over all boxes: a graph of a third of the nodes,
-        and each of its layers is one that a compiler or a quantizer sees whole."""
+        """`forward` with the linear layers applied once to all regions.
+
+        The graph has a third of the nodes, and a compiler or quantizer sees each layer as one.
+        """
         sizes = [n * b.shape[2] for n, b in zip(plan.group_counts, biases, strict=True)]
         parts = zip(self.qkv(x).split(sizes, dim=1), biases, strict=True)
         outputs = [self._attend(part, bias) for part, bias in parts]
@@ -145,16 +122,16 @@ class WindowAttention3D(nn.Module):
         return self.proj_drop(self.proj(out))  # type: ignore[no-any-return]
 
     def _attend(self, qkv: Tensor, bias: Tensor) -> Tensor:
-        """Attention inside n boxes that share a bias (1, heads, N, N): (B, n * N, 3C) -> C."""
-        batch, places, width = qkv.shape
+        """Attention inside n regions that share a bias (1, heads, N, N): (B, n * N, 3C) -> C."""
+        batch, slots, width = qkv.shape
         length, heads = bias.shape[2], self.num_heads
         # (B, n * N, 3C) -> (B * n, N, 3, heads, C / heads) -> (3, B * n, heads, N, C / heads)
         qkv = qkv.reshape(-1, length, 3, heads, width // 3 // heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        dropout = self.attn_drop_rate if self.training else 0.0
+        dropout = self.attn_drop if self.training else 0.0
         if bias.requires_grad and bias.device.type == "cpu":
-            # Fused attention knows no gradient of the bias there, and what it falls back on checks
-            # every row for being masked out and computes in float32 whatever it is given.
+            # Fused attention has no gradient of the bias there, and its fallback checks every row
+            # for being masked out and computes in float32 whatever it is given.
             weights = ((q * self.scale) @ k.transpose(-2, -1) + bias).softmax(dim=-1)
             out = F.dropout(weights, dropout).to(v.dtype) @ v
         else:
@@ -162,9 +139,9 @@ class WindowAttention3D(nn.Module):
                 q, k, v, attn_mask=bias, dropout_p=dropout, scale=self.scale
             )
         out = out.transpose(1, 2)  # (B * n, heads, N, C / heads) -> (B * n, N, heads, C / heads)
-        if is_traced():  # exporters take attention apart, and then its strides are others
+        if is_tracing():  # exporters decompose attention, which changes its strides
             out = out.clone(memory_format=torch.contiguous_format)
-        return out.reshape(batch, places, width // 3)
+        return out.reshape(batch, slots, width // 3)
 
 
 class SwinTransformerBlock3D(nn.Module):
@@ -174,25 +151,32 @@ class SwinTransformerBlock3D(nn.Module):
         self,
         dim: int,
         num_heads: int,
-        window_size: Size3,
-        shift_size: Size3,
-        mlp_ratio: float,
-        qkv_bias: bool,
-        qk_scale: float | None,
-        drop_rate: float,
-        attn_drop_rate: float,
-        drop_path_rate: float,
-        norm_layer: NormLayer,
+        *,
+        window_size: Size3 = (2, 7, 7),
+        shift_size: Size3 = (0, 0, 0),
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = True,
+        qk_scale: float | None = None,
+        drop: float = 0.0,
+        attn_drop: float = 0.0,
+        drop_path: float = 0.0,
+        norm_layer: NormLayer = nn.LayerNorm,
     ) -> None:
         super().__init__()
         self.shift_size = shift_size
         self.norm1 = norm_layer(dim)
         self.attn = WindowAttention3D(
-            dim, window_size, num_heads, qkv_bias, qk_scale, attn_drop_rate, drop_rate
+            dim,
+            window_size,
+            num_heads,
+            qkv_bias=qkv_bias,
+            qk_scale=qk_scale,
+            attn_drop=attn_drop,
+            proj_drop=drop,
         )
-        self.drop_path = DropPath(drop_path_rate)
+        self.drop_path = DropPath(drop_path)
         self.norm2 = norm_layer(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio), drop_rate)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), drop=drop)
 
     def forward(self, x: Tensor, plan: WindowPlan) -> Tensor:
         """(B, L, C) -> (B, L, C)."""
@@ -202,9 +186,9 @@ class SwinTransformerBlock3D(nn.Module):
 
 
 class PatchMerging(nn.Module):
-    """Halves h and w, doubles C: 2x2 neighbors are joined, normalized, then reduced."""
+    """Halves h and w and doubles C: 2x2 neighbors are concatenated, normalized and reduced."""
 
-    def __init__(self, dim: int, norm_layer: NormLayer) -> None:
+    def __init__(self, dim: int, norm_layer: NormLayer = nn.LayerNorm) -> None:
         super().__init__()
         self.norm = norm_layer(4 * dim)
         self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
@@ -212,64 +196,58 @@ class PatchMerging(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, D, h, w, C) -> (B, D, ceil(h/2), ceil(w/2), 2C)."""
         x = F.pad(x, (0, 0, 0, x.shape[3] % 2, 0, x.shape[2] % 2))
-        corners = [x[:, :, i::2, j::2] for j in (0, 1) for i in (0, 1)]  # h runs fastest
+        corners = [x[:, :, i::2, j::2] for j in (0, 1) for i in (0, 1)]  # h varies fastest
         return self.reduction(self.norm(torch.cat(corners, dim=-1)))  # type: ignore[no-any-return]
 
 
 class BasicLayer(nn.Module):
-    """One stage: blocks whose windows are shifted in every second one, then a patch merging."""
+    """One stage: blocks, every second one with shifted windows, then a patch merging."""
 
     def __init__(
         self,
         dim: int,
         num_heads: int,
-        window_size: Size3,
-        mlp_ratio: float,
-        qkv_bias: bool,
-        qk_scale: float | None,
-        drop_rate: float,
-        attn_drop_rate: float,
-        drop_path_rates: Sequence[float],
-        norm_layer: NormLayer,
-        downsample: bool,
+        *,
+        drop_path: Sequence[float],
+        window_size: Size3 = (1, 7, 7),
+        mlp_ratio: float = 4.0,
+        qkv_bias: bool = False,
+        qk_scale: float | None = None,
+        drop: float = 0.0,
+        attn_drop: float = 0.0,
+        norm_layer: NormLayer = nn.LayerNorm,
+        downsample: bool = False,
     ) -> None:
         super().__init__()
         self.window_size = window_size
         half = (window_size[0] // 2, window_size[1] // 2, window_size[2] // 2)
+        self.shifts = ((0, 0, 0), half)
         self.blocks = nn.ModuleList(
             SwinTransformerBlock3D(
                 dim,
                 num_heads,
-                window_size,
-                half if index % 2 else (0, 0, 0),
-                mlp_ratio,
-                qkv_bias,
-                qk_scale,
-                drop_rate,
-                attn_drop_rate,
-                rate,
-                norm_layer,
+                window_size=window_size,
+                shift_size=self.shifts[index % 2],
+                mlp_ratio=mlp_ratio,
+                qkv_bias=qkv_bias,
+                qk_scale=qk_scale,
+                drop=drop,
+                attn_drop=attn_drop,
+                drop_path=rate,
+                norm_layer=norm_layer,
             )
-            for index, rate in enumerate(drop_path_rates)
+            for index, rate in enumerate(drop_path)
         )
         self.downsample = PatchMerging(dim, norm_layer) if downsample else None
-        self._plans: LastValueCache[tuple[WindowPlan, ...]] = LastValueCache()
-
-    def _plans_for(self, grid: Size3, device: torch.device) -> tuple[WindowPlan, ...]:
-        """Plans of the unshifted and the shifted blocks; those of the last grid are kept."""
-
-        def build() -> tuple[WindowPlan, ...]:
-            shifts = [block.shift_size for block in self.blocks[:2]]
-            return tuple(plan_windows(grid, self.window_size, s, device) for s in shifts)  # type: ignore[arg-type]
-
-        if is_traced():  # what a forward pass has left is a constant of the graph
-            return self._plans.recall((grid, device)) or build()
-        return self._plans.get((grid, device), None, build)
 
     def forward(self, x: Tensor, use_checkpoint: bool) -> tuple[Tensor, Tensor]:
         """(B, D, h, w, C) -> this stage's map in the same shape, and the next stage's input."""
         batch, d, h, w, dim = x.shape
-        plans = self._plans_for((d, h, w), x.device)
+        num_plans = min(len(self.blocks), 2)  # a stage of one block shifts nothing
+        plans = [
+            plan_windows((d, h, w), self.window_size, shift, x.device)
+            for shift in self.shifts[:num_plans]
+        ]
         x = x.reshape(batch, d * h * w, dim)  # (B, D, h, w, C) -> (B, L, C)
         for index, block in enumerate(self.blocks):
             plan = plans[index % 2]
@@ -282,10 +260,14 @@ class BasicLayer(nn.Module):
 
 
 class PatchEmbed3D(nn.Module):
-    """Cuts the video into patches and projects each to `embed_dim` channels."""
+    """Splits the video into patches and projects each to `embed_dim` channels."""
 
     def __init__(
-        self, patch_size: Size3, in_chans: int, embed_dim: int, norm_layer: NormLayer | None
+        self,
+        patch_size: Size3 = (2, 4, 4),
+        in_chans: int = 3,
+        embed_dim: int = 96,
+        norm_layer: NormLayer | None = None,
     ) -> None:
         super().__init__()
         self.patch_size = patch_size
@@ -293,7 +275,7 @@ class PatchEmbed3D(nn.Module):
         self.norm = norm_layer(embed_dim) if norm_layer is not None else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_chans, T, H, W) -> (B, D, h, w, C). Incomplete patches are filled with zeros."""
+        """(B, in_chans, T, H, W) -> (B, D, h, w, C). Incomplete patches are padded with zeros."""
         pad_t, pad_h, pad_w = (
             -size % patch for size, patch in zip(x.shape[2:], self.patch_size, strict=True)
         )

@@ -1,7 +1,7 @@
 """Video Swin Transformer (Liu et al., CVPR 2022, arXiv 2106.13230) as a plain PyTorch network.
 
     SwinTransformer3D      backbone: video -> feature map          official signature and keys
-    VideoSwinTransformer   backbone + I3D head -> logits           timm habits
+    VideoSwinTransformer   backbone + I3D head -> logits           follows timm's API
 
 Sizes: B batch, C channels (doubling each stage), T, H, W of the video in frames and pixels;
 D, h, w of the token grid (T/2, H/4, W/4 after the patch embedding with patch (2,4,4); h and w
@@ -14,7 +14,7 @@ Quirks kept, because released weights depend on them:
     (`windows.relative_position_index`);
   - the class defaults of SwinTransformer3D (patch (4,4,4), window (2,7,7), no patch norm) match
     no released weights. Names from the registry do.
-Mended: `eval()` and `train()` return the model; `frozen_stages` is checked; weights are
+Fixed: `eval()` and `train()` return the model; `frozen_stages` is checked; weights are
 initialized by the constructor; no global caches; index buffers are not part of the state dict
 (those of official files are accepted and dropped); checkpointing is non-reentrant.
 """
@@ -113,14 +113,14 @@ class SwinTransformer3D(nn.Module):
             BasicLayer(
                 embed_dim * 2**stage,
                 config.num_heads[stage],
-                config.window_size,
-                mlp_ratio,
-                qkv_bias,
-                qk_scale,
-                drop_rate,
-                attn_drop_rate,
-                rates[sum(config.depths[:stage]) : sum(config.depths[: stage + 1])],
-                norm_layer,
+                drop_path=rates[sum(config.depths[:stage]) : sum(config.depths[: stage + 1])],
+                window_size=config.window_size,
+                mlp_ratio=mlp_ratio,
+                qkv_bias=qkv_bias,
+                qk_scale=qk_scale,
+                drop=drop_rate,
+                attn_drop=attn_drop_rate,
+                norm_layer=norm_layer,
                 downsample=stage < num_stages - 1,
             )
             for stage in range(num_stages)

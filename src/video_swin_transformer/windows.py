@@ -1,36 +1,44 @@
-"""Shifted 3D windows: which token stands in which window, and who may attend to whom.
+"""Shifted 3D windows: the window of each token, and the tokens it may attend to.
 
-Everything here follows from the size of the token grid alone, so it is worked out once per shape
-as a `WindowPlan` and then used by every block of a stage.
+All of it follows from the size of the token grid, so it is computed once per shape as a
+`WindowPlan`, which all blocks of a stage use.
 
-Why a plan and not roll + reshape: shifting, zero-padding and cutting into windows together only
-move whole tokens. One gather with a prepared index does in a single pass what the official code
-does in a roll (a copy an axis), a pad and a partition.
+Why a plan instead of roll + reshape: shifting, zero-padding and partitioning into windows only
+move whole tokens. One gather with a precomputed index does in a single pass what the official code
+does in a roll (a copy per axis), a pad and a partition.
 
-Why boxes and not masks: after the cyclic shift, the last window along a shifted axis holds tokens
-from the end and from the beginning of the grid, which are not neighbors. The official code adds
--100 between them, which leaves a weight of e**-100, nothing in float32. Here such a window is cut
-into the boxes that may attend to each other, so what the mask would wipe out is never computed (a
-third of the attention of a shifted block) and no mask is kept.
+Why regions instead of masks: after the cyclic shift, the last window along a shifted axis holds
+tokens from the end and from the beginning of the grid, which are not neighbors. The official code
+adds -100 between them, which leaves a weight of e**-100, zero in float32. Here such a window is
+split into the regions whose tokens may attend to each other, so what the mask would suppress is
+never computed (a third of the attention of a shifted block) and no mask is stored.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from .cpu_inference import is_tracing
+
 Size3 = tuple[int, int, int]
+Indices = npt.NDArray[np.int64]
+
+MAX_CACHED_PLANS = 32  # four clip shapes of a network of four stages
 
 
 def used_window(grid: Size3, window: Size3, shift: Size3) -> tuple[Size3, Size3]:
-    """The window and shift really used on a token grid (paper section 3.2, official behavior).
+    """The window and shift used on a token grid (paper section 3.2, official behavior).
 
-    On an axis that the window covers completely (equality included) the window shrinks to the
-    axis and the shift is dropped, each axis on its own. The size before padding decides.
+    On an axis that the window covers completely (equality included), the window shrinks to the
+    axis and the shift is 0, each axis on its own. The size before padding decides.
 
     >>> used_window((16, 7, 7), (8, 7, 7), (4, 3, 3))
     ((8, 7, 7), (4, 0, 0))
@@ -49,25 +57,32 @@ def relative_position_index(window: Size3, num_tokens: int) -> Tensor:
     and mmaction2 alike; released weights were used that way below 193 pixels). Clipped in time
     only, it is exact.
     """
+    return torch.from_numpy(_relative_position_index(window, num_tokens))
+
+
+def _relative_position_index(window: Size3, num_tokens: int) -> Indices:
     d, h, w = window
-    token = torch.arange(num_tokens)
-    coords = torch.stack((token // (h * w), token // w % h, token % w))  # (3, N)
+    token = np.arange(num_tokens)
+    coords = np.stack((token // (h * w), token // w % h, token % w))  # (3, N)
     offset = coords[:, :, None] - coords[:, None, :]  # (3, N, N), query minus key
-    rows: Tensor = ((offset[0] + d - 1) * (2 * h - 1) + offset[1] + h - 1) * (2 * w - 1)
-    return rows + offset[2] + w - 1
+    rows = ((offset[0] + d - 1) * (2 * h - 1) + offset[1] + h - 1) * (2 * w - 1)
+    index: Indices = rows + offset[2] + w - 1
+    return index
 
 
 @dataclass(frozen=True, eq=False)
 class WindowPlan:
-    """How a flattened grid of L tokens is laid out in boxes, grouped by shape.
+    """How a flattened grid of L tokens is laid out in regions, grouped by shape.
 
-    A box is a window, or the part of one whose tokens may attend to each other.
+    A region is a window, or the part of one whose tokens may attend to each other. A slot is a
+    token's position in that layout.
 
-    gather       (P,) int64: token for each place; L means a zero (padding) token
-    scatter      (L,) int64: place of each token, the inverse of `gather`
-    group_counts boxes in each group, in the order of `gather`
-    bias_indices for each group (N, N) int64: row of the relative position bias table for each pair
-                 of the N tokens in one of its boxes
+    Attributes:
+        gather: (S,) int64, the token of each slot; L means a zero (padding) token.
+        scatter: (L,) int64, the slot of each token, the inverse of `gather`.
+        group_counts: number of regions in each group, in the order of `gather`.
+        bias_indices: for each group (N, N) int64, the row of the relative position bias table for
+            each pair of the N tokens in one of its regions.
     """
 
     gather: Tensor
@@ -75,22 +90,64 @@ class WindowPlan:
     group_counts: tuple[int, ...]
     bias_indices: tuple[Tensor, ...]
 
-    def runs(self, max_tokens: int | None) -> Iterator[tuple[int, int, int]]:
-        """(group, first place, one past the last): whole boxes of one group, at least one, and
-        together at most `max_tokens` places."""
+    def chunks(self, max_tokens: int | None) -> Iterator[tuple[int, int, int]]:
+        """Splits the slots into chunks of whole regions of one group.
+
+        Args:
+            max_tokens: size of a chunk; one region may be larger. None for one chunk per group.
+
+        Yields:
+            (group, first slot, one past the last slot).
+        """
         begin = 0
         for group, count in enumerate(self.group_counts):
             length = self.bias_indices[group].shape[0]
             end = begin + count * length
-            most = count if max_tokens is None else max(1, max_tokens // length)
-            for start in range(begin, end, most * length):
-                yield group, start, min(start + most * length, end)
+            num_regions = count if max_tokens is None else max(1, max_tokens // length)
+            for start in range(begin, end, num_regions * length):
+                yield group, start, min(start + num_regions * length, end)
             begin = end
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def plan_windows(grid: Size3, window: Size3, shift: Size3, device: torch.device) -> WindowPlan:
+    """The plan for a token grid (D, H, W), the configured window and the shift of a block.
+
+    Plans are cached by shape. In a graph they become constants.
+    """
+    if is_tracing():  # the cache must hold no tensor of a tracer
+        return _to_tensors(_layout(grid, window, shift), device)
+    return _cached_plan(grid, window, shift, device)
+
+
+@functools.lru_cache(maxsize=MAX_CACHED_PLANS)
+def _cached_plan(grid: Size3, window: Size3, shift: Size3, device: torch.device) -> WindowPlan:
+    with torch.inference_mode(False):  # a later training step may use the tensors
+        return _to_tensors(_layout(grid, window, shift), device)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """A `WindowPlan` as arrays."""
+
+    gather: Indices
+    scatter: Indices
+    group_counts: tuple[int, ...]
+    bias_indices: tuple[Indices, ...]
+
+
+def _to_tensors(layout: _Layout, device: torch.device) -> WindowPlan:
+    return WindowPlan(
+        gather=torch.from_numpy(layout.gather).to(device),
+        scatter=torch.from_numpy(layout.scatter).to(device),
+        group_counts=layout.group_counts,
+        bias_indices=tuple(torch.from_numpy(index).to(device) for index in layout.bias_indices),
+    )
 
 
 @dataclass(frozen=True)
 class _Segment:
-    """What a box covers of one axis of the shifted grid."""
+    """The part of one axis of the shifted grid that a region covers."""
 
     start: int
     length: int
@@ -98,7 +155,7 @@ class _Segment:
 
 
 def _segments(num_windows: int, window: int, shift: int) -> list[_Segment]:
-    """The windows of one axis; of a shifted axis the last one is cut where the grid ends."""
+    """The windows of one axis; of a shifted axis the last one is split where the grid ends."""
     segments = [_Segment(i * window, window, 0) for i in range(num_windows)]
     if shift:
         last, rest = segments.pop(), window - shift
@@ -107,59 +164,54 @@ def _segments(num_windows: int, window: int, shift: int) -> list[_Segment]:
     return segments
 
 
-def _shifted_tokens(grid: Size3, padded: Size3, shift: Size3) -> Tensor:
-    """Which token stands at each place of the padded, shifted grid: `padded`, int64."""
-    token = torch.zeros(1, 1, 1, dtype=torch.int64)
-    inside = torch.ones(1, 1, 1, dtype=torch.bool)
+def _shifted_tokens(grid: Size3, padded: Size3, shift: Size3) -> Indices:
+    """The token at each place of the padded, shifted grid: `padded`, int64."""
+    token = np.zeros((1, 1, 1), np.int64)
+    inside = np.ones((1, 1, 1), np.bool_)
     for axis in range(3):
         shape = [1, 1, 1]
         shape[axis] = padded[axis]
-        source = ((torch.arange(padded[axis]) + shift[axis]) % padded[axis]).view(shape)
+        source = ((np.arange(padded[axis]) + shift[axis]) % padded[axis]).reshape(shape)
         token = token * grid[axis] + source
         inside = inside & (source < grid[axis])
-    return torch.where(inside, token, grid[0] * grid[1] * grid[2])
+    return np.where(inside, token, grid[0] * grid[1] * grid[2])
 
 
-def plan_windows(grid: Size3, configured: Size3, shift: Size3, device: torch.device) -> WindowPlan:
-    """The plan for a token grid (D, H, W), the configured window and the shift of a block."""
+def _layout(grid: Size3, configured: Size3, shift: Size3) -> _Layout:
     window, shift = used_window(grid, configured, shift)
     counts = [-(-size // length) for size, length in zip(grid, window, strict=True)]
     pd, ph, pw = (count * length for count, length in zip(counts, window, strict=True))
     tokens = _shifted_tokens(grid, (pd, ph, pw), shift)
-    in_window = torch.arange(window[0] * window[1] * window[2]).view(window)
-    bias_index = relative_position_index(configured, in_window.numel())
+    in_window = np.arange(window[0] * window[1] * window[2]).reshape(window)
+    bias_index = _relative_position_index(configured, in_window.size)
 
-    # Boxes of one shape share their relative positions wherever they lie in the window, but not
+    # Regions of one shape share their relative positions wherever they are in the window, but not
     # under the quirk of a window clipped in space.
-    place_matters = window[1:] != configured[1:]
+    position_matters = window[1:] != configured[1:]
     groups: dict[object, list[tuple[_Segment, ...]]] = {}
-    for box in itertools.product(*map(_segments, counts, window, shift)):
-        key = tuple((s.length, s.start_in_window if place_matters else 0) for s in box)
-        groups.setdefault(key, []).append(box)
+    for region in itertools.product(*map(_segments, counts, window, shift)):
+        key = tuple((s.length, s.start_in_window if position_matters else 0) for s in region)
+        groups.setdefault(key, []).append(region)
 
     gather, bias_indices = [], []
-    for boxes in groups.values():
-        for box in boxes:
-            gather.append(tokens[tuple(slice(s.start, s.start + s.length) for s in box)].flatten())
-        cut = tuple(slice(s.start_in_window, s.start_in_window + s.length) for s in boxes[0])
-        rows = in_window[cut].flatten()
-        bias_indices.append(bias_index[rows][:, rows].to(device))
-    places = torch.cat(gather)
-    # Padding places hold the largest number, so a stable sort leaves the real tokens in front.
-    scatter = torch.argsort(places, stable=True)[: grid[0] * grid[1] * grid[2]]
-    return WindowPlan(
-        gather=places.to(device),
-        scatter=scatter.to(device),
-        group_counts=tuple(len(boxes) for boxes in groups.values()),
-        bias_indices=tuple(bias_indices),
-    )
+    for regions in groups.values():
+        for region in regions:
+            cut = tuple(slice(s.start, s.start + s.length) for s in region)
+            gather.append(tokens[cut].ravel())
+        cut = tuple(slice(s.start_in_window, s.start_in_window + s.length) for s in regions[0])
+        rows = in_window[cut].ravel()
+        bias_indices.append(np.ascontiguousarray(bias_index[rows][:, rows]))
+    slots = np.concatenate(gather)
+    # Padding slots hold the largest number, so a stable sort puts the real tokens first.
+    scatter = np.argsort(slots, kind="stable")[: grid[0] * grid[1] * grid[2]]
+    return _Layout(slots, scatter, tuple(map(len, groups.values())), tuple(bias_indices))
 
 
 class _TakeTokens(torch.autograd.Function):
     """out[:, i] = x[:, index[i]], zeros where index[i] is one past the end.
 
-    `inverse` takes the result back: the backward pass is then a gather as well, where autograd's
-    own way (index_add) is slow on a CPU and unordered on a GPU.
+    `inverse` is the index that undoes this one: the backward pass is then a gather, too, where
+    autograd's own (index_add) is slow on a CPU and nondeterministic on a GPU.
     """
 
     generate_vmap_rule = True
@@ -180,12 +232,12 @@ class _TakeTokens(torch.autograd.Function):
 
 
 def to_windows(x: Tensor, plan: WindowPlan) -> Tensor:
-    """(B, L, C) tokens -> (B, P, C), shifted, padded with zeros and cut into boxes."""
+    """(B, L, C) tokens -> (B, S, C) slots: shifted, padded with zeros and split into regions."""
     out: Tensor = _TakeTokens.apply(x, plan.gather, plan.scatter)
     return out
 
 
 def from_windows(x: Tensor, plan: WindowPlan) -> Tensor:
-    """(B, P, C) -> (B, L, C): shifted back, padding cut off."""
+    """(B, S, C) slots -> (B, L, C) tokens: shifted back, without padding."""
     out: Tensor = _TakeTokens.apply(x, plan.scatter, plan.gather)
     return out

@@ -1,7 +1,7 @@
 """The network as a graph for one clip shape: what OpenVINO, ONNX and torch.export are given.
 
-Traced from the very network that runs eagerly, after one pass that leaves its window plans behind
-as constants: a graph has no roll, no mask and no arithmetic about places, only gathers.
+Traced from the network that runs eagerly. Window plans are constants of the graph: it has no roll,
+no mask and no index arithmetic, only gathers.
 """
 
 from __future__ import annotations
@@ -45,7 +45,6 @@ def trace(
     shapes = ({0: Dim("batch")},) if any_batch else None
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about deprecated ways inside of torch itself
-        both(views[:1])  # leaves the window plans of this shape behind
         return export(both, (views,), dynamic_shapes=shapes, strict=False)
 
 

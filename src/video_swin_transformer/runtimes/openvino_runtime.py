@@ -85,7 +85,7 @@ class OpenVinoRuntime:
 
         def build() -> tuple[Any, bytes]:
             compiled, fused = self._compile(shape)
-            return compiled, fused + compiled.export().getvalue()
+            return compiled, fused + compiled.export_model().getvalue()
 
         sizes = "x".join(map(str, shape))
         name = f"openvino-{self._version}-{self._hint}-{sizes}-{self._processor()}.{GRAPH_VERSION}"
