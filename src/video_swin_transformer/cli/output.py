@@ -8,12 +8,13 @@ import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from ..errors import VideoSwinError
 from ..files import write_atomic
+from ..terminal import Bar, stderr_console
 
 if TYPE_CHECKING:
     from ..predictor import Classification
@@ -27,27 +28,35 @@ def say(message: str) -> None:
 
 
 def with_progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """Hands items on, with a bar and an estimate on stderr if that is a terminal."""
-    if total < 2:
-        yield from items
-        return
-    with progress_bar(what) as show:
+    """Hands items on, with a bar and an estimate on stderr if that is a terminal.
+
+    The bar is erased while the caller has an item, so that the caller may print.
+    """
+    with _open_bar(what) if total > 1 else nullcontext() as bar:
         for number, item in enumerate(items, start=1):
-            show(number, total)
-            yield item
+            if bar is None:
+                yield item
+                continue
+            bar.show(number, total)
+            with bar.erased():
+                yield item
 
 
 @contextmanager
 def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     """Gives show(done, total): a bar and an estimate on stderr if that is a terminal."""
-    if not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
-    from rich.console import Console
+    with _open_bar(what) as bar:
+        yield (lambda done, total: None) if bar is None else bar.show
+
+
+def _open_bar(what: str) -> AbstractContextManager[Bar | None]:
+    """A bar that counts items, once entered; None where it cannot be drawn."""
+    console = stderr_console()
+    if console is None:
+        return nullcontext()
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
-        Progress,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
@@ -61,9 +70,7 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task(what, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    return Bar(console, what, columns)
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:

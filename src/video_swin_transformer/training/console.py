@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+from ..terminal import live_display, stderr_console
 
 _SECONDS_BETWEEN_LINES = 30.0
 _PAIRS_PER_LINE = 3
@@ -73,11 +74,9 @@ class Display:
         self._last_line = 0.0
 
     def __enter__(self) -> Display:
-        if self._is_shown and sys.stderr.isatty():
-            from rich.console import Console
-            from rich.live import Live
-
-            self._live = Live(console=Console(stderr=True), refresh_per_second=4)
+        console = stderr_console() if self._is_shown else None
+        if console is not None:
+            self._live = live_display(console)
             self._live.start()
         return self
 

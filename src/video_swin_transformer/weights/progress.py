@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ..terminal import Bar, stderr_console
 from .http import Progress
 
 
 @contextmanager
 def terminal_progress(what: str) -> Iterator[Progress | None]:
     """A progress callback that draws on stderr; None where that is no terminal."""
-    if not sys.stderr.isatty():
+    console = stderr_console()
+    if console is None:
         yield None
         return
-    from rich.console import Console
     from rich.progress import (
         BarColumn,
         DownloadColumn,
@@ -23,7 +23,6 @@ def terminal_progress(what: str) -> Iterator[Progress | None]:
         TimeRemainingColumn,
         TransferSpeedColumn,
     )
-    from rich.progress import Progress as Bar
 
     columns = (
         TextColumn("{task.description}"),
@@ -33,10 +32,5 @@ def terminal_progress(what: str) -> Iterator[Progress | None]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-
-        def show(done: int, total: int | None) -> None:
-            bar.update(task, completed=done, total=total)
-
-        yield show
+    with Bar(console, what, columns) as bar:
+        yield bar.show
