@@ -215,28 +215,6 @@ def test_a_file_and_sidecar_that_are_no_pair(damage, says, nano, tmp_path):
         open_runtime(tmp_path / "nano.onnx")
 
 
-def test_a_program_that_could_do_more_than_arithmetic_is_refused(nano, tmp_path):
-    import zipfile
-
-    from video_swin_transformer.exporters.exported_program import read_program
-
-    for old, new in (
-        (b"torch.ops.aten.gelu.default", b"torch.os.system"),
-        (b'"guards_code": []', b'"guards_code": ["print(1)"]'),
-        (b'"use_pickle": false', b'"use_pickle": true'),
-    ):
-        changed = tmp_path / "changed.pt2"
-        found = 0
-        with zipfile.ZipFile(nano / "nano.pt2") as whole, zipfile.ZipFile(changed, "w") as copy:
-            for entry in whole.infolist():
-                data = whole.read(entry)
-                found += data.count(old)
-                copy.writestr(entry, data.replace(old, new))
-        assert found
-        with pytest.raises(CheckpointError, match=r"is not allowed|pickled objects or Python code"):
-            read_program(changed)
-
-
 def test_the_command_exports_and_says_what_it_proved(small, tmp_path, capsys):
     out = tmp_path / "m.onnx"
     assert cli.run(["export", str(small), "--format", "onnx", "--out", str(out)]) == 0

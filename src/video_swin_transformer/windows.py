@@ -137,11 +137,15 @@ class _Layout:
 
 
 def _to_tensors(layout: _Layout, device: torch.device) -> WindowPlan:
+    def to_tensor(index: Indices) -> Tensor:
+        tensor = torch.from_numpy(index)
+        return tensor if device.type == "cpu" else tensor.to(device)  # a no-op adds a graph node
+
     return WindowPlan(
-        gather=torch.from_numpy(layout.gather).to(device),
-        scatter=torch.from_numpy(layout.scatter).to(device),
+        gather=to_tensor(layout.gather),
+        scatter=to_tensor(layout.scatter),
         group_counts=layout.group_counts,
-        bias_indices=tuple(torch.from_numpy(index).to(device) for index in layout.bias_indices),
+        bias_indices=tuple(map(to_tensor, layout.bias_indices)),
     )
 
 

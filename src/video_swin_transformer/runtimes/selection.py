@@ -143,10 +143,11 @@ def _open_file(name: str, model: ExportedModel, device: str, threads: int | None
     require_torch(str(model.path))
     _set_torch_threads(threads)
     from ..exporters.exported_program import read_program
-    from .torch_runtime import TorchRuntime, choose_device
+    from .torch_runtime import TorchRuntime, choose_device, max_batch_size
 
     on = choose_device(device)
-    program = read_program(model.path).to(on)
+    shape = model.clip_shape
+    program = read_program(model.path, shape, max_batch_size(shape)).to(on)
     return TorchRuntime(program, model.bundle, model.precision, on, model.clip_shape)
 
 

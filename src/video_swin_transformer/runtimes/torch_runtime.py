@@ -5,6 +5,7 @@ The GPU paths have not been run on a GPU.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -52,7 +53,7 @@ class TorchRuntime:
 
     def run(self, views: Floats) -> ViewOutputs:
         check_views(views, self.bundle.model.in_chans, self._clip_shape)
-        batch_size = max(1, MAX_BATCH_ELEMENTS // views[0].size)
+        batch_size = max_batch_size(views.shape[1:])
         outputs: list[ViewOutputs] = []
         start = 0
         while start < len(views):
@@ -75,6 +76,11 @@ class TorchRuntime:
         with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
             logits, features = self._forward(x)
         return ViewOutputs(logits.float().cpu().numpy(), features.float().cpu().numpy())
+
+
+def max_batch_size(clip_shape: tuple[int, ...]) -> int:
+    """Number of views of a shape per forward pass."""
+    return max(1, MAX_BATCH_ELEMENTS // math.prod(clip_shape))
 
 
 def choose_device(device: str) -> torch.device:
