@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 FORMAT_RUNTIMES := tests/test_export.py tests/test_export_int8.py tests/test_runtime_compiled.py tests/test_runtimes.py
 TRANSFORMERS := tests/test_hf.py tests/test_weights_transformers.py
 
-.PHONY: help install demo test test-all test-most test-apart check format bench clean
+.PHONY: help install demo test test-all test-most test-apart check check-extras coverage dist format bench clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -46,6 +46,24 @@ check: $(VENV)/.dev ## style, types and the direction of imports
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Needs a package index. gradio is no dependency: many users install it beside this package.
+EXTRAS := openvino onnx train hf all dev
+check-extras: $(VENV)/.demo ## resolve every extra with the constraints, and all of it together with gradio
+	for extra in $(EXTRAS); do \
+	  $(BIN)/python -m pip install --quiet --dry-run --ignore-installed --constraint constraints.txt ".[$$extra]" || exit 1; \
+	  echo "$$extra: resolved"; \
+	done
+	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --constraint constraints.txt '.[all]' gradio
+	@echo "all with gradio: resolved"
+
+coverage: $(VENV)/.dev ## the tests in one process, with the branches that they cover
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SELECTED) --cov --cov-report=term --cov-report=html
+
+dist: $(VENV)/.dev ## build the source distribution and the wheel, and check them
+	rm -rf dist
+	$(BIN)/python -m build
+	$(BIN)/twine check --strict dist/*
 
 format: $(VENV)/.dev ## bring the code into shape
 	$(BIN)/ruff format .
