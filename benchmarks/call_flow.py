@@ -1,8 +1,12 @@
-"""How many modules a reader meets on the way through a flow, and how often it changes module.
+"""How many modules a reader meets in a flow, and how many functions are entered from another one.
 
-Runs one flow under `sys.setprofile` and counts, within the package, the modules of which a
-function ran and the distinct hand-offs: (calling function, called function) in two modules.
-Calls through torch, the standard library or a lambda count for the module that made them.
+Runs a flow once to warm up, then under `sys.setprofile`, and counts within the package
+
+    modules    of which a function ran
+    hand-offs  functions that a function of another module called directly
+
+Module and class bodies do not count, and neither do calls that a library makes (a `forward`
+called by `torch.nn.Module`).
 
     python -m benchmarks.call_flow classify
     python -m benchmarks.call_flow load_checkpoint --list
@@ -13,53 +17,52 @@ from __future__ import annotations
 import argparse
 import inspect
 import sys
-import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import video_swin_transformer as vst
+
 ROOT = Path(__file__).parent.parent
+PACKAGE = str(Path(str(vst.__file__)).parent)
 CLIP = ROOT / "examples" / "clips" / "pan_left.mp4"
 
-Place = tuple[str, str]  # module and function
+Function = tuple[str, str]  # module and qualified name
 
 
 class CallFlow:
     """Collects the modules and hand-offs of the calls made while it is active."""
 
-    def __init__(self, package: Path) -> None:
-        self._package = str(package)
+    def __init__(self) -> None:
         self.modules: set[str] = set()
-        self.hand_offs: set[tuple[Place, Place]] = set()
+        self.hand_offs: dict[Function, Function] = {}  # called function -> one of its callers
 
     def __enter__(self) -> CallFlow:
-        threading.setprofile(self._see)
-        sys.setprofile(self._see)
+        threading.setprofile(self._profile)
+        sys.setprofile(self._profile)
         return self
 
     def __exit__(self, *_: object) -> None:
         sys.setprofile(None)
         threading.setprofile(None)
 
-    def _place(self, frame: FrameType) -> Place | None:
-        path = frame.f_code.co_filename
-        is_function = frame.f_code.co_flags & inspect.CO_OPTIMIZED  # no class body, no module
-        if not is_function or not path.startswith(self._package):
-            return None
-        module = Path(path).relative_to(self._package).with_suffix("").as_posix()
-        return module, frame.f_code.co_qualname
-
-    def _see(self, frame: FrameType, event: str, argument: Any) -> None:
-        if event != "call" or (called := self._place(frame)) is None:
+    def _profile(self, frame: FrameType, event: str, argument: Any) -> None:
+        if event != "call" or (called := _function_of(frame)) is None:
             return
         self.modules.add(called[0])
-        caller = frame.f_back
-        while caller is not None and (calling := self._place(caller)) is None:
-            caller = caller.f_back
-        if caller is not None and calling is not None and calling[0] != called[0]:
-            self.hand_offs.add((calling, called))
+        caller = None if frame.f_back is None else _function_of(frame.f_back)
+        if caller is not None and caller[0] != called[0]:
+            self.hand_offs.setdefault(called, caller)
+
+
+def _function_of(frame: FrameType) -> Function | None:
+    code = frame.f_code
+    if not code.co_filename.startswith(PACKAGE) or not code.co_flags & inspect.CO_OPTIMIZED:
+        return None
+    module = Path(code.co_filename).relative_to(PACKAGE).with_suffix("").as_posix()
+    return module, code.co_qualname
 
 
 def _classify() -> Callable[[], object]:
@@ -69,12 +72,7 @@ def _classify() -> Callable[[], object]:
 
 
 def _load_checkpoint() -> Callable[[], object]:
-    import video_swin_transformer as vst
-
-    folder = tempfile.mkdtemp()
-    model = vst.create_model("camera-motion", pretrained=True)
-    model.save_pretrained(folder)
-    return lambda: vst.load_checkpoint(Path(folder) / "model.safetensors")
+    return lambda: vst.load_checkpoint("camera-motion")
 
 
 FLOWS = {"classify": _classify, "load_checkpoint": _load_checkpoint}
@@ -85,20 +83,15 @@ def main() -> None:
     parser.add_argument("flow", choices=FLOWS)
     parser.add_argument("--list", action="store_true", help="print every hand-off")
     options = parser.parse_args()
-    import video_swin_transformer
-
     call = FLOWS[options.flow]()
-    call()  # imports, and what a first start builds and caches
-    with CallFlow(Path(str(video_swin_transformer.__file__)).parent) as flow:
+    call()  # imports, and whatever a first call builds or caches
+    with CallFlow() as flow:
         call()
-    print(
-        len({(a[0], b[0]) for a, b in flow.hand_offs}), len({(a[0], b) for a, b in flow.hand_offs})
-    )
     print(f"{options.flow}: {len(flow.modules)} modules, {len(flow.hand_offs)} hand-offs")
     if options.list:
         print("\n".join(sorted(flow.modules)))
-        for calling, called in sorted(flow.hand_offs):
-            print(f"{':'.join(calling)} -> {':'.join(called)}")
+        for called, caller in sorted(flow.hand_offs.items(), key=lambda pair: pair[1]):
+            print(f"{':'.join(caller)} -> {':'.join(called)}")
 
 
 if __name__ == "__main__":

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from media import Clip, number_of, numbered_frame, numbers_of, reference_decode
 
-import video_swin_transformer.video.video_file as files
+import video_swin_transformer.video.video_file as video_file
 from video_swin_transformer.errors import ConfigError, VideoDecodeError
 from video_swin_transformer.video import VideoReader
-from video_swin_transformer.video.demuxer import Tape
+from video_swin_transformer.video.video_file import PacketDecoder
 
 QUIET_X265 = {"x265-params": "log-level=none:bframes=3:keyint=12:min-keyint=12"}
 VP9 = {"cpu-used": "8", "deadline": "realtime"}
@@ -76,20 +76,20 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def long_ways(monkeypatch: pytest.MonkeyPatch) -> None:
     """Treats short clips as if they were too long to be kept in memory."""
-    monkeypatch.setattr(files, "MAX_KEPT_BYTES", 0)
+    monkeypatch.setattr(video_file, "MAX_KEPT_BYTES", 0)
 
 
 def count_packets(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """A list that grows by one entry for every packet that goes into a decoder."""
     sent: list[int] = []
-    original = Tape._decoded
+    original = PacketDecoder._decoded
 
-    def spy(self: Tape, packet: object, newest: int) -> object:
+    def spy(self: PacketDecoder, packet: object, newest: int) -> object:
         if packet is not None:
             sent.append(newest)
         return original(self, packet, newest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Tape, "_decoded", spy)
+    monkeypatch.setattr(PacketDecoder, "_decoded", spy)
     return sent
 
 
@@ -176,7 +176,7 @@ def test_a_dense_read_of_a_long_video_is_one_pass(
     sent = count_packets(monkeypatch)
     with VideoReader(path) as reader:
         assert numbers_of(reader.frames_at(range(200))) == list(range(200))
-    assert len(sent) <= 200 + 2 * files.NUM_HEAD_FRAMES
+    assert len(sent) <= 200 + 2 * video_file.NUM_HEAD_FRAMES
 
 
 def test_unsorted_and_repeated_indices_share_one_decode(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_edit_list_hides_frames(way: str, tmp_path: Path, monkeypatch: pytest.Mo
     ticks = struct.unpack(">I", data[data.index(b"mdhd") + 16 :][:4])[0] // 25
     path.write_bytes(media.patched(data, at, struct.pack(">i", media_time + 20 * ticks)))
     if way == "long":
-        monkeypatch.setattr(files, "MAX_KEPT_BYTES", 0)
+        monkeypatch.setattr(video_file, "MAX_KEPT_BYTES", 0)
     expected = numbers_of(reference_decode(path))
     assert expected == list(range(20, 60)), "FFmpeg itself should hide 20 frames here"
     with VideoReader(path) as reader:
@@ -293,7 +293,7 @@ def test_a_wrong_prediction_is_noticed_and_corrected(
 ) -> None:
     """Were VP8's hidden frames counted, the decoder would give fewer frames than packets."""
     path = Clip(".webm", "libvpx", num_frames=120, options=VP8_HIDDEN).make(tmp_path / "hidden")
-    monkeypatch.setattr("video_swin_transformer.video.demuxer._is_hidden", lambda *_: False)
+    monkeypatch.setattr("video_swin_transformer.video.video_file._is_hidden", lambda *_: False)
     expected = reference_decode(path)
     with VideoReader(path) as reader:
         frames = reader.frames_at([0, 119, 60])
@@ -413,7 +413,7 @@ def test_display_matrix(
     if turn != "none":
         media.set_display_matrix(path, matrix)
     if way == "long":
-        monkeypatch.setattr(files, "MAX_KEPT_BYTES", 0)
+        monkeypatch.setattr(video_file, "MAX_KEPT_BYTES", 0)
     with VideoReader(path) as reader:
         frames = reader.frames_at([3, 19])
         assert frames.shape[1:3] == (reader.height, reader.width)

@@ -20,10 +20,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from media import Clip, numbers_of, reference_decode
 
-import video_swin_transformer.video.video_file as files
+import video_swin_transformer.video.video_file as video_file
 from video_swin_transformer.errors import VideoDecodeError
 from video_swin_transformer.video import VideoReader
-from video_swin_transformer.video.truncation import (
+from video_swin_transformer.video.container import (
     avi_end,
     expected_end,
     gif_is_whole,
@@ -293,7 +293,7 @@ def test_cut_off_mp4(
     part: float, way: str, clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if way == "long":
-        monkeypatch.setattr(files, "MAX_KEPT_BYTES", 0)
+        monkeypatch.setattr(video_file, "MAX_KEPT_BYTES", 0)
     data = clip.read_bytes()
     path = tmp_path / "cut.mp4"
     path.write_bytes(data[: int(len(data) * part) if part > 0 else -1])
@@ -403,7 +403,7 @@ def test_frames_around_damage_stay_readable(
         size = packet.size
     path.write_bytes(media.patched(path.read_bytes(), start + 9, b"\xff" * (size - 9)))
     if way == "long":
-        monkeypatch.setattr(files, "MAX_KEPT_BYTES", 0)
+        monkeypatch.setattr(video_file, "MAX_KEPT_BYTES", 0)
     with VideoReader(path) as reader:
         assert reader.num_frames == 60
         with pytest.raises(VideoDecodeError, match=r"clip.*frame 30 of 60 is damaged"):
@@ -427,7 +427,7 @@ def test_frames_around_damage_stay_readable(
         (15, "kept"),
         (16, "kept"),
         (20, "kept"),
-        (13, "long"),  # only those that others build on: see Tape.rewind
+        (13, "long"),  # only those that others build on: see PacketDecoder.rewind
         (17, "long"),
     ],
 )
@@ -436,7 +436,7 @@ def test_frames_shown_before_the_damaged_one_they_build_on(
 ) -> None:
     """Asked one by one, each frame is either refused or right, B-frames included."""
     if way == "long":
-        monkeypatch.setattr(files, "MAX_KEPT_BYTES", 0)
+        monkeypatch.setattr(video_file, "MAX_KEPT_BYTES", 0)
     options = {"bf": "3", "x264-params": "scenecut=0:b-adapt=0"}
     path = Clip(num_frames=30, options=options).make(tmp_path / "clip")
     expected = reference_decode(path)
@@ -631,7 +631,7 @@ def run_limited(path: Path, megabytes: int) -> str:
 
 
 def test_too_many_packets(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("video_swin_transformer.video.demuxer.MAX_PACKETS", 59)
+    monkeypatch.setattr("video_swin_transformer.video.video_file.MAX_PACKETS", 59)
     assert "more than 59 packets" in refusal(clip)
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from media import Clip
 
-import video_swin_transformer.video.video_file as files
+import video_swin_transformer.video.video_file as video_file
 from video_swin_transformer.errors import VideoSwinError
 from video_swin_transformer.video import VideoReader
 
@@ -88,7 +88,7 @@ def read_both_ways(path: Path) -> str:
     """ "read" or "refused"; any other error passes through."""
     outcome = "refused"
     for keep_bytes in (128 * 2**20, 0):
-        files.MAX_KEPT_BYTES = keep_bytes
+        video_file.MAX_KEPT_BYTES = keep_bytes
         try:
             with VideoReader(path) as reader:
                 reader.frames_at([reader.num_frames // 2])

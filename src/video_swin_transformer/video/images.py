@@ -10,6 +10,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from .container import (
     decode_error,
@@ -20,7 +21,8 @@ from .container import (
     translated,
 )
 from .packet_index import Ints
-from .pixels import Pixels
+
+Pixels = npt.NDArray[np.uint8]
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff"}
