@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # In processes of their own: after NNCF and the exporters had run, the transformers tests ended in a
-# segmentation fault in the same process (torch 2.14.1, nncf 3.4.0; docs/lab-notes.md).
-FORMAT_RUNTIMES := tests/test_export.py tests/test_export_int8.py tests/test_runtime_compiled.py tests/test_runtimes.py
+# segmentation fault in the same process on a CPU with AVX-512 (torch 2.14.1, nncf 3.4.0). With AVX2
+# it did not come back; docs/lab-notes.md says what was tried.
+ENGINES := tests/test_export.py tests/test_export_int8.py tests/test_runtime_compiled.py tests/test_runtimes.py
 TRANSFORMERS := tests/test_hf.py tests/test_weights_transformers.py
 
 .PHONY: help install demo test test-all test-most test-apart check check-extras coverage dist format bench clean

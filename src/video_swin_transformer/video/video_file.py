@@ -65,8 +65,8 @@ _ONE_TO_ONE_CODECS = frozenset(
 _SKIPPING_CODECS = frozenset({"h264", "hevc"})
 # Frames of these reference everything before, or their key flags are unreliable.
 _UNSEEKABLE_CODECS = frozenset({"gif", "apng", "png", "qtrle", "flashsv", "flashsv2", "cinepak"})
-# This decoder patches over damage and flags the frame, which tells more than an error does. All
-# others patch in silence, or not at all: they are stated_fps to raise an error instead.
+# This decoder conceals damage and flags the frame, which says more than an error does. All others
+# conceal it silently, or not at all: they are made to raise an error instead.
 _FLAGGING_CODECS = frozenset({"h264"})
 
 MIN_DECODED_BEFORE_WANTED = 8  # so that the nearest ones are compared, too
@@ -208,7 +208,7 @@ class VideoFile:
     # Which frames there are -----------------------------------------------------------------
 
     def _try_index(self) -> bool:
-        """Builds the timeline of a long video from its packets; False if its first frames differ."""
+        """Builds a long video's timeline from its packets; False if its first frames differ."""
         if not self._is_indexable or self._decoder.estimated_bytes() <= MAX_KEPT_BYTES:
             return False
         for _ in self._decoder.packets():
