@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 # In processes of their own: after NNCF and the exporters had run, the transformers tests ended in a
 # segmentation fault in the same process on a CPU with AVX-512 (torch 2.14.1, nncf 3.4.0). With AVX2
 # it did not come back; docs/lab-notes.md says what was tried.
-ENGINES := tests/test_export.py tests/test_export_int8.py tests/test_runtime_compiled.py tests/test_runtimes.py
-TRANSFORMERS := tests/test_hf.py tests/test_weights_transformers.py
+RUNTIME_TESTS := tests/test_export.py tests/test_export_int8.py tests/test_runtime_compiled.py tests/test_runtimes.py
+TRANSFORMERS_TESTS := tests/test_hf.py tests/test_weights_transformers.py
 
 .PHONY: help install demo test test-all test-most test-apart check check-extras coverage dist format bench clean
 
@@ -36,11 +36,11 @@ test-all: $(VENV)/.dev ## also the tests that take minutes each
 
 # Side by side, a thread each: threads that wait for one another cost more than they bring.
 test-most:
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SELECTED) $(addprefix --ignore=,$(FORMAT_RUNTIMES) $(TRANSFORMERS))
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SELECTED) $(addprefix --ignore=,$(RUNTIME_TESTS) $(TRANSFORMERS_TESTS))
 
 test-apart:
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SELECTED) $(FORMAT_RUNTIMES)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SELECTED) $(TRANSFORMERS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SELECTED) $(RUNTIME_TESTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SELECTED) $(TRANSFORMERS_TESTS)
 
 check: $(VENV)/.dev ## style, types and the direction of imports
 	$(BIN)/ruff format --check .
