@@ -72,7 +72,9 @@ def _classify() -> Callable[[], object]:
 
 
 def _load_checkpoint() -> Callable[[], object]:
-    return lambda: vst.load_checkpoint("camera-motion")
+    from video_swin_transformer.weights.checkpoint import load_checkpoint
+
+    return lambda: load_checkpoint("camera-motion")
 
 
 FLOWS = {"classify": _classify, "load_checkpoint": _load_checkpoint}

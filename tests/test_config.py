@@ -11,6 +11,7 @@ from video_swin_transformer.config import (
     Preprocessing,
 )
 from video_swin_transformer.errors import ConfigError
+from video_swin_transformer.sampling import at_fps
 
 CUSTOM = BundleConfig(
     model=ModelConfig(embed_dim=32, depths=[1, 2], num_heads=[2, 4], in_chans=1, num_classes=2),
@@ -76,6 +77,6 @@ def test_wrong_settings_are_named_with_what_is_allowed(make, says):
 
 def test_stride_in_seconds_becomes_frames():
     sampling = ClipSampling(num_frames=8, stride=6, stride_seconds=0.2)
-    assert [sampling.at_fps(fps).stride for fps in (15, 25, 29.97, 60, 1)] == [3, 5, 6, 12, 1]
-    assert sampling.at_fps(None) == sampling
-    assert ClipSampling().at_fps(60) == ClipSampling()
+    assert [at_fps(sampling, fps).stride for fps in (15, 25, 29.97, 60, 1)] == [3, 5, 6, 12, 1]
+    assert at_fps(sampling, None) == sampling
+    assert at_fps(ClipSampling(), 60) == ClipSampling()

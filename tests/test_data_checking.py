@@ -111,7 +111,7 @@ def test_variable_rates_and_rounded_times(tmp_path):
 
 
 def test_damage_far_inside_is_found_by_a_deep_look(tmp_path):
-    """A frame late in a folder of pictures is cut off: nothing but a deep look reads it."""
+    """A frame late in a folder of pictures is truncated: nothing but a deep look reads it."""
     folder = tmp_path / "frames"
     folder.mkdir()
     for number in range(8):
@@ -120,7 +120,7 @@ def test_damage_far_inside_is_found_by_a_deep_look(tmp_path):
     last.write_bytes(last.read_bytes()[:-200])
     assert probe_clip(ProbeTask(str(folder), SHORT)).error is None
     error = probe_clip(ProbeTask(str(folder), SHORT, deep=True)).error
-    assert error is not None and "img_7.png" in error and "cut off" in error
+    assert error is not None and "img_7.png" in error and "truncated" in error
 
 
 def test_digests_are_of_content(tmp_path):
@@ -180,7 +180,7 @@ def report(dataset):
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        ("unreadable", [("text.mp4", "not a video"), ("cut.mp4", "cut off")]),
+        ("unreadable", [("text.mp4", "not a video"), ("cut.mp4", "truncated")]),
         ("absent", [("godo1.mp4", "good1.mp4")]),
         ("outside_map", [("outside.mp4", "its label is 9, but labels are 0 to 3")]),
         ("listed_twice", [("good3.mp4", "again")]),

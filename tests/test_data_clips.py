@@ -73,7 +73,7 @@ def test_test_views_are_the_predictors(annotations):
     bundle = predictor.bundle
     views = EvalClips(annotations, bundle.sampling, bundle.preprocessing)[0].views
     with VideoReader(annotations.items[0].path) as video:
-        indices = clip_indices(40, bundle.sampling.at_fps(video.fps))
+        indices = clip_indices(40, bundle.sampling, video.fps)
     assert views.shape == (6, 3, *indices.shape[1:], 112, 112)
     logits = predictor.runtime.run(views).logits
     (theirs,) = predictor.view_logits_many([annotations.items[0].path])

@@ -100,14 +100,14 @@ def test_scores_of_a_clip():
     logits = np.array([[2.0, 0.0, -1.0], [0.0, 4.0, 1.0]])
     each = np.exp(logits.astype(float))
     each /= each.sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(average_views(logits, "prob", False), each.mean(axis=0))
+    np.testing.assert_allclose(average_views(logits, "prob", False)[0], each.mean(axis=0))
     mean = np.exp([1.0, 2.0, 0.0])
-    np.testing.assert_allclose(average_views(logits, "score", False), mean / mean.sum())
+    np.testing.assert_allclose(average_views(logits, "score", False)[0], mean / mean.sum())
     np.testing.assert_allclose(
-        average_views(logits, "score", True), 1 / (1 + np.exp([-1.0, -2.0, 0.0]))
+        average_views(logits, "score", True)[0], 1 / (1 + np.exp([-1.0, -2.0, 0.0]))
     )
     huge = np.array([[1e4, -1e4]], np.float32)
-    assert average_views(huge, "prob", True).tolist() == [1, 0]
+    assert average_views(huge, "prob", True)[0].tolist() == [1, 0]
 
 
 def test_calibration_by_hand():

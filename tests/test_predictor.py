@@ -52,7 +52,7 @@ def test_result_is_the_stages_one_by_one(predictor):
     result = predictor.classify(str(path))
     bundle = predictor.bundle
     with VideoReader(path) as video:
-        indices = clip_indices(video.num_frames, bundle.sampling.at_fps(video.fps))
+        indices = clip_indices(video.num_frames, bundle.sampling, video.fps)
         frames = video.frames_at(indices.ravel()).reshape(*indices.shape, 176, 176, 3)
     views = torch.from_numpy(views_from_frames(frames, bundle.preprocessing))
     with torch.inference_mode():

@@ -19,6 +19,7 @@ from video_swin_transformer.registry import (
     weights_path,
     weights_state,
 )
+from video_swin_transformer.sampling import at_fps
 
 WITH_WEIGHTS = [card for card in list_cards() if card.weights is not None]
 VIDEO = [card for card in WITH_WEIGHTS if card.kind == "video"]
@@ -153,7 +154,7 @@ def test_each_publisher_samples_its_own_way(name, rule):
 
 def test_torchvision_samples_by_time():
     card = find_card("Swin3D_T_Weights.KINETICS400_V1")
-    assert [card.bundle.sampling.at_fps(fps).stride for fps in (15, 30, 60)] == [1, 2, 4]
+    assert [at_fps(card.bundle.sampling, fps).stride for fps in (15, 30, 60)] == [1, 2, 4]
     assert "exactly 15 frames a second" in card.note
 
 

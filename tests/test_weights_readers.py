@@ -240,7 +240,7 @@ def test_cut_and_scribbled_files_raise_only_our_errors(kind, tmp_path):
         (b"", "is empty"),
         (b"<html><body>404: Not found</body></html>" * 20, "not a pickle|another format"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 1\n", "another format"),
-        (b"PK\x03\x04 and no zip", "damaged or cut off"),
+        (b"PK\x03\x04 and no zip", "damaged or truncated"),
         (pickle.dumps({"a": [1, 2]}), "another format|holds no tensors"),
     ],
 )

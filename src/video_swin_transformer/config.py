@@ -18,6 +18,7 @@ from .errors import ConfigError
 MODEL_TYPE = "video_swin"
 CONFIG_FILE = "config.json"  # the files of a saved folder
 WEIGHTS_FILE = "model.safetensors"
+EXPORT_FORMATS = {".onnx": "onnx", ".xml": "openvino", ".pt2": "torch"}  # by suffix
 SAMPLING_RULES = ("official", "mmaction2", "uniform")
 INTERPOLATIONS = ("bilinear", "area")
 AVERAGES = ("prob", "score")
@@ -144,9 +145,9 @@ class ClipSampling:
     rule "official" and "mmaction2" take `num_clips` clips of `num_frames` frames, `stride` frames
     apart, and differ in where the clips begin; "uniform" is the Something-Something rule: one clip
     spread over the whole video, `stride` and `num_clips` ignored.
-    `stride_seconds`, where given, sets the distance in time instead: for a video whose frame rate
-    is known, `at_fps` turns it into frames, so that 15, 30 and 60 fps of one scene give the same
-    clip. Official models never use it: they were trained on frames, whatever their rate.
+    `stride_seconds`, where given, sets the distance in time instead (`sampling.at_fps` converts it
+    to frames), so that 15, 30 and 60 fps of one scene give the same clip. Official models never
+    use it: they were trained on frames, whatever their rate.
     """
 
     num_frames: int = 32
@@ -164,12 +165,6 @@ class ClipSampling:
         )
         seconds = self.stride_seconds
         _require(seconds is None or seconds > 0, "stride_seconds", seconds, "above 0, or None")
-
-    def at_fps(self, fps: float | None) -> ClipSampling:
-        """The same sampling with `stride` in frames of a video of `fps` (itself if unknown)."""
-        if self.stride_seconds is None or fps is None:
-            return self
-        return dataclasses.replace(self, stride=max(1, round(self.stride_seconds * fps)))
 
 
 @dataclass(frozen=True)

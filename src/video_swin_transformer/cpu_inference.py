@@ -31,22 +31,21 @@ def is_cpu_inference(x: Tensor) -> bool:
     return x.device.type == "cpu" and not torch.is_grad_enabled() and not is_tracing()
 
 
-def autocast_dtype(x: Tensor) -> torch.dtype:
-    """The dtype of a linear layer's output for `x`: autocast's where that is enabled."""
-    if torch.is_autocast_enabled(x.device.type):
-        return torch.get_autocast_dtype(x.device.type)
-    return x.dtype
-
-
 def map_tokens(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """`function(x)` for (B, L, C) tokens that it treats independently, in chunks on a CPU."""
     if not is_cpu_inference(x):
         return function(x)
     tokens = x.flatten(0, 1)  # (B, L, C) -> (B * L, C)
-    out = torch.empty_like(tokens, dtype=autocast_dtype(x))
-    for start in range(0, len(tokens), CPU_CHUNK_TOKENS):
-        chunk = slice(start, start + CPU_CHUNK_TOKENS)
-        out[chunk] = function(tokens[chunk])
+    if len(tokens) <= CPU_CHUNK_TOKENS:
+        return function(tokens).view(x.shape)
+    first, *rest = torch.split(tokens, CPU_CHUNK_TOKENS)
+    result = function(first)
+    out = result.new_empty(tokens.shape)
+    out[: len(first)] = result
+    start = len(first)
+    for chunk in rest:
+        out[start : start + len(chunk)] = function(chunk)
+        start += len(chunk)
     return out.view(x.shape)
 
 
@@ -58,8 +57,7 @@ class LastValueCache(Generic[T]):
     is stored or reused outside of CPU inference, so it cannot cut a gradient.
     """
 
-    def __init__(self) -> None:
-        self._entry: tuple[object, Tensor, T] | None = None
+    _entry: tuple[object, Tensor, T] | None = None
 
     def get(self, key: object, source: Tensor, compute: Callable[[], T]) -> T:
         """`compute()`, or the cached value if `key` and the values of `source` are the same.

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from .config import ClipShape
+from .config import EXPORT_FORMATS, ClipShape
 from .errors import ConfigError, ExportError, UnknownNameError
-from .exporters.sidecar import FORMATS, files_of, sidecar_path, sidecar_text
+from .exporters.sidecar import files_of, sidecar_path, sidecar_text
 from .files import sha256_file
 from .postprocess import Floats, ViewOutputs
 from .predictor import Predictor
@@ -28,7 +28,7 @@ from .weights import resolve_model
 
 __all__ = ["FORMAT_SUFFIXES", "ExportError", "ExportResult", "export"]
 
-FORMAT_SUFFIXES = {name: suffix for suffix, name in FORMATS.items()}
+FORMAT_SUFFIXES = {name: suffix for suffix, name in EXPORT_FORMATS.items()}
 _PRECISIONS = {"onnx": ("f32",), "openvino": ("f32", "int8"), "torch": ("f32",)}
 _VERIFYING_RUNTIMES = {
     "onnx": "onnxruntime",
@@ -78,12 +78,10 @@ def export(
     network = LazyModel(resolve_model(source))
     model = network.build()
     shape = network.bundle.clip_shape
-    import torch
-
     from .exporters.tracing import trace
     from .runtimes.torch_runtime import TorchRuntime
 
-    eager = TorchRuntime(model.logits_and_features, network.bundle, "f32", torch.device("cpu"))
+    eager = TorchRuntime(model, network.bundle, "f32", "cpu")
     tell("reading videos")
     predictor = Predictor(eager, str(source))
     ranges = [predictor.views(video) for video in calibrate]

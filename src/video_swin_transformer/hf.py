@@ -297,7 +297,7 @@ def _clip(video: Any, sampling: ClipSampling | None, preprocessing: Preprocessin
         if sampling is None:
             indices = np.arange(reader.num_frames)
         else:
-            indices = clip_indices(reader.num_frames, sampling.at_fps(reader.fps))[0]
+            indices = clip_indices(reader.num_frames, sampling, reader.fps)[0]
         frames = reader.frames_at(indices)
     view = views_from_frames(frames[None], preprocessing)[0]  # (C, T, H, W)
     return np.ascontiguousarray(view.swapaxes(0, 1))

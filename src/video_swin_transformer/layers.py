@@ -18,7 +18,6 @@ from torch.utils.checkpoint import checkpoint
 from .cpu_inference import (
     CPU_CHUNK_TOKENS,
     LastValueCache,
-    autocast_dtype,
     is_cpu_inference,
     is_tracing,
     map_tokens,
@@ -26,6 +25,13 @@ from .cpu_inference import (
 from .windows import Size3, WindowPlan, from_windows, plan_windows, to_windows
 
 NormLayer: TypeAlias = Callable[[int], nn.Module]
+
+
+def _output_dtype(x: Tensor) -> torch.dtype:
+    """The dtype of a linear layer's output for `x`: autocast's where that is enabled."""
+    if torch.is_autocast_enabled(x.device.type):
+        return torch.get_autocast_dtype(x.device.type)
+    return x.dtype
 
 
 class DropPath(nn.Module):
@@ -100,7 +106,7 @@ class WindowAttention3D(nn.Module):
 
     def forward(self, x: Tensor, plan: WindowPlan) -> Tensor:
         """(B, S, C), slots in the plan's order -> the same shape."""
-        biases = self._biases(plan, autocast_dtype(x))
+        biases = self._biases(plan, _output_dtype(x))
         if is_tracing():
             return self._forward_in_graph(x, biases, plan)
         max_tokens = max(1, CPU_CHUNK_TOKENS // x.shape[0]) if is_cpu_inference(x) else None

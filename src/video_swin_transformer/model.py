@@ -98,7 +98,7 @@ class SwinTransformer3D(nn.Module):
         self.num_layers = num_stages
         self.embed_dim = embed_dim
         self.in_chans = in_chans
-        self.num_features = config.num_features
+        self.num_features = embed_dim * 2 ** (num_stages - 1)
         self.patch_size, self.window_size = config.patch_size, config.window_size
         self.frozen_stages = frozen_stages
         self.use_checkpoint = use_checkpoint
@@ -248,7 +248,7 @@ class VideoSwinTransformer(nn.Module):
             patch_norm=c.patch_norm,
             frozen_stages=frozen_stages,
         )
-        self.cls_head = I3DHead(c.num_features, c.num_classes, c.head_drop_rate)
+        self.cls_head = I3DHead(self.backbone.num_features, c.num_classes, c.head_drop_rate)
 
     @property
     def config(self) -> ModelConfig:
@@ -339,7 +339,7 @@ class VideoSwinTransformer(nn.Module):
         fine-tuning.
         Raises CheckpointError unless every tensor fits: nothing is left out or filled in.
         """
-        from_hub = is_repo_id(folder)
+        from_hub = isinstance(folder, str) and is_repo_id(folder)
         bundle, tensors = read_folder(
             download_folder(str(folder), revision, token) if from_hub else folder
         )

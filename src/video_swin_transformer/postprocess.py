@@ -48,14 +48,9 @@ def sigmoid(logits: npt.NDArray[np.floating]) -> Scores:
     return scores
 
 
-def scores_of_views(logits: npt.NDArray[np.floating], multi_label: bool) -> Scores:
-    """(V, K) logits -> (V, K) scores of each view: softmax, or sigmoid for multi-label models."""
-    return sigmoid(logits) if multi_label else softmax(logits)
-
-
 def average_views(
     logits: npt.NDArray[np.floating], average_clips: str, multi_label: bool
-) -> Scores:
+) -> tuple[Scores, Scores]:
     """Averages the views of one video into its scores.
 
     Args:
@@ -65,12 +60,13 @@ def average_views(
         multi_label: whether classes are independent (sigmoid instead of softmax).
 
     Returns:
-        (K,) scores.
+        Scores of the video (K,) and of each view (V, K).
     """
+    to_scores = sigmoid if multi_label else softmax
+    view_scores = to_scores(logits)
     if average_clips == "score":
-        logits = logits.mean(axis=0, keepdims=True)
-    averaged: Scores = scores_of_views(logits, multi_label).mean(axis=0)
-    return averaged
+        return to_scores(logits.mean(axis=0, keepdims=True))[0], view_scores
+    return view_scores.mean(axis=0), view_scores
 
 
 def average_crops(features: Floats, num_crops: int) -> Floats:

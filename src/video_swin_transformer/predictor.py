@@ -20,10 +20,10 @@ import numpy.typing as npt
 from .config import BundleConfig
 from .errors import ConfigError, VideoSwinError
 from .labels import read_labels
-from .postprocess import average_crops, average_views, scores_of_views
+from .postprocess import average_crops, average_views
 from .preprocess import Views, views_from_frames
 from .registry import DEFAULT_MODEL
-from .runtimes import Runtime, is_exported, open_runtime
+from .runtimes import Runtime, open_runtime
 from .sampling import clip_indices
 from .video import VideoReader
 from .weights import resolve_model
@@ -164,10 +164,7 @@ class Predictor:
             bundle = bundle_for_testing(config)
             opened = open_runtime(checkpoint, runtime, precision, device, bundle, threads)
             return cls(opened, str(checkpoint))
-        source = model or DEFAULT_MODEL
-        if is_exported(source):
-            return cls(open_runtime(source, runtime, precision, device, None, threads), str(source))
-        resolved = resolve_model(source)
+        resolved = resolve_model(model or DEFAULT_MODEL)
         opened = open_runtime(resolved, runtime, precision, device, None, threads)
         return cls(opened, resolved.name)
 
@@ -301,7 +298,7 @@ class Predictor:
         """The views of a video, and the seconds that decoding and preprocessing took."""
         began = time.perf_counter()
         with VideoReader(source) as video:
-            indices = clip_indices(video.num_frames, self.bundle.sampling.at_fps(video.fps))
+            indices = clip_indices(video.num_frames, self.bundle.sampling, video.fps)
             frames = video.frames_at(indices.ravel())
         decoded = time.perf_counter()
         clips = frames.reshape(*indices.shape, *frames.shape[1:])
@@ -316,12 +313,13 @@ class Predictor:
         logits = self.runtime.run(views).logits
         timing_seconds["network"] = time.perf_counter() - began
         bundle = self.bundle
+        scores, view_scores = average_views(logits, bundle.average_clips, bundle.multi_label)
         return Classification(
             source=_name(source),
             model=self.name,
             labels=bundle.labels,
-            scores=average_views(logits, bundle.average_clips, bundle.multi_label),
-            view_scores=scores_of_views(logits, bundle.multi_label),
+            scores=scores,
+            view_scores=view_scores,
             timing_seconds=timing_seconds,
         )
 

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .config import ALLOWED_NUM_CROPS, Preprocessing
+from .config import ALLOWED_NUM_CROPS, ClipShape, Preprocessing
 from .errors import ConfigError
 
 Frames: TypeAlias = npt.NDArray[np.uint8]
@@ -128,3 +128,29 @@ def views_from_frames(clips: Frames, preprocessing: Preprocessing) -> Views:
         for crop, (top, left) in enumerate(offsets):
             views[crop, :, channel] = plane[..., top : top + view_height, left : left + view_width]
     return views.reshape(-1, *views.shape[2:])
+
+
+def check_views(views: Views, in_chans: int, only: ClipShape | None = None) -> ClipShape:
+    """The clip shape of views that fit the model.
+
+    Args:
+        views: the views to check.
+        in_chans: channels of the model.
+        only: the one clip shape that an exported model accepts.
+
+    Raises:
+        ConfigError: the shape does not fit; the message names the axes.
+    """
+    shape = views.shape
+    if len(shape) != 5 or shape[1] != in_chans or 0 in shape:
+        raise ConfigError(
+            f"The views have shape {shape}, but must be (views, {in_chans} channels, frames, "
+            "height, width), with no empty axis."
+        )
+    if only is not None and shape[1:] != only:
+        raise ConfigError(
+            f"The views have shape {shape}, but this exported model takes (views, {only[0]} "
+            f"channels, {only[1]} frames, {only[2]} height, {only[3]} width) only; use its own "
+            "sampling and crop size, or export the model for the other shape."
+        )
+    return shape[1], shape[2], shape[3], shape[4]

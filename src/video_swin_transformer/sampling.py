@@ -16,6 +16,7 @@ SlowFast's uniform sampling as used for Something-Something v2.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TypeAlias
 
 import numpy as np
@@ -27,11 +28,30 @@ from .errors import ConfigError
 Indices: TypeAlias = npt.NDArray[np.int64]
 
 
-def clip_indices(num_video_frames: int, sampling: ClipSampling) -> Indices:
-    """Test-time frame indices, (num_clips, num_frames) int64, each in [0, num_video_frames).
+def at_fps(sampling: ClipSampling, fps: float | None) -> ClipSampling:
+    """The same sampling with `stride` in frames of a video of `fps` (unchanged if unknown)."""
+    if sampling.stride_seconds is None or fps is None:
+        return sampling
+    return dataclasses.replace(sampling, stride=max(1, round(sampling.stride_seconds * fps)))
 
-    The rule "uniform" always gives one clip. Raises ConfigError for a video without frames.
+
+def clip_indices(
+    num_video_frames: int, sampling: ClipSampling, fps: float | None = None
+) -> Indices:
+    """Test-time frame indices.
+
+    Args:
+        num_video_frames: number of frames of the video.
+        sampling: which frames to take. The rule "uniform" always gives one clip.
+        fps: frames per second of the video, for a sampling with `stride_seconds`.
+
+    Returns:
+        (num_clips, num_frames) int64, each in [0, num_video_frames).
+
+    Raises:
+        ConfigError: the video has no frames.
     """
+    sampling = at_fps(sampling, fps)
     _check_length(num_video_frames)
     if sampling.rule == "uniform":
         start, end = _uniform_segments(num_video_frames, sampling.num_frames)
@@ -44,13 +64,29 @@ def clip_indices(num_video_frames: int, sampling: ClipSampling) -> Indices:
 
 
 def train_clip_indices(
-    num_video_frames: int, sampling: ClipSampling, generator: np.random.Generator
+    num_video_frames: int,
+    sampling: ClipSampling,
+    generator: np.random.Generator,
+    fps: float | None = None,
 ) -> Indices:
-    """Random frame indices for training, (num_clips, num_frames) int64, as in the official code.
+    """Random frame indices for training, as in the official code.
 
     Each clip begins uniformly within its share of the video; a video too short for that begins
     at frame 0 and loops. "uniform" draws one frame from each of `num_frames` segments.
+
+    Args:
+        num_video_frames: number of frames of the video.
+        sampling: which frames to take.
+        generator: the source of randomness.
+        fps: frames per second of the video, for a sampling with `stride_seconds`.
+
+    Returns:
+        (num_clips, num_frames) int64, each in [0, num_video_frames).
+
+    Raises:
+        ConfigError: the video has no frames.
     """
+    sampling = at_fps(sampling, fps)
     _check_length(num_video_frames)
     if sampling.rule == "uniform":
         start, end = _uniform_segments(num_video_frames, sampling.num_frames)

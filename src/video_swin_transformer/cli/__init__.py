@@ -1,41 +1,66 @@
-"""The command `videoswin`: one thin module a command, and what all of them share.
+"""The command `videoswin`: one thin module per command, over a library function.
 
-Exit codes: 0 done, 1 some input could not be used, 2 the command was used wrongly.
+Exit codes: 0 done, 1 something could not be done, 2 the command was used wrongly, 130 stopped.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import typer
 
 from ..errors import ConfigError, UnknownNameError, VideoSwinError
-from .bench import bench
-from .check_data import check_data
-from .classify import classify
-from .convert import convert
-from .download import download
-from .evaluate import evaluate
-from .export import export
-from .features import features
-from .inspect import inspect
-from .models import models
-from .train import train
+from . import bench as bench_module
+from . import check_data as check_data_module
+from . import classify as classify_module
+from . import convert as convert_module
+from . import download as download_module
+from . import evaluate as evaluate_module
+from . import export as export_module
+from . import features as features_module
+from . import inspect as inspect_module
+from . import models as models_module
+from . import train as train_module
+from .console import say
 
 app = typer.Typer(
     name="videoswin",
-    help="Video Swin Transformer: labels and features of your own videos.",
+    help="Video Swin Transformer: labels and features for your videos.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
+
+_GROUPS: dict[str, tuple[Any, ...]] = {
+    "Use a model": (classify_module, features_module, export_module),
+    "Models": (models_module, download_module, inspect_module, convert_module),
+    "Data and training": (check_data_module, train_module, evaluate_module),
+    "Tools": (bench_module,),
+}
+
+
+def _command_of(module: Any) -> Callable[..., int]:
+    name: str = module.__name__.rpartition(".")[2]
+    command: Callable[..., int] = getattr(module, name)
+    return command
+
+
+for _group, _modules in _GROUPS.items():
+    for _module in _modules:
+        _examples = "\n\n".join(f"  {example}" for example in _module.EXAMPLES)
+        app.command(rich_help_panel=_group, epilog=f"Examples:\n\n{_examples}")(
+            _command_of(_module)
+        )
 
 
 @app.callback(invoke_without_command=True)
 def _root(
-    version: bool = typer.Option(False, "--version", help="Print the version and stop."),
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
 ) -> None:
     if version:
         from importlib.metadata import version as installed_version
@@ -44,38 +69,23 @@ def _root(
         raise typer.Exit
 
 
-for _command in (
-    classify,
-    features,
-    evaluate,
-    train,
-    check_data,
-    models,
-    download,
-    inspect,
-    convert,
-    export,
-    bench,
-):
-    app.command()(_command)
-
-
 def run(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command line and returns its exit code; nothing a user can cause is a traceback."""
+    """Runs one command line and returns its exit code; no user error ends in a traceback."""
     try:
-        code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+        with _log_to_stderr():
+            code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
     except VideoSwinError as error:
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}")
         return 2 if isinstance(error, (ConfigError, UnknownNameError)) else 1
     except BrokenPipeError:
-        # The reader of our output has gone (`videoswin ... | head`): stop without a word.
+        # The reader of our output has gone (`videoswin ... | head`): end quietly.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        print(f"error: {error.filename or 'A file'}: {error.strerror or error}.", file=sys.stderr)
+        say(f"error: {error.filename or 'A file'}: {error.strerror or error}.")
         return 1
     except (KeyboardInterrupt, typer.Abort):
-        print("Stopped.", file=sys.stderr)
+        say("Stopped.")
         return 130
     except Exception as error:
         # Typer brings its own copy of click or uses the installed one, depending on its version;
@@ -83,9 +93,34 @@ def run(arguments: Sequence[str] | None = None) -> int:
         if not hasattr(error, "format_message"):
             raise
         if message := error.format_message():  # empty where help was printed instead
-            print(f"error: {message}", file=sys.stderr)
+            context = getattr(error, "ctx", None)
+            command = "videoswin" if context is None else context.command_path
+            say(f"error: {' '.join(message.split())} See: {command} -h")
         return 2
     return int(code or 0)
+
+
+@contextmanager
+def _log_to_stderr() -> Iterator[None]:
+    """Shows what the library logs, from INFO on, as lines on stderr."""
+    logger = logging.getLogger("video_swin_transformer")
+    handler = _StderrHandler()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+class _StderrHandler(logging.Handler):
+    """Writes to whatever `sys.stderr` is at the moment."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        say(f"{prefix}{record.getMessage()}")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""videoswin bench: how fast is a model on this machine, in every engine and precision?"""
+"""videoswin bench: the speed of a model in every runtime and precision."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .console import progress_bar, say, text_table
 from .options import Model, Threads
-from .output import progress_bar, say, text_table
 
 if TYPE_CHECKING:
     from ..bench import RuntimeTiming, Timed
@@ -21,54 +21,62 @@ _REFERENCE = "torch:f32"
 DEFAULT_RUNTIMES = (_REFERENCE, "torch:bf16", "onnxruntime:f32", "openvino:f32", "openvino:bf16")
 
 
+EXAMPLES = (
+    "videoswin bench --model swin-t",
+    "videoswin bench --runtime openvino:bf16 --rounds 10 --json timings.json",
+)
+
+
 def bench(
     model: Model = None,
-    engine: Annotated[
+    runtime: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME:TYPE",
-            help="Runtime and precision, such as openvino:bf16. Repeatable. "
-            f"[default: {', '.join(DEFAULT_RUNTIMES)}]",
+            help="Runtime and precision, such as openvino:bf16. Repeatable. ",
+            show_default=", ".join(DEFAULT_RUNTIMES),
         ),
     ] = None,
-    also: Annotated[
+    exported: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="An exported model to time beside; may be repeated."),
+        typer.Option(metavar="FILE", help="An exported model to time as well. Repeatable."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Views that go through at once.")] = 1,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds, of which medians are taken.")] = 5,
+    batch: Annotated[int, typer.Option(min=1, help="Views per call.")] = 1,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds; medians are reported.")] = 5,
     memory: Annotated[
-        bool, typer.Option("--memory", help="Also measure the peak memory of each engine.")
+        bool, typer.Option("--memory", help="Also measure the peak memory of each runtime.")
     ] = False,
     threads: Threads = None,
     json: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write all figures to this file.")
+        Path | None, typer.Option(metavar="FILE", help="Also write the results as JSON.")
     ] = None,
 ) -> int:
-    """Time a model in every engine that is installed, side by side."""
+    """Time a model in every installed runtime, in alternation."""
     import numpy as np
 
     from .. import bench as measure
     from ..files import write_atomic
 
-    wanted = [_engine(text) for text in dict.fromkeys((_REFERENCE, *(engine or DEFAULT_RUNTIMES)))]
+    wanted = [
+        _parse_runtime(text) for text in dict.fromkeys((_REFERENCE, *(runtime or DEFAULT_RUNTIMES)))
+    ]
     with _source(model) as source:
-        engines = measure.open_runtimes(source, wanted, threads, say)
-        engines |= measure.open_exported(also or (), threads)
-        bundle = next(iter(engines.values())).bundle
+        runtimes = measure.open_runtimes(source, wanted, threads, say)
+        runtimes |= measure.open_exported(exported or (), threads)
+        bundle = next(iter(runtimes.values())).bundle
         size = bundle.preprocessing.crop_size
         shape = (batch, bundle.model.in_chans, bundle.sampling.num_frames, size, size)
         views = np.random.default_rng(0).standard_normal(shape, np.float32)
         products = {name: measure.matrix_product(name) for name in ("f32", "bf16")}
-        with progress_bar("timing") as show:
-            timings, others = measure.time_runtimes(engines, views, rounds, products, show)
+        with progress_bar("timing") as progress:
+            timings, others = measure.time_runtimes(runtimes, views, rounds, products, progress)
         operations = measure.count_operations(source, shape)
-        exported = {path.name: str(path) for path in also or ()}
-        peaks: dict[tuple[str, str], float | None] = dict.fromkeys(engines)
-        for name, precision in engines if memory else ():
-            runtime = "auto" if name in exported else name
+        exported_paths = {path.name: str(path) for path in exported or ()}
+        peaks: dict[tuple[str, str], float | None] = dict.fromkeys(runtimes)
+        for name, precision in runtimes if memory else ():
+            kind = "auto" if name in exported_paths else name
             peaks[name, precision] = measure.peak_memory_mib(
-                exported.get(name, source), runtime, precision, shape, threads
+                exported_paths.get(name, source), kind, precision, shape, threads
             )
     say(f"{model or 'camera-motion'}, {'x'.join(map(str, shape))}, median of {rounds} rounds")
     print(text_table(_rows(timings, peaks, batch)))
@@ -84,21 +92,20 @@ def bench(
     return 0
 
 
-def _engine(text: str) -> tuple[str, str]:
+def _parse_runtime(text: str) -> tuple[str, str]:
     from ..errors import ConfigError
 
     runtime, _, precision = text.partition(":")
     if not precision:
         raise ConfigError(
-            f"engine is {text!r}, but must be an engine and a precision, such as openvino:bf16."
+            f"--runtime is {text!r}, but must be a runtime and a precision, such as openvino:bf16."
         )
     return runtime, precision
 
 
 @contextmanager
 def _source(model: str | None) -> Iterator[str]:
-    """The model to time: itself where its weights are at hand, else its network with random
-    weights, which take the same time."""
+    """The model to time; random weights, which take the same time, if its own are not here."""
     import os
     from tempfile import TemporaryDirectory
 
@@ -109,7 +116,7 @@ def _source(model: str | None) -> Iterator[str]:
     if os.path.exists(source) or pretrained_folder(find_card(source)) is not None:  # noqa: PTH110
         yield source
         return
-    say(f"{source}: timed with random weights; they take the same time as trained ones.")
+    say(f"{source} is timed with random weights, which take the same time as trained ones.")
     with TemporaryDirectory() as folder:
         create_model(source).save_pretrained(folder)
         yield folder
@@ -118,9 +125,9 @@ def _source(model: str | None) -> Iterator[str]:
 def _rows(
     timings: list[RuntimeTiming], peaks: dict[tuple[str, str], float | None], batch: int
 ) -> list[tuple[str, ...]]:
-    slowest = timings[0].timed.median_seconds  # torch f32, what the others are compared with
+    slowest = timings[0].timed.median_seconds  # torch f32, the reference
     rows: list[tuple[str, ...]] = [
-        ("engine", "seconds", "views/s", "ratio", "relative error", "peak memory")
+        ("runtime", "seconds", "views/s", "ratio", "relative error", "peak memory")
     ]
     for timing in timings:
         seconds = timing.timed.median_seconds
@@ -145,13 +152,13 @@ def _figures(
     shape: tuple[int, ...],
     operations: int,
 ) -> dict[str, Any]:
-    engines = [
+    runtimes = [
         {**dataclasses.asdict(t), "peak_memory_mib": peaks[t.runtime, t.precision]} for t in timings
     ]
     products = {name: dataclasses.asdict(timed) for name, timed in others.items()}
     return {
         "views": shape,
         "operations": operations,
-        "engines": engines,
+        "runtimes": runtimes,
         "matrix_products": products,
     }

@@ -1,4 +1,4 @@
-"""videoswin check-data: what is wrong with a dataset, before it costs a night of training."""
+"""videoswin check-data: problems of a dataset, found before a long run."""
 
 from __future__ import annotations
 
@@ -11,13 +11,19 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..files import write_atomic
+from .console import progress_bar, say, text_table
 from .options import DataFormat, Delimiter, QuarantineFile, Root
-from .output import progress_bar, say, text_table
 
 if TYPE_CHECKING:
     from ..data import Annotations, CheckReport, Problem, Quarantine
 
 _NUM_SHOWN = 5  # of each kind of problem that leaves a clip usable; the JSON has all
+
+
+EXAMPLES = (
+    "videoswin check-data clips",
+    "videoswin check-data train.txt --val val.txt --root videos --json report.json",
+)
 
 
 def check_data(
@@ -41,41 +47,41 @@ def check_data(
         typer.Option(metavar="FILE|SET", help="Label map: a file, or a set such as kinetics400."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes that read. [default: one a core]")
+        int | None, typer.Option(min=1, help="Processes.", show_default="one per core")
     ] = None,
     json: Annotated[
-        Path | None, typer.Option("--json", metavar="FILE", help="Also write everything as JSON.")
+        Path | None, typer.Option("--json", metavar="FILE", help="Also write the report as JSON.")
     ] = None,
     quarantine: QuarantineFile = None,
     deep: Annotated[
-        bool, typer.Option("--deep", help="Decode every frame, not only those of one look.")
+        bool, typer.Option("--deep", help="Decode every frame, not only those of two clips.")
     ] = False,
-    span: Annotated[
-        int, typer.Option(min=1, help="Frames a clip spans; shorter videos are reported.")
+    clip_length: Annotated[
+        int, typer.Option(min=1, metavar="FRAMES", help="Report videos shorter than this.")
     ] = 64,
-    patience: Annotated[
-        float, typer.Option(min=1, metavar="SECONDS", help="Give up a clip that takes longer.")
+    timeout: Annotated[
+        float, typer.Option(min=1, metavar="SECONDS", help="Time limit per clip.")
     ] = 120.0,
 ) -> int:
-    """Read every clip of a dataset and report what is unusable, odd, double or lopsided."""
+    """Read every clip of a dataset; report corrupt files, duplicates and class imbalance."""
     from ..config import ClipSampling
     from ..data import CheckPlan, check_dataset
 
     splits = _read_splits(data, val or [], root, format, delimiter, labels)
     quarantines = _open_quarantines(splits, quarantine)
     if json is not None:
-        write_atomic(json, b"{}\n")  # a place that cannot be written to is found before the work
+        write_atomic(json, b"{}\n")  # a path that cannot be written is found before the work
     for name, split in splits.items():
         for note in split.notes:
             say(f"{name}: {note}")
     plan = CheckPlan(
-        sampling=ClipSampling(num_frames=span, stride=1, num_clips=2),
+        sampling=ClipSampling(num_frames=clip_length, stride=1, num_clips=2),
         deep=deep,
         num_workers=workers or os.cpu_count() or 1,
-        timeout_seconds=patience,
+        timeout_seconds=timeout,
     )
-    with progress_bar("checking") as show:
-        report = check_dataset(splits, plan, quarantines, show)
+    with progress_bar("checking") as progress:
+        report = check_dataset(splits, plan, quarantines, progress)
     print(_as_text(report))
     if json is not None:
         write_atomic(json, (jsonlib.dumps(report.to_data(), indent=2) + "\n").encode())
@@ -91,7 +97,7 @@ def _read_splits(
     delimiter: str | None,
     labels: str | None,
 ) -> dict[str, Annotations]:
-    """All splits by name, numbered by the classes of the first."""
+    """All splits by name; the first one numbers the classes."""
     from ..data import find_splits, label_map, read_annotations
 
     names = None if labels is None else label_map(labels)
@@ -133,16 +139,16 @@ def _write_quarantines(report: CheckReport, quarantines: Mapping[str, Quarantine
             for problem in report.problems
             if problem.is_unusable
             and quarantines[problem.split] is quarantine
-            # A label outside the map is a matter of the list: the next run reads that anew.
+            # A label outside the map is an error of the list, which the next run reads again.
             and problem.kind != "outside_map"
         ]
         if found:
             quarantine.add(found)
-            say(f"{len(found)} clips are now in {quarantine.path}; later runs leave them out.")
+            say(f"{len(found)} clips were added to {quarantine.path}; later runs skip them.")
 
 
 def _where(problem: Problem) -> str:
-    """A clip's path tells its split, a class's name does not."""
+    """The path of a clip, or a class and its split."""
     is_class = problem.kind in ("singleton_class", "empty_class")
     return f"{problem.path} in {problem.split}" if is_class else problem.path
 
@@ -167,8 +173,8 @@ def _as_text(report: CheckReport) -> str:
         )
         if split.quarantined:
             parts.append(
-                f"{split.name}: {len(split.quarantined)} clips were found unusable earlier and are "
-                "left out; remove the quarantine list to look at them again."
+                f"{split.name}: {len(split.quarantined)} clips are in the quarantine list and were "
+                "skipped; remove the list to check them again."
             )
     for kind, (is_unusable, title) in KINDS.items():
         problems = report.of(kind)
@@ -181,5 +187,5 @@ def _as_text(report: CheckReport) -> str:
             lines.append(f"    ... and {len(problems) - len(shown)} more; --json FILE has all")
         parts.append("\n".join(lines))
     if not report.problems:
-        parts.append("Nothing to report.")
+        parts.append("No problems found.")
     return "\n\n".join([text_table(rows), *parts])

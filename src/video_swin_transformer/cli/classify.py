@@ -1,13 +1,15 @@
-"""videoswin classify: what do these videos show?"""
+"""videoswin classify: the labels of videos."""
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .inputs import expand_inputs
+from .console import say, with_progress
+from .inputs import describe_predictor, exit_code, expand_inputs
 from .options import (
     CheckpointFile,
     ConfigFile,
@@ -20,7 +22,12 @@ from .options import (
     Videos,
     Views,
 )
-from .output import CsvTable, classification_json, say, with_progress
+from .results import CsvTable, classification_json
+
+EXAMPLES = (
+    "videoswin classify clip.mp4 --topk 3",
+    "videoswin classify clips --model swin-t-k400 --json > labels.jsonl",
+)
 
 
 def classify(
@@ -29,12 +36,13 @@ def classify(
     config: ConfigFile = None,
     checkpoint: CheckpointFile = None,
     views: Views = None,
-    topk: Annotated[int, typer.Option(min=1, help="How many labels to print for a video.")] = 5,
+    topk: Annotated[int, typer.Option(min=1, help="Number of labels per video.")] = 5,
     labels: Annotated[
-        Path | None, typer.Option(help="Label file instead of the model's: text, JSON or CSV.")
+        Path | None,
+        typer.Option(metavar="FILE", help="Label names instead of the model's: text, JSON or CSV."),
     ] = None,
     json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object a line for each video.")
+        bool, typer.Option("--json", help="Print one JSON object per video and line.")
     ] = False,
     csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write a table to this file.")
@@ -45,32 +53,42 @@ def classify(
     threads: Threads = None,
     verbose: Verbose = False,
 ) -> int:
-    """Print the labels of videos, frame folders or whole folders of videos."""
-    from .opening import open_predictor
+    """Print the labels of videos."""
+    from ..predictor import Predictor, parse_views
 
-    predictor = open_predictor(
-        model, config, checkpoint, views, runtime, precision, device, verbose, threads
+    clips_and_crops = None if views is None else parse_views(views)
+    predictor = Predictor.load(
+        model,
+        config=config,
+        checkpoint=checkpoint,
+        runtime=runtime,
+        precision=precision,
+        device=device,
+        threads=threads,
     )
+    if clips_and_crops is not None:
+        predictor = predictor.with_views(*clips_and_crops)
     if labels is not None:
         predictor = predictor.with_labels(labels)
+    if verbose:
+        say(describe_predictor(predictor))
     inputs = expand_inputs(videos)
-    with CsvTable(csv, topk) as table:
-        for result in with_progress(predictor.classify_many(inputs), len(inputs), "classifying"):
-            table.add(result)
+    num_failed = 0
+    with CsvTable(csv, topk) if csv is not None else nullcontext() as table:
+        results = predictor.classify_many(inputs)
+        if len(inputs) > 1:
+            results = with_progress(results, len(inputs), "classifying")
+        for result in results:
+            if table is not None:
+                table.add(result)
             if json:
                 print(classification_json(result, topk), flush=True)
             elif result.error is None:
                 print(result.summary(topk), flush=True)
             if result.error is not None:
+                num_failed += 1
                 say(f"error: {result.error}")
             elif verbose:
                 times = (f"{stage} {took:.2f} s" for stage, took in result.timing_seconds.items())
                 say(f"{result.source}: {', '.join(times)}")
-    return report_failures(table.num_failed, len(inputs))
-
-
-def report_failures(num_failed: int, num_inputs: int) -> int:
-    """The exit code; says how many inputs failed where there were several."""
-    if num_failed and num_inputs > 1:
-        say(f"{num_failed} of {num_inputs} inputs could not be read; the others are done.")
-    return 1 if num_failed else 0
+    return exit_code(num_failed, len(inputs))

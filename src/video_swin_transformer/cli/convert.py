@@ -8,14 +8,20 @@ from typing import Annotated
 import typer
 
 from ..errors import ConfigError
-from .output import say
+from .console import say
 
 _DTYPES = ("f32", "f16")
 
 
+EXAMPLES = (
+    "videoswin convert checkpoint.pth --to safetensors --out model.safetensors",
+    "videoswin convert swin_tiny.pth --to official --allow inflate --out inflated.pth",
+)
+
+
 def convert(
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="A file, a saved folder or a name of weights.")
+        str, typer.Argument(metavar="FILE", help="A weights file, a model folder or a name.")
     ],
     to: Annotated[
         str, typer.Option("--to", metavar="FORMAT", help="safetensors, official or torchvision.")
@@ -23,27 +29,28 @@ def convert(
     out: Annotated[
         Path, typer.Option(metavar="PATH", help="File to write, such as model.safetensors.")
     ],
-    dtype: Annotated[str, typer.Option(metavar="TYPE", help="f32 or f16; f16 rounds.")] = "f32",
+    dtype: Annotated[str, typer.Option(metavar="TYPE", help="f32 or f16.")] = "f32",
     architecture: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Name of the network. [default: told by the tensors]"),
+        typer.Option(metavar="NAME", help="Architecture name.", show_default="inferred"),
     ] = None,
     num_classes: Annotated[
-        int | None, typer.Option(min=0, help="Classes of a fresh classifier; needs --allow head.")
+        int | None,
+        typer.Option(min=0, help="Classes of a new classifier; needs --allow head."),
     ] = None,
     in_chans: Annotated[
-        int | None, typer.Option(min=1, help="Input channels; needs --allow in_chans.")
+        int | None, typer.Option(min=1, help="Number of input channels; needs --allow in_chans.")
     ] = None,
     allow: Annotated[
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="What may differ: head, in_chans, window or inflate (image weights). Repeatable.",
+            help="Accept a difference: head, in_chans, window or inflate. Repeatable.",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
 ) -> int:
-    """Write weights in another format; every tensor is accounted for, or nothing is written."""
+    """Write weights in another format; partial loads are rejected."""
     if dtype not in _DTYPES:
         raise ConfigError(f"--dtype is {dtype!r}, but must be one of {', '.join(_DTYPES)}.")
     if out.is_dir():

@@ -9,7 +9,12 @@ import typer
 
 from ..errors import UnknownNameError, VideoSwinError
 from ..registry import ModelCard, find_card
-from .output import say
+from .console import say
+
+EXAMPLES = (
+    "videoswin download swin-t-k400",
+    "videoswin download swin-t-k400 swin-b-k600 --force",
+)
 
 
 def download(
@@ -17,11 +22,9 @@ def download(
         list[str],
         typer.Argument(metavar="NAME", help="Names from `videoswin models`.", show_default=False),
     ],
-    force: Annotated[
-        bool, typer.Option("--force", help="Download again what is there already.")
-    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Download again.")] = False,
 ) -> int:
-    """Download published weights and their labels; print where each file is."""
+    """Download published weights and their labels; print the path of each file."""
     cards, num_failed = _known_cards(names)
     for card in cards:
         try:
@@ -30,7 +33,7 @@ def download(
             num_failed += 1
             say(f"error: {error}")
     if num_failed and len(names) > 1:
-        rest = "; the others are here" if num_failed < len(names) else ""
+        rest = "; the others are done" if num_failed < len(names) else ""
         say(f"{num_failed} of {len(names)} could not be downloaded{rest}.")
     return 1 if num_failed else 0
 

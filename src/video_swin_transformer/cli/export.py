@@ -8,21 +8,26 @@ from typing import Annotated
 import typer
 
 from ..errors import ConfigError
+from .console import say
 from .inputs import expand_inputs
 from .options import Verbose
-from .output import say
+
+EXAMPLES = (
+    "videoswin export camera-motion --format onnx --out model.onnx",
+    "videoswin export swin-t-k400 --format openvino --precision int8 --calibrate clips --out t.xml",
+)
 
 
 def export(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A name, a saved folder or a file of weights.")
+        str, typer.Argument(metavar="MODEL", help="A name, a model folder or a weights file.")
     ],
     format: Annotated[
         str, typer.Option("--format", metavar="FORMAT", help="onnx, openvino or torch.")
     ],
     out: Annotated[
         Path,
-        typer.Option(metavar="FILE", help="File to write: .onnx, .xml (and .bin) or .pt2."),
+        typer.Option(metavar="FILE", help="File to write: .onnx, .xml (plus .bin) or .pt2."),
     ],
     precision: Annotated[
         str, typer.Option(metavar="TYPE", help="f32, or int8 with --format openvino.")
@@ -31,15 +36,15 @@ def export(
         list[str] | None,
         typer.Option(
             metavar="CLIPS",
-            help="Videos, folders or patterns that int8's ranges are measured on. Repeatable.",
+            help="Videos, folders or patterns to calibrate int8 on. Repeatable.",
         ),
     ] = None,
     check: Annotated[
         list[str] | None,
         typer.Option(
             metavar="CLIPS",
-            help="Videos to compare on. Repeatable. [default: those of --calibrate, else a "
-            "rendered one]",
+            help="Videos to verify the export on. Repeatable.",
+            show_default="those of --calibrate, else a synthetic one",
         ),
     ] = None,
     max_error: Annotated[
@@ -47,13 +52,14 @@ def export(
         typer.Option(
             metavar="X",
             min=0,
-            help="Largest relative error let through. [default: 1e-4 for f32, 0.1 for int8]",
+            help="Largest relative error allowed.",
+            show_default="1e-4 for f32, 0.1 for int8",
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
     verbose: Verbose = False,
 ) -> int:
-    """Write a model as ONNX, OpenVINO IR or torch.export program, if its answers are the same."""
+    """Write a model as ONNX, OpenVINO IR or torch.export program, and verify its results."""
     if out.exists() and not force:
         raise ConfigError(f"{str(out)!r} exists; add --force to replace it, or name another file.")
     from ..exporting import check_arguments, export

@@ -1,4 +1,4 @@
-"""videoswin features: vectors for search, clustering and training of other models."""
+"""videoswin features: vectors for search, clustering and training other models."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import typer
 
 from ..errors import DataError
 from ..files import write_atomic
-from .classify import report_failures
-from .inputs import expand_inputs
+from .console import say, with_progress
+from .inputs import describe_predictor, exit_code, expand_inputs
 from .options import (
     CheckpointFile,
     ConfigFile,
@@ -24,12 +24,16 @@ from .options import (
     Videos,
     Views,
 )
-from .output import say, with_progress
+
+EXAMPLES = (
+    "videoswin features clip.mp4 --out features",
+    "videoswin features clips --out features --model swin-b-k600 --views 10x1",
+)
 
 
 def features(
     videos: Videos,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Where the .npy files go.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the .npy files.")],
     model: Model = None,
     config: ConfigFile = None,
     checkpoint: CheckpointFile = None,
@@ -40,16 +44,27 @@ def features(
     threads: Threads = None,
     verbose: Verbose = False,
 ) -> int:
-    """Write one .npy file for each video: float32 (clips, channels), one vector for each clip."""
+    """Write the features of each video to a .npy file: float32 (clips, channels)."""
     import numpy as np
 
-    from .opening import open_predictor
+    from ..predictor import Predictor, parse_views
 
     inputs = expand_inputs(videos)
     targets = _targets(inputs, out)
-    predictor = open_predictor(
-        model, config, checkpoint, views, runtime, precision, device, verbose, threads
+    clips_and_crops = None if views is None else parse_views(views)
+    predictor = Predictor.load(
+        model,
+        config=config,
+        checkpoint=checkpoint,
+        runtime=runtime,
+        precision=precision,
+        device=device,
+        threads=threads,
     )
+    if clips_and_crops is not None:
+        predictor = predictor.with_views(*clips_and_crops)
+    if verbose:
+        say(describe_predictor(predictor))
     num_failed = 0
     results = zip(inputs, predictor.features_many(inputs), strict=True)
     for name, result in with_progress(results, len(inputs), "features"):
@@ -61,11 +76,11 @@ def features(
         np.save(data, result.features)
         write_atomic(targets[name], data.getvalue())
         print(f"{targets[name]}  {result.features.shape[0]}x{result.features.shape[1]}", flush=True)
-    return report_failures(num_failed, len(inputs))
+    return exit_code(num_failed, len(inputs))
 
 
 def _targets(inputs: list[str], out: Path) -> dict[str, Path]:
-    """The file for each input, named after it. Raises DataError where two would be the same."""
+    """The file for each input, named after it. Raises DataError if two would be the same."""
     targets: dict[str, Path] = {}
     taken: dict[Path, str] = {}
     for name in inputs:
@@ -73,7 +88,7 @@ def _targets(inputs: list[str], out: Path) -> dict[str, Path]:
         if target in taken:
             raise DataError(
                 f"{taken[target]!r} and {name!r} would both be written to {str(target)!r}; "
-                "run them into different folders."
+                "write them to different folders."
             )
         taken[target] = name
         targets[name] = target

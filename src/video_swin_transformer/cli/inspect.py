@@ -1,4 +1,4 @@
-"""videoswin inspect: what is in this file of weights, and would it load?"""
+"""videoswin inspect: what a weights file holds, and whether it would load."""
 
 from __future__ import annotations
 
@@ -13,13 +13,19 @@ if TYPE_CHECKING:
 _MAX_SHOWN = 200  # characters of one metadata value
 
 
+EXAMPLES = (
+    "videoswin inspect checkpoint.pth",
+    "videoswin inspect swin-t-k400 --json",
+)
+
+
 def inspect(
     file: Annotated[
-        str, typer.Argument(metavar="FILE", help="A file, a saved folder or a name of weights.")
+        str, typer.Argument(metavar="FILE", help="A weights file, a model folder or a name.")
     ],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
-    """Print format, architecture, classes, size, coverage and metadata of a file of weights."""
+    """Print format, architecture, size and metadata of weights, and what would not load."""
     from ..weights.inspection import inspect_checkpoint
 
     inspection = inspect_checkpoint(file)
@@ -72,7 +78,7 @@ def _print_table(inspection: Inspection) -> None:
         ("file", f"{report.source}  ({inspection.num_bytes / 1e6:.1f} MB, {inspection.kind})"),
         ("format", f"{report.format}  [{inspection.format_name}]"),
         ("architecture", report.architecture),
-        ("made for", kind),
+        ("modality", kind),
         ("classes", str(config.num_classes) if config.num_classes else "no classifier"),
         ("channels", str(config.in_chans)),
         ("dtype", report.dtype),

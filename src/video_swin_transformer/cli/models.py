@@ -1,4 +1,4 @@
-"""videoswin models: what there is, how good it is, and whether it is here."""
+"""videoswin models: the model zoo."""
 
 from __future__ import annotations
 
@@ -18,21 +18,28 @@ from ..registry import (
     weights_path,
     weights_state,
 )
-from .output import text_table
+from .console import text_table
 
 _WIDEST_NAME = 44  # longer names are shown by their alias
 
 
+EXAMPLES = (
+    "videoswin models 'swin-b*'",
+    "videoswin models --json",
+)
+
+
 def models(
     pattern: Annotated[
-        str, typer.Argument(help="Shell pattern over names and aliases.", show_default=False)
+        str,
+        typer.Argument(metavar="PATTERN", help="Shell pattern for names.", show_default=False),
     ] = "*",
-    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     markdown: Annotated[
-        bool, typer.Option("--markdown", help="What is published, as a table for a README.")
+        bool, typer.Option("--markdown", help="Print the published models as a Markdown table.")
     ] = False,
 ) -> int:
-    """List models with size, accuracy, license and whether their weights are on this machine."""
+    """List available models with size, accuracy, license and where their weights are."""
     cards = [find_card(name) for name in list_models(pattern)]
     if not cards:
         known = [name for card in list_cards() for name in (card.name, *card.aliases)]
@@ -46,7 +53,7 @@ def models(
 
 
 def _row(card: ModelCard) -> dict[str, Any]:
-    """Everything the card knows, for programs."""
+    """The model card as JSON data."""
     bundle, weights = card.bundle, card.weights
     accuracy = None if weights is None else weights.accuracy
     path = weights_path(card)
@@ -85,14 +92,14 @@ def _views(card: ModelCard) -> str:
 
 
 def _text_table(cards: list[ModelCard]) -> str:
-    head = ("name", "params", "input", "views", "top-1", "license", "weights", "what it is")
+    head = ("name", "params", "input", "views", "top-1", "license", "weights", "description")
     return text_table([head, *(_cells(card) for card in cards)])
 
 
 def _cells(card: ModelCard) -> tuple[str, ...]:
     accuracy = None if card.weights is None else card.weights.accuracy
     if card.kind == "image":
-        accuracy = None  # of pictures: no number to put beside those of videos
+        accuracy = None  # on images: not comparable with video accuracy
     return (
         _short_name(card),
         f"{card.bundle.model.num_params / 1e6:.1f} M",
@@ -106,7 +113,7 @@ def _cells(card: ModelCard) -> tuple[str, ...]:
 
 
 def _short_name(card: ModelCard) -> str:
-    """The name, or where it is too wide for a table, an alias of it."""
+    """The name, or an alias if it is too long for a table."""
     return card.name if len(card.name) <= _WIDEST_NAME or not card.aliases else card.aliases[-1]
 
 
@@ -114,15 +121,15 @@ def _short_name(card: ModelCard) -> str:
 
 
 def _markdown(cards: list[ModelCard]) -> str:
-    """Every published set of weights, its accuracy, and the command that measures it."""
+    """The published weights, their accuracy and the command that measures it."""
     videos = [_video_cells(card) for card in cards if card.kind == "video"]
     images = [_image_cells(card) for card in cards if card.kind == "image"]
     tables = []
     if videos:
-        head = ("weights", "trained on", "top-1 / top-5", "measured on", "to be had", "evaluate")
+        head = ("weights", "trained on", "top-1 / top-5", "measured on", "download", "evaluate")
         tables.append(_markdown_table(head, videos))
     if images:
-        head_of_images = ("image weights", "trained on", "top-1 / top-5 of images", "inflate into")
+        head_of_images = ("image weights", "trained on", "top-1 / top-5 on images", "inflate to")
         tables.append(_markdown_table(head_of_images, images))
     return "\n\n".join(tables)
 
@@ -136,18 +143,18 @@ def _video_cells(card: ModelCard) -> tuple[str, ...]:
     accuracy, weights = card.weights.accuracy, card.weights
     views = _views(card) if accuracy is None else accuracy.views
     command = f"`videoswin evaluate DATA --model {card.aliases[0]} --views {views}`"
-    had = "never released"
+    source = "not released"
     if weights.shipped_folder is not None:
-        had = "with the package"
+        source = "included"
     elif weights.url is not None:
-        had = f"[{weights.publisher}]({weights.url})"
+        source = f"[{weights.publisher}]({weights.url})"
     return (
         f"`{card.name}`",
         weights.trained_on,
         _accuracies(card),
         "-" if accuracy is None else accuracy.protocol,
-        had,
-        "-" if had == "never released" else command,
+        source,
+        "-" if source == "not released" else command,
     )
 
 

@@ -10,7 +10,7 @@ import typer
 Videos: TypeAlias = Annotated[
     list[str],
     typer.Argument(
-        metavar="VIDEO...",
+        metavar="VIDEO",
         help="Video files, folders of videos or of frames, or patterns such as 'clips/*.mp4'.",
         show_default=False,
     ),
@@ -18,42 +18,43 @@ Videos: TypeAlias = Annotated[
 Model: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        metavar="NAME|FILE",
-        help="A name from `videoswin models`, a saved folder, a file of weights or an exported "
-        "model. [default: camera-motion]",
+        metavar="NAME|PATH",
+        help="A name from `videoswin models`, a model folder, a weights file or an exported model.",
+        show_default="camera-motion",
     ),
 ]
 ConfigFile: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        metavar="CFG", help="Config file of the official code or mmaction2, with --checkpoint."
+        metavar="FILE", help="Config of the official repository or mmaction2, with --checkpoint."
     ),
 ]
 CheckpointFile: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="PTH", help="Weights for --config; together they replace --model."),
+    typer.Option(metavar="FILE", help="Weights for --config; the two replace --model."),
 ]
 Views: TypeAlias = Annotated[
     str | None,
     typer.Option(
         metavar="KxC",
-        help="Clips x crops looked at, such as 4x3; 4xfull takes the whole frame in one pass. "
-        "[default: as the model's card]",
+        help="Clips x crops per video, such as 4x3; 4xfull uses the whole frame in one pass. ",
+        show_default="the model's",
     ),
 ]
 RuntimeName: TypeAlias = Annotated[
     str,
     typer.Option(
         "--runtime",
-        metavar="ENGINE",
-        help="Engine: auto (the fastest installed), torch, openvino, onnxruntime or torch-compile.",
+        metavar="NAME",
+        help="auto (the fastest installed), torch, openvino, onnxruntime or torch-compile.",
     ),
 ]
 Precision: TypeAlias = Annotated[
     str,
     typer.Option(
         metavar="TYPE",
-        help="f32 or bf16; bf16 is faster and rounds. int8 is for models exported in it.",
+        help="f32, or bf16, which is faster and slightly less precise. int8 is for models exported "
+        "in it.",
     ),
 ]
 Device: TypeAlias = Annotated[
@@ -61,17 +62,17 @@ Device: TypeAlias = Annotated[
 ]
 Threads: TypeAlias = Annotated[
     int | None,
-    typer.Option(
-        metavar="N", min=1, help="Threads of the engine. [default: as the engine thinks best]"
-    ),
+    typer.Option(metavar="N", min=1, help="CPU threads.", show_default="the runtime's default"),
 ]
 Verbose: TypeAlias = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Say what was chosen and how long each stage took.")
+    bool, typer.Option("--verbose", "-v", help="Show what was selected and the time per stage.")
 ]
 Root: TypeAlias = Annotated[
     Path | None,
     typer.Option(
-        metavar="FOLDER", help="What the paths of a list are relative to. [default: its folder]"
+        metavar="FOLDER",
+        help="Folder that paths in a list are relative to.",
+        show_default="the list's folder",
     ),
 ]
 DataFormat: TypeAlias = Annotated[
@@ -79,17 +80,21 @@ DataFormat: TypeAlias = Annotated[
     typer.Option(
         "--format",
         metavar="KIND",
-        help="folder, list, frames, multilabel, kinetics, sthv2 or mmaction. [default: recognized]",
+        help="folder, list, frames, multilabel, kinetics, sthv2 or mmaction.",
+        show_default="recognized",
     ),
 ]
 Delimiter: TypeAlias = Annotated[
     str | None,
-    typer.Option(metavar="TEXT", help="Between path and label of a list. [default: blanks]"),
+    typer.Option(
+        metavar="TEXT", help="Separates path and label in a list.", show_default="whitespace"
+    ),
 ]
 QuarantineFile: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="List of clips found unusable. [default: beside a list, inside a folder]",
+        help="List of unusable clips, which later runs skip.",
+        show_default="beside a list, inside a folder",
     ),
 ]

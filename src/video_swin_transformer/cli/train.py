@@ -8,10 +8,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import ConfigError
-from .output import say, text_table
+from .console import say, text_table
 
 if TYPE_CHECKING:
     from ..training import Interrupted, Plan, Recipe, Result
+
+
+EXAMPLES = (
+    "videoswin train finetune data=clips --out runs/mine",
+    "videoswin train swin-t-k400 data=train.txt data.val=val.txt --resume",
+)
 
 
 def train(
@@ -34,7 +40,9 @@ def train(
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help="Where everything goes. [default: runs/ and the recipe's name]"
+            metavar="FOLDER",
+            help="Where everything goes.",
+            show_default="runs/ and the recipe's name",
         ),
     ] = None,
     resume: Annotated[

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..config import ClipSampling
+from ..sampling import at_fps
 from .annotations import Annotations, ClipRecord
 from .path_resolver import PathResolver
 from .probe import ClipFacts, ProbeTask, count_images, digest_clip, probe_clip
@@ -147,7 +148,7 @@ def _oddities(
     if fact.has_variable_rate:
         detail = f"{fact.fps:.2f} frames a second on average" if fact.fps else "uneven times"
         yield Problem(name, "variable_rate", item.path, detail)
-    at_rate = sampling.at_fps(fact.fps)
+    at_rate = at_fps(sampling, fact.fps)
     span = at_rate.num_frames if sampling.rule == "uniform" else at_rate.num_frames * at_rate.stride
     if num < span:
         detail = f"{num} frames, a clip spans {span}; the sampler repeats frames"

@@ -15,7 +15,7 @@ import numpy as np
 from ..config import ClipSampling, Preprocessing
 from ..errors import VideoSwinError
 from ..preprocess import Frames, Views, resize_frames, views_from_frames
-from ..sampling import Indices, clip_indices, train_clip_indices
+from ..sampling import Indices, at_fps, clip_indices, train_clip_indices
 from ..video import VideoReader
 from .annotations import Annotations, ClipRecord
 
@@ -121,7 +121,7 @@ def read_clips(
     resized once. Raises VideoDecodeError.
     """
     with VideoReader(item.path) as video:
-        indices = choose(video.num_frames, sampling.at_fps(video.fps))
+        indices = choose(video.num_frames, at_fps(sampling, video.fps))
         needed, place = np.unique(indices, return_inverse=True)
         frames = resize_frames(video.frames_at(needed), short_side, interpolation)
     place = place.reshape(indices.shape)

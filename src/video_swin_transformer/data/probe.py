@@ -55,7 +55,7 @@ def probe_clip(task: ProbeTask) -> ClipFacts:
     path = Path(task.path)
     try:
         with VideoReader(task.path) as video:
-            indices = clip_indices(video.num_frames, task.sampling.at_fps(video.fps))
+            indices = clip_indices(video.num_frames, task.sampling, video.fps)
             wanted = np.arange(video.num_frames) if task.deep else np.unique(indices)
             for start in range(0, len(wanted), _FRAMES_PER_CHUNK):
                 video.frames_at(wanted[start : start + _FRAMES_PER_CHUNK])

@@ -1,31 +1,38 @@
-"""Accuracy by the multi-view protocol: a pass that can be interrupted, and figures made from it.
+"""Accuracy by the multi-view protocol: stored logits, metrics with intervals, and a report.
 
-metrics.py    scores and labels -> figures, each with its definition
-intervals.py  how far a figure may be off
-scores.py     what the network said of every view, on disk; survives a kill
-distributed.py      several processes at one evaluation
-runner.py    the pass (imported by those who run one: it opens the engines)
-summary.py    stored scores -> every figure
-charts.py     pictures
-html_report.py       the report for people
-outputs.py    the files
+evaluate.py      evaluate(), evaluate_scores(): the two entry points
+runner.py        every clip through the network
+distributed.py   several processes share an evaluation
+scores.py        the logits of every view on disk; survives a kill
+summary.py       stored scores -> all results
+metrics.py       scores and labels -> metrics, each with its definition
+intervals.py     95 % intervals
+charts.py        pictures
+html_report.py   the report
+outputs.py       the files
 """
 
-from .distributed import ProcessGroup, process_group
+from .distributed import ProcessGroup, default_device, process_group
+from .evaluate import SCORES_FOLDER, evaluate, evaluate_scores
 from .html_report import TITLES, percent, protocol
 from .metrics import MEAN_CLASS_RULES
 from .outputs import write_results
 from .scores import Plan, Scores, ScoreStore
-from .summary import Evaluation, summarize
+from .summary import ClipFailure, EvaluationResult, summarize
 
 __all__ = [
     "MEAN_CLASS_RULES",
+    "SCORES_FOLDER",
     "TITLES",
-    "Evaluation",
+    "ClipFailure",
+    "EvaluationResult",
     "Plan",
     "ProcessGroup",
     "ScoreStore",
     "Scores",
+    "default_device",
+    "evaluate",
+    "evaluate_scores",
     "percent",
     "process_group",
     "protocol",

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from .metrics import Calibration, Floats, Ints
-from .summary import Evaluation
+from .summary import EvaluationResult
 
 _BLUE = (31, 111, 235)  # R, G, B
 _MATRIX_SIDE = 640  # pixels a large matrix gets
@@ -29,7 +29,7 @@ def shown_classes(confusion: Ints) -> list[int]:
     return np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1)).tolist()
 
 
-def confusion_svg(result: Evaluation, *, standalone: bool = False) -> str:
+def confusion_svg(result: EvaluationResult, *, standalone: bool = False) -> str:
     """Rows are the right classes, columns the predicted ones; a row's shares add up to 1."""
     assert result.confusion is not None
     shown = shown_classes(result.confusion)

@@ -39,12 +39,36 @@ class ProcessGroup:
 
 @contextmanager
 def process_group() -> Iterator[ProcessGroup]:
-    """Finds the other processes by what the launcher put into the environment.
+    """Finds the other processes from what the launcher put into the environment.
 
-    Only waiting for each other goes over the network (gloo); results go through files.
+    Only barriers use the network (gloo); results are exchanged through files.
     """
+    group = _group_of_environment()
+    if group.world_size == 1:
+        yield ProcessGroup()
+        return
+    import torch.distributed
+
+    torch.distributed.init_process_group("gloo", timeout=_TIMEOUT)
     try:
-        ranks = ProcessGroup(
+        yield group
+    finally:
+        torch.distributed.destroy_process_group()
+
+
+def default_device() -> str:
+    """The GPU of this process if it is one of several and there are GPUs; else "auto"."""
+    group = _group_of_environment()
+    if group.world_size == 1:
+        return "auto"
+    import torch
+
+    return f"cuda:{group.local_rank}" if torch.cuda.is_available() else "auto"
+
+
+def _group_of_environment() -> ProcessGroup:
+    try:
+        return ProcessGroup(
             int(os.environ.get("RANK", "0")),
             int(os.environ.get("LOCAL_RANK", "0")),
             int(os.environ.get("WORLD_SIZE", "1")),
@@ -54,13 +78,3 @@ def process_group() -> Iterator[ProcessGroup]:
             f"RANK, LOCAL_RANK and WORLD_SIZE in the environment must be whole numbers ({error}); "
             "start several processes with accelerate launch or torchrun."
         ) from error
-    if ranks.world_size == 1:
-        yield ProcessGroup()
-        return
-    import torch.distributed
-
-    torch.distributed.init_process_group("gloo", timeout=_TIMEOUT)
-    try:
-        yield ranks
-    finally:
-        torch.distributed.destroy_process_group()

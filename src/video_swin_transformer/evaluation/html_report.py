@@ -12,7 +12,7 @@ from ..errors import VideoSwinError
 from ..video import VideoReader
 from .charts import confusion_svg, reliability_svg
 from .intervals import Measure
-from .summary import ClassResult, ClipResult, Evaluation
+from .summary import ClassResult, ClipResult, EvaluationResult
 
 _NUM_PICTURES = 12  # of the worst clips
 _PICTURE_HEIGHT = 120  # pixels
@@ -61,7 +61,7 @@ summary{cursor:pointer;padding:8px 0;color:var(--bar)}
 """
 
 
-def render_report(result: Evaluation) -> str:
+def render_report(result: EvaluationResult) -> str:
     """The whole page as text."""
     settings = result.settings
     parts = [_head(result), _tiles(result)]
@@ -88,7 +88,7 @@ def render_report(result: Evaluation) -> str:
         '<meta name="color-scheme" content="light dark">'
         '<meta http-equiv="Content-Security-Policy" '
         "content=\"default-src 'none';img-src data:;style-src 'unsafe-inline'\">"
-        f"<title>Evaluation of {escape(str(settings['model']))}</title>"
+        f"<title>EvaluationResult of {escape(str(settings['model']))}</title>"
         f"<style>{_STYLE}</style></head>\n<body>\n{body}\n</body></html>\n"
     )
 
@@ -100,7 +100,7 @@ def percent(measure: Measure) -> str:
     return f"{100 * measure.value:.1f} % ({100 * measure.low:.1f} to {100 * measure.high:.1f})"
 
 
-def protocol(result: Evaluation) -> str:
+def protocol(result: EvaluationResult) -> str:
     """Views, rule and averaging in one line."""
     sampling, preprocessing = result.settings["sampling"], result.settings["preprocessing"]
     crops = "full" if preprocessing.get("whole_frame") else preprocessing["num_crops"]
@@ -111,7 +111,7 @@ def protocol(result: Evaluation) -> str:
     )
 
 
-def _head(result: Evaluation) -> str:
+def _head(result: EvaluationResult) -> str:
     settings = result.settings
     return (
         f"<h1>{escape(str(settings['model']))}</h1><p>{len(result.clips)} clips of "
@@ -119,7 +119,7 @@ def _head(result: Evaluation) -> str:
     )
 
 
-def _tiles(result: Evaluation) -> str:
+def _tiles(result: EvaluationResult) -> str:
     tiles = []
     for key, measure in result.measures.items():
         title = TITLES[key]
@@ -138,10 +138,10 @@ def _tiles(result: Evaluation) -> str:
     return f"<div class=tiles>{''.join(tiles)}</div>"
 
 
-def _failures(result: Evaluation) -> str:
+def _failures(result: EvaluationResult) -> str:
     rows = "".join(
-        f"<tr><td class=path>{escape(path)}<td class=path>{escape(reason)}"
-        for path, reason in result.failures[:_NUM_FAILURES]
+        f"<tr><td class=path>{escape(one.path)}<td class=path>{escape(one.reason)}"
+        for one in result.failures[:_NUM_FAILURES]
     )
     more = len(result.failures) - _NUM_FAILURES
     rest = f"<p class=soft>... and {more} more; clips.csv has all.</p>" if more > 0 else ""
@@ -153,7 +153,7 @@ def _failures(result: Evaluation) -> str:
     )
 
 
-def _classes(result: Evaluation) -> str:
+def _classes(result: EvaluationResult) -> str:
     several = result.settings["is_multilabel"]
     known = [found for found in result.classes if found.accuracy is not None]
     known.sort(key=lambda found: (found.accuracy.value if found.accuracy else 0, found.name))
@@ -192,7 +192,7 @@ def _class_row(found: ClassResult, *, several: bool) -> str:
     return f"{cells}<td class=n>{low:.0f} to {high:.0f}<td>{taken}"
 
 
-def _worst(result: Evaluation) -> str:
+def _worst(result: EvaluationResult) -> str:
     worst = result.worst
     if not worst:
         return "<h2>Worst clips</h2><p>Every clip is recognized.</p>"
@@ -206,7 +206,7 @@ def _worst(result: Evaluation) -> str:
     )
 
 
-def _card(result: Evaluation, clip: ClipResult, picture: str) -> str:
+def _card(result: EvaluationResult, clip: ClipResult, picture: str) -> str:
     right = ", ".join(escape(result.class_name(label)) for label in clip.labels)
     guess = escape(result.class_name(clip.predicted))
     image = f'<img alt="" src="{picture}">' if picture else ""
@@ -231,7 +231,7 @@ def _picture(path: str) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode("ascii")
 
 
-def _settings(result: Evaluation) -> str:
+def _settings(result: EvaluationResult) -> str:
     settings = result.settings
     shown = {
         "model": settings["model"],

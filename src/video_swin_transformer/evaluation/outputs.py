@@ -14,12 +14,12 @@ from ..files import write_atomic
 from .charts import confusion_svg, reliability_svg
 from .html_report import render_report
 from .intervals import Measure
-from .summary import Evaluation
+from .summary import EvaluationResult
 
 RESULT_FILES = ("evaluation.json", "clips.csv", "classes.csv", "report.html")
 
 
-def write_results(result: Evaluation, folder: Path) -> list[Path]:
+def write_results(result: EvaluationResult, folder: Path) -> list[Path]:
     """Writes every file whole and returns their paths. Raises OSError."""
     texts = {
         "evaluation.json": json.dumps(to_data(result), indent=2, ensure_ascii=False) + "\n",
@@ -39,7 +39,7 @@ def write_results(result: Evaluation, folder: Path) -> list[Path]:
     return [folder / name for name in texts]
 
 
-def to_data(result: Evaluation) -> dict[str, Any]:
+def to_data(result: EvaluationResult) -> dict[str, Any]:
     """Everything but the clips (they are in clips.csv) and the matrix, for JSON."""
     found = result.calibration
     return {
@@ -79,7 +79,7 @@ def to_data(result: Evaluation) -> dict[str, Any]:
             }
             for clip in result.worst
         ],
-        "failed": [{"path": path, "reason": reason} for path, reason in result.failures],
+        "failed": [{"path": f.path, "kind": f.kind, "reason": f.reason} for f in result.failures],
     }
 
 
@@ -94,7 +94,7 @@ def _csv(rows: Iterable[Sequence[object]]) -> str:
     return text.getvalue()
 
 
-def _clip_rows(result: Evaluation) -> Iterable[Sequence[object]]:
+def _clip_rows(result: EvaluationResult) -> Iterable[Sequence[object]]:
     yield (
         "path",
         "labels",
@@ -116,11 +116,11 @@ def _clip_rows(result: Evaluation) -> Iterable[Sequence[object]]:
             clip.rank,
             "",
         )
-    for path, reason in result.failures:
-        yield (path, "", "", "", "", "", "", reason)
+    for failure in result.failures:
+        yield (failure.path, "", "", "", "", "", "", failure.reason)
 
 
-def _class_rows(result: Evaluation) -> Iterable[Sequence[object]]:
+def _class_rows(result: EvaluationResult) -> Iterable[Sequence[object]]:
     yield "class", "num_clips", "accuracy", "low", "high", "most_often_taken_for", "num_taken"
     for one in result.classes:
         figures: list[object] = ["", "", ""]

@@ -1,4 +1,4 @@
-"""The pass: every clip of a dataset through the network, its logits onto the disk."""
+"""Runs the network on every clip of a dataset and stores the logits."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import DataError
 from ..files import sha256_files
 from ..predictor import Predictor
 from .distributed import ProcessGroup
-from .scores import IN_QUARANTINE, NOT_FINITE, Plan, ScoreStore
+from .scores import Plan, ScoreStore
 
 _NUM_NAMED = 3
 
@@ -42,7 +42,7 @@ def plan_evaluation(predictor: Predictor, annotations: Annotations) -> Plan:
         "weights_sha256": _digest(predictor.name),
         "num_classes": num_classes,
         "classes": list(bundle.labels or annotations.classes),
-        "engine": predictor.runtime.description,
+        "runtime": predictor.runtime.description,
         "sampling": dataclasses.asdict(bundle.sampling),
         "preprocessing": _as_json(dataclasses.asdict(bundle.preprocessing)),
         "data": annotations.source,
@@ -62,40 +62,48 @@ def run_pass(
     predictor: Predictor,
     store: ScoreStore,
     plan: Plan,
-    ranks: ProcessGroup,
-    left_out: Mapping[str, str],
-    num_readers: int = 1,
-    advance: Callable[[int, int], None] = lambda done, total: None,
+    group: ProcessGroup,
+    quarantined: Mapping[str, str],
+    num_workers: int,
+    progress: Callable[[int, int], None],
 ) -> None:
-    """This process's share of what is not done yet.
+    """Runs this process's share of the clips that are not done yet.
 
-    left_out: reason by path of clips in quarantine; they are counted as failed and not read.
+    Args:
+        predictor: the model.
+        store: where the logits go.
+        plan: the clips.
+        group: the processes that share them.
+        quarantined: reason by path of clips that are counted as failed and not read.
+        num_workers: videos decoded at a time.
+        progress: called as progress(done, total) after each clip.
     """
     done = store.done()
-    share = ranks.share(len(plan.paths))
+    share = group.share(len(plan.paths))
     pending = [item for item in share if item not in done]
     num_done = len(share) - len(pending)
-    advance(num_done, len(share))
+    progress(num_done, len(share))
     nothing = np.empty((0, int(plan.settings["num_classes"])), np.float32)
     if not pending:
         return
-    with store.append(ranks.rank) as part:
-        for item in [item for item in pending if plan.paths[item] in left_out]:
+    with store.append(group.rank) as part:
+        for item in [item for item in pending if plan.paths[item] in quarantined]:
             path = plan.paths[item]
-            part.add(item, path, nothing, IN_QUARANTINE + left_out[path])
+            part.add(item, path, nothing, "quarantined", quarantined[path])
             num_done += 1
-        readable = [item for item in pending if plan.paths[item] not in left_out]
+        readable = [item for item in pending if plan.paths[item] not in quarantined]
         paths = [plan.paths[item] for item in readable]
-        results = predictor.view_logits_many(paths, num_readers)
+        results = predictor.view_logits_many(paths, num_workers)
         for item, result in zip(readable, results, strict=True):
             if result.error is not None:
-                part.add(item, result.source, nothing, str(result.error))
+                part.add(item, result.source, nothing, "unreadable", str(result.error))
             elif not np.isfinite(result.logits).all():
-                part.add(item, result.source, nothing, NOT_FINITE)
+                error = "the network's outputs are not finite"
+                part.add(item, result.source, nothing, "not_finite", error)
             else:
                 part.add(item, result.source, result.logits)
             num_done += 1
-            advance(num_done, len(share))
+            progress(num_done, len(share))
 
 
 def _digest(model: str) -> str | None:

@@ -2,7 +2,7 @@
 
     plan.json            what gives these numbers: model, views, clips
     logits.safetensors   "logits" (all views, num_classes) float32
-    index.jsonl          {"item", "path", "first_row", "num_views", "error"}, one line a clip
+    index.jsonl          {"item", "path", "first_row", "num_views", "failure", "error"} per clip
 
 While a pass runs, each process appends to a pair of files of its own, the logits first and the
 line that counts them afterwards:
@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -33,9 +33,9 @@ LOGITS_FILE = "logits.safetensors"
 INDEX_FILE = "index.jsonl"
 _VALUE_BYTES = 4
 
-# Reasons for which a clip has no scores, beside those that reading it gives.
-IN_QUARANTINE = "in quarantine: "  # and why
-NOT_FINITE = "the network gives numbers that are not finite"
+# Why a clip has no scores: it cannot be read, the network's outputs are not finite, or it was on
+# the quarantine list when the evaluation began.
+Failure = Literal["unreadable", "not_finite", "quarantined"]
 
 Logits = npt.NDArray[np.float32]
 
@@ -75,12 +75,13 @@ class Plan:
 
 @dataclass(frozen=True)
 class StoredClip:
-    """Where a clip's logits are; `error` says why there are none."""
+    """Where a clip's logits are; `failure` and `error` say why there are none."""
 
     item: int
     path: str
     first_row: int
     num_views: int
+    failure: Failure | None = None
     error: str | None = None
 
 
@@ -171,6 +172,7 @@ class ScoreStore:
                 "path": plan.paths[item],
                 "first_row": first_row,
                 "num_views": clip.num_views,
+                "failure": clip.failure,
                 "error": clip.error,
             }
             lines.append(json.dumps(line, ensure_ascii=False) + "\n")
@@ -239,8 +241,15 @@ class PartWriter:
         self._data.close()
         self._lines.close()
 
-    def add(self, item: int, path: str, logits: Logits, error: str | None = None) -> None:
-        """logits (V, num_classes) float32, empty where there is an `error`."""
+    def add(
+        self,
+        item: int,
+        path: str,
+        logits: Logits,
+        failure: Failure | None = None,
+        error: str | None = None,
+    ) -> None:
+        """Appends a clip: logits (V, num_classes) float32, empty if there is a `failure`."""
         first_byte = self._data.tell()
         self._data.write(np.ascontiguousarray(logits, np.dtype("<f4")).tobytes())
         self._data.flush()
@@ -248,7 +257,8 @@ class PartWriter:
             "item": item,
             "path": path,
             "first_byte": first_byte,
-            "num_views": 0 if error else len(logits),
+            "num_views": 0 if failure else len(logits),
+            "failure": failure,
             "error": error,
         }
         self._lines.write((json.dumps(line, ensure_ascii=False) + "\n").encode("utf-8"))
@@ -258,14 +268,19 @@ class PartWriter:
 def _whole_clips(part: Path, num_classes: int) -> Iterator[StoredClip]:
     """The clips of a part, `first_row` in bytes here.
 
-    A line that a kill cut off ends it, and so does data that a loss of power kept from the disk.
+    A line that a kill truncated ends it, and so does data that a loss of power kept from the disk.
     """
     num_bytes = part.with_suffix(".f32").stat().st_size
     for line in part.read_bytes().split(b"\n")[:-1]:
         try:
             data = json.loads(line)
             clip = StoredClip(
-                data["item"], data["path"], data["first_byte"], data["num_views"], data["error"]
+                item=data["item"],
+                path=data["path"],
+                first_row=data["first_byte"],
+                num_views=data["num_views"],
+                failure=data["failure"],
+                error=data["error"],
             )
         except (ValueError, KeyError, TypeError):
             return

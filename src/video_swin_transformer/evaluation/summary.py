@@ -25,7 +25,7 @@ from .metrics import (
     mean_class_accuracy,
     predicted_classes,
 )
-from .scores import Scores
+from .scores import Failure, Scores
 
 NUM_WORST = 24
 _TOP_K = 5
@@ -45,6 +45,15 @@ class ClipResult:
 
 
 @dataclass(frozen=True)
+class ClipFailure:
+    """A clip without scores."""
+
+    path: str
+    kind: Failure
+    reason: str
+
+
+@dataclass(frozen=True)
 class ClassResult:
     """accuracy: with several labels a clip, the average precision (no interval)."""
 
@@ -56,7 +65,7 @@ class ClassResult:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class EvaluationResult:
     """All results. measures: top1, top5, mean_class_accuracy; for several labels map and hit1."""
 
     settings: Mapping[str, Any]
@@ -65,7 +74,7 @@ class Evaluation:
     measures: dict[str, Measure]
     classes: tuple[ClassResult, ...]
     clips: tuple[ClipResult, ...]
-    failures: tuple[tuple[str, str], ...]  # (path, reason)
+    failures: tuple[ClipFailure, ...]
     confusion: Ints | None  # (K, K), row = right class; None with several labels a clip
     calibration: Calibration | None
 
@@ -82,7 +91,7 @@ class Evaluation:
 
 def summarize(
     scores: Scores, average: str | None = None, mean_class_rule: str = "present"
-) -> Evaluation:
+) -> EvaluationResult:
     """average: prob or score; None takes the model's own. See metrics.py for the definitions.
 
     Raises DataError where no clip could be read.
@@ -91,7 +100,7 @@ def summarize(
     average = average or str(settings["average"])
     if average not in AVERAGES:
         raise ConfigError(f"average is {average!r}, but must be one of {', '.join(AVERAGES)}.")
-    good = [clip for clip in scores.clips if clip.error is None]
+    good = [clip for clip in scores.clips if clip.failure is None]
     if not good:
         first = scores.clips[0]
         raise DataError(
@@ -102,13 +111,17 @@ def summarize(
     multi_label = is_multilabel or bool(settings.get("multi_label"))
     table: Floats = np.stack(
         [
-            average_views(np.asarray(scores.of(clip), np.float64), average, multi_label)
+            average_views(np.asarray(scores.of(clip), np.float64), average, multi_label)[0]
             for clip in good
         ]
     )
     labels = [scores.plan.labels[clip.item] for clip in good]
     paths = [clip.path for clip in good]
-    failures = tuple((clip.path, clip.error) for clip in scores.clips if clip.error is not None)
+    failures = tuple(
+        ClipFailure(clip.path, clip.failure, clip.error or "")
+        for clip in scores.clips
+        if clip.failure is not None
+    )
     build = _multilabel if is_multilabel else _single_label
     return build(settings, average, mean_class_rule, table, labels, paths, failures)
 
@@ -120,8 +133,8 @@ def _single_label(
     table: Floats,
     labels: list[tuple[int, ...]],
     paths: list[str],
-    failures: tuple[tuple[str, str], ...],
-) -> Evaluation:
+    failures: tuple[ClipFailure, ...],
+) -> EvaluationResult:
     num_clips, num_classes = table.shape
     right = np.asarray([label[0] for label in labels], np.int64)
     predicted, ranks = predicted_classes(table), label_ranks(table, right)
@@ -140,7 +153,7 @@ def _single_label(
     confidence = table.max(axis=1)
     own = table[np.arange(num_clips), right]
     names = settings["classes"]
-    return Evaluation(
+    return EvaluationResult(
         settings,
         average,
         mean_class_rule,
@@ -185,8 +198,8 @@ def _multilabel(
     table: Floats,
     labels: list[tuple[int, ...]],
     paths: list[str],
-    failures: tuple[tuple[str, str], ...],
-) -> Evaluation:
+    failures: tuple[ClipFailure, ...],
+) -> EvaluationResult:
     num_clips, num_classes = table.shape
     truth: Bools = np.zeros(table.shape, np.bool_)
     for row, some in enumerate(labels):
@@ -196,7 +209,7 @@ def _multilabel(
     hits = truth[np.arange(num_clips), predicted]
     has_labels = truth.any(axis=1)
     by_class = precision.by_class()
-    return Evaluation(
+    return EvaluationResult(
         settings,
         average,
         mean_class_rule,

@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..config import BundleConfig, ClipShape
+from ..config import EXPORT_FORMATS, BundleConfig, ClipShape
 from ..errors import CheckpointError, ConfigError
 from ..files import sha256_file
 
-FORMATS = {".onnx": "onnx", ".xml": "openvino", ".pt2": "torch"}  # by suffix of the file
 FORMAT_RUNTIMES = {
     "onnx": ("openvino", "onnxruntime"),
     "openvino": ("openvino",),
@@ -47,16 +46,11 @@ def files_of(path: Path) -> list[Path]:
     return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
 
 
-def is_exported(source: str | Path) -> bool:
-    """Whether `source` names a file of an exported format, by its suffix."""
-    return Path(source).suffix.lower() in FORMATS
-
-
 def read_exported_model(source: str | Path) -> ExportedModel:
     """The model of a file and its sidecar. Raises CheckpointError where they are not a pair."""
     path = Path(source)
     beside = sidecar_path(path)
-    again = f"export it with: videoswin export MODEL --format {FORMATS[path.suffix.lower()]}"
+    again = f"export it with: videoswin export MODEL --format {EXPORT_FORMATS[path.suffix.lower()]}"
     try:
         path.stat()
         text = beside.read_text(encoding="utf-8")
@@ -91,7 +85,7 @@ def read_exported_model(source: str | Path) -> ExportedModel:
                 f"for: one of them is damaged or of another export; {again}."
             )
     whole = hashlib.sha256("".join(sorted(digests.values())).encode()).hexdigest()
-    format = FORMATS[path.suffix.lower()]
+    format = EXPORT_FORMATS[path.suffix.lower()]
     return ExportedModel(path, format, precision, shape, bundle, whole, fused)
 
 

@@ -5,8 +5,7 @@ Weights run on every runtime: they are traced and compiled once, and cached on d
 (`compile_cache.py`). Exported models run without torch.
 """
 
-from ..exporters.sidecar import is_exported
 from .protocol import Runtime
 from .selection import PRECISIONS, RUNTIMES, open_runtime
 
-__all__ = ["PRECISIONS", "RUNTIMES", "Runtime", "is_exported", "open_runtime"]
+__all__ = ["PRECISIONS", "RUNTIMES", "Runtime", "open_runtime"]

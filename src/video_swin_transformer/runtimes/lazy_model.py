@@ -51,9 +51,10 @@ class LazyModel:
     def build(self) -> VideoSwinTransformer:
         """The network: float32, in eval mode, on the CPU. Imports torch."""
         if self._built is None:
-            require_torch(self._resolved.name)
-            from ..weights.factory import load_model
-
+            try:
+                from ..weights.factory import load_model
+            except ImportError as error:
+                raise self._resolved.torch_missing(error) from error
             self._built = load_model(self._resolved, self._own_bundle)
         return self._built
 
@@ -72,18 +73,6 @@ class LazyModel:
         bundle = self.build().bundle
         write_cached_text(self.digest, _BUNDLE_NAME, bundle.to_json())
         return bundle
-
-
-def require_torch(name: str) -> None:
-    """Raises CheckpointError where torch, and so any weights file, cannot be used."""
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise CheckpointError(
-            f"The weights {name!r} cannot be opened: torch cannot be imported here ({error}). "
-            "Install it with: pip install torch; or use a model exported on another machine with: "
-            "videoswin export."
-        ) from error
 
 
 def _digest(path: Path, bundle: BundleConfig | None) -> str:

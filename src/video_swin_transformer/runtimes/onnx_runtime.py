@@ -8,9 +8,10 @@ from ..config import ClipShape
 from ..errors import CheckpointError, MissingExtraError
 from ..exporters.sidecar import ExportedModel
 from ..postprocess import Floats, ViewOutputs
+from ..preprocess import check_views
 from .compile_cache import load_or_compile
 from .lazy_model import LazyModel
-from .protocol import GRAPH_VERSION, check_views
+from .protocol import GRAPH_VERSION
 
 
 class OnnxRuntime:

@@ -11,10 +11,11 @@ from ..errors import CheckpointError, ConfigError, RuntimeMismatchError
 from ..exporters.openvino_model import import_openvino, openvino_graph
 from ..exporters.sidecar import ExportedModel
 from ..postprocess import Floats, ViewOutputs
+from ..preprocess import check_views
 from ..verification import MAX_RELATIVE_ERROR, relative_error
 from .compile_cache import load_or_compile
 from .lazy_model import LazyModel
-from .protocol import GRAPH_VERSION, check_views
+from .protocol import GRAPH_VERSION
 
 # OpenVINO fuses attention into code made for the shape ("snippets"). 2026.4 computes boxes of 2 to
 # 4 tokens wrong, some of them only now and then; from 8 on it is right (docs/lab-notes.md). So

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from ..config import BundleConfig, ClipShape
-from ..errors import ConfigError
+from ..config import BundleConfig
 from ..postprocess import Floats, ViewOutputs
 
 # Part of the name of every compiled model on disk: raise it when graphs change.
@@ -38,29 +37,3 @@ class Runtime(Protocol):
             ConfigError: the model does not take views of this shape.
         """
         ...
-
-
-def check_views(views: Floats, in_chans: int, only: ClipShape | None = None) -> ClipShape:
-    """The clip shape of views that fit the model.
-
-    Args:
-        views: the views to check.
-        in_chans: channels of the model.
-        only: the one clip shape that an exported model accepts.
-
-    Raises:
-        ConfigError: the shape does not fit; the message names the axes.
-    """
-    shape = views.shape
-    if len(shape) != 5 or shape[1] != in_chans or 0 in shape:
-        raise ConfigError(
-            f"The views have shape {shape}, but must be (views, {in_chans} channels, frames, "
-            "height, width), with no empty axis."
-        )
-    if only is not None and shape[1:] != only:
-        raise ConfigError(
-            f"The views have shape {shape}, but this exported model takes (views, {only[0]} "
-            f"channels, {only[1]} frames, {only[2]} height, {only[3]} width) only; use its own "
-            "sampling and crop size, or export the model for the other shape."
-        )
-    return shape[1], shape[2], shape[3], shape[4]

@@ -9,11 +9,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..config import BundleConfig
+from ..config import EXPORT_FORMATS, BundleConfig
 from ..errors import ConfigError, UnknownNameError
-from ..exporters.sidecar import FORMAT_RUNTIMES, ExportedModel, is_exported, read_exported_model
+from ..exporters.sidecar import FORMAT_RUNTIMES, ExportedModel, read_exported_model
 from ..weights.resolve import ResolvedModel, resolve_model
-from .lazy_model import LazyModel, require_torch
+from .lazy_model import LazyModel
 from .protocol import Runtime
 
 RUNTIMES = ("auto", "torch", "openvino", "onnxruntime", "torch-compile")
@@ -66,9 +66,10 @@ def open_runtime(
         )
     if threads is not None and threads < 1:
         raise ConfigError(f"threads is {threads}, but must be a positive whole number.")
-    if isinstance(source, str | Path) and is_exported(source):
-        return _open_exported(read_exported_model(source), runtime, precision, device, threads)
     resolved = resolve_model(source)
+    if resolved.path.suffix.lower() in EXPORT_FORMATS:  # needs no torch
+        exported = read_exported_model(resolved.path)
+        return _open_exported(exported, resolved, runtime, precision, device, threads)
     selected = select_runtime(runtime, precision, device, RUNTIMES[1:], WEIGHTS)
     require_precision(selected.name, precision)
     opened = _open_weights(selected.name, resolved, bundle, precision, device, threads)
@@ -92,22 +93,27 @@ def _open_weights(
         from .onnx_runtime import OnnxRuntime
 
         return OnnxRuntime(LazyModel(resolved, bundle), threads)
-    require_torch(resolved.name)
+    try:
+        from ..weights.factory import load_model
+        from .torch_runtime import TorchRuntime
+    except ImportError as error:
+        raise resolved.torch_missing(error) from error
     _set_torch_threads(threads)
     if name == "torch-compile":
         from .torch_compile_runtime import TorchCompileRuntime
 
         return TorchCompileRuntime(LazyModel(resolved, bundle), precision, device)
-    from ..weights.factory import load_model
-    from .torch_runtime import TorchRuntime, choose_device
-
-    on = choose_device(device)
-    model = load_model(resolved, bundle).to(on)
-    return TorchRuntime(model.logits_and_features, model.bundle, precision, on)
+    model = load_model(resolved, bundle)
+    return TorchRuntime(model, model.bundle, precision, device)
 
 
 def _open_exported(
-    model: ExportedModel, runtime: str, precision: str, device: str, threads: int | None
+    model: ExportedModel,
+    resolved: ResolvedModel,
+    runtime: str,
+    precision: str,
+    device: str,
+    threads: int | None,
 ) -> Runtime:
     what = f"an exported {model.format} model"
     computed = precision
@@ -126,12 +132,14 @@ def _open_exported(
                 f"precision is {precision!r}, but an exported program computes in f32 as it was "
                 "traced; use f32, or the weights themselves."
             )
-    opened = _open_file(selected.name, model, device, threads)
+    opened = _open_file(selected.name, model, resolved, device, threads)
     opened.selection_reason = selected.reason
     return opened
 
 
-def _open_file(name: str, model: ExportedModel, device: str, threads: int | None) -> Runtime:
+def _open_file(
+    name: str, model: ExportedModel, resolved: ResolvedModel, device: str, threads: int | None
+) -> Runtime:
     if name == "openvino":
         from .openvino_runtime import OpenVinoRuntime
 
@@ -140,15 +148,14 @@ def _open_file(name: str, model: ExportedModel, device: str, threads: int | None
         from .onnx_runtime import OnnxRuntime
 
         return OnnxRuntime(model, threads)
-    require_torch(str(model.path))
+    try:
+        from ..exporters.exported_program import read_program
+        from .torch_runtime import TorchRuntime, max_batch_size
+    except ImportError as error:
+        raise resolved.torch_missing(error) from error
     _set_torch_threads(threads)
-    from ..exporters.exported_program import read_program
-    from .torch_runtime import TorchRuntime, choose_device, max_batch_size
-
-    on = choose_device(device)
-    shape = model.clip_shape
-    program = read_program(model.path, shape, max_batch_size(shape)).to(on)
-    return TorchRuntime(program, model.bundle, model.precision, on, model.clip_shape)
+    program = read_program(model.path, model.clip_shape, max_batch_size(model.clip_shape))
+    return TorchRuntime(program, model.bundle, model.precision, device, model.clip_shape)
 
 
 def _set_torch_threads(threads: int | None) -> None:

@@ -18,9 +18,9 @@ from ..config import ClipShape
 from ..errors import RuntimeMismatchError
 from ..exporters.tracing import example_outputs, trace
 from ..postprocess import Floats, ViewOutputs
+from ..preprocess import check_views
 from ..verification import MAX_RELATIVE_ERROR, relative_error
 from .lazy_model import LazyModel
-from .protocol import check_views
 from .torch_runtime import choose_device
 
 _log = logging.getLogger(__name__)

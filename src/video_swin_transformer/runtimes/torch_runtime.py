@@ -9,12 +9,13 @@ import math
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..config import BundleConfig, ClipShape
 from ..errors import ConfigError, DeviceMemoryError
+from ..model import VideoSwinTransformer
 from ..postprocess import Floats, ViewOutputs
-from .protocol import check_views
+from ..preprocess import check_views
 
 # Input values per forward pass: four views of 32 x 224 x 224. More brings no speed on a CPU and
 # takes memory; a small network gets a correspondingly larger batch.
@@ -24,32 +25,34 @@ Forward = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class TorchRuntime:
-    """Runs a PyTorch function; see `runtimes.Runtime`.
+    """Runs a network or an exported program; see `runtimes.Runtime`.
 
     Args:
-        forward: views (B, C, T, H, W) -> logits and features, on `device`.
+        network: `VideoSwinTransformer`, or a module views (B, C, T, H, W) -> logits and features.
         bundle: the settings of the model.
         precision: "f32" or "bf16" (autocast).
-        device: where `forward` runs.
-        clip_shape: the only shape `forward` accepts, None for any.
+        device: see `choose_device`.
+        clip_shape: the only shape that `network` accepts, None for any.
     """
 
     selection_reason = ""
 
     def __init__(
         self,
-        forward: Forward,
+        network: nn.Module,
         bundle: BundleConfig,
         precision: str,
-        device: torch.device,
+        device: str = "auto",
         clip_shape: ClipShape | None = None,
     ) -> None:
-        self._forward = forward
+        self.device = choose_device(device)
+        self._forward: Forward = network.to(self.device)
+        if isinstance(network, VideoSwinTransformer):
+            self._forward = network.logits_and_features
         self.bundle = bundle
-        self.device = device
         self._dtype = torch.bfloat16 if precision == "bf16" else None
         self._clip_shape = clip_shape
-        self.description = f"torch {torch.__version__} on {device}, {precision}"
+        self.description = f"torch {torch.__version__} on {self.device}, {precision}"
 
     def run(self, views: Floats) -> ViewOutputs:
         check_views(views, self.bundle.model.in_chans, self._clip_shape)

@@ -82,7 +82,7 @@ class TrainStep:
     def train_step(
         self, step: int, num_clips: int, passes: Iterator[Batch], num_passes: int, stop: object
     ) -> StepResult | None:
-        """Step number `step` over `num_clips` clips of all processes; None if cut off by `stop`,
+        """Step number `step` over `num_clips` clips of all processes; None if truncated by `stop`,
         which one process alone may do: then nothing has changed.
 
         Each clip's loss counts 1 / num_clips, whoever looks at it and in whichever pass, so the

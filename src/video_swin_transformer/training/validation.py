@@ -150,7 +150,7 @@ def _scores(model: VideoSwinTransformer, views: Tensor) -> Tensor:
     """(V, C, T, H, W) -> (K,): one view at a time, so that memory does not depend on the views."""
     logits = torch.cat([model(view[None]).float() for view in views])
     views_logits = logits.cpu().double().numpy()
-    return torch.from_numpy(average_views(views_logits, "prob", model.bundle.multi_label))
+    return torch.from_numpy(average_views(views_logits, "prob", model.bundle.multi_label)[0])
 
 
 def _loss(scores: Tensor, labels: tuple[int, ...], multi_label: bool) -> float:

@@ -101,12 +101,26 @@ def status_of(path: str, name: str) -> os.stat_result:
         raise decode_error(name, reason(error)) from error
 
 
-def require_regular_file(status: os.stat_result, name: str) -> None:
-    """Refuses pipes, devices and sockets (reading them may hang), and empty files."""
+def is_folder(path: str, name: str) -> bool:
+    """Whether `path` is a folder; otherwise it is a regular, non-empty file.
+
+    Raises VideoDecodeError for what does not exist, is empty, or is a pipe, device or socket
+    (reading those may hang).
+    """
+    status = status_of(path, name)
+    if stat.S_ISDIR(status.st_mode):
+        return True
     if not stat.S_ISREG(status.st_mode):
         raise decode_error(name, "it is neither a regular file nor a folder")
     if status.st_size == 0:
         raise decode_error(name, "the file is empty")
+    return False
+
+
+def require_file(path: str, name: str) -> None:
+    """Raises VideoDecodeError unless `path` is a regular, non-empty file."""
+    if is_folder(path, name):
+        raise decode_error(name, "it is a folder, not a file")
 
 
 def require_size(name: str, width: int, height: int) -> None:
@@ -161,7 +175,7 @@ def _why_not_opened(path: str, error: Exception) -> str:
     looks_like_video = head[4:8] in _MP4_BOXES or head[:4] in (b"RIFF", b"\x1aE\xdf\xa3")
     if looks_like_video and getattr(error, "errno", None) != errno.EINVAL:  # EINVAL: not our list
         return (
-            "the file is cut off or its header is damaged "
+            "the file is truncated or its header is damaged "
             f"({reason(error)}); copy or download it again"
         )
     return f"it is not a video in a format that is read here ({_READABLE})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,9 +15,8 @@ import numpy.typing as npt
 from .container import (
     decode_error,
     reason,
-    require_regular_file,
+    require_file,
     require_size,
-    status_of,
     translated,
 )
 from .packet_index import Ints
@@ -59,8 +58,8 @@ class ImageFolder:
     def close(self) -> None:
         """Nothing stays open between reads."""
 
-    def read(self, positions: Ints, deliver: Callable[[int, Pixels], None]) -> None:
-        """Hands over the pictures at `positions`, each as (position, RGB pixels)."""
+    def read(self, positions: Ints) -> Iterator[tuple[int, Pixels]]:
+        """Yields the images at `positions`, each as (position, RGB pixels)."""
         for position in positions.tolist():
             picture = self._first
             if position:
@@ -71,7 +70,7 @@ class ImageFolder:
                     f"it is {picture.shape[1]}x{picture.shape[0]} pixels, but the first picture "
                     f"of its folder is {self.width}x{self.height}",
                 )
-            deliver(position, picture)
+            yield position, picture
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
@@ -86,7 +85,7 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 
 def read_image(path: Path, name: str) -> Pixels:
     """(H, W, 3) uint8 RGB, turned as its EXIF says; gray repeated, transparency dropped."""
-    require_regular_file(status_of(str(path), name), name)
+    require_file(str(path), name)
     with translated(name, "reading it"):
         data = np.fromfile(path, np.uint8)  # cv2.imread cannot open every name on Windows
         raw = data.tobytes()
@@ -95,7 +94,7 @@ def read_image(path: Path, name: str) -> Pixels:
         raise decode_error(name, "it is not a picture in a format that is read here")
     require_size(name, *size)
     if is_incomplete(raw):
-        raise decode_error(name, "the picture is cut off; copy or download it again")
+        raise decode_error(name, "the picture is truncated; copy or download it again")
     with translated(name, "decoding it"), _quiet_opencv():
         bgr = cv2.imdecode(data, cv2.IMREAD_COLOR)
         if bgr is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from .container import open_container, require_regular_file, status_of, translated
+from .container import open_container, require_file, translated
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class ContainerMetadata:
 def read_metadata(path: str | Path) -> ContainerMetadata:
     """Reads the head of a video file and its first frame. Raises VideoDecodeError."""
     name = str(path)
-    require_regular_file(status_of(name, name), name)
+    require_file(name, name)
     container, stream = open_container(name, name)
     with container, translated(name, "decoding its first frame"):
         frame = next(container.decode(stream), None)

@@ -7,8 +7,7 @@ with VideoReader("clip.mp4") as reader:
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, VideoDecodeError
-from .container import decode_error, require_regular_file, require_size, status_of, translated
+from .container import decode_error, is_folder, require_size, translated
 from .images import IMAGE_SUFFIXES, ImageFolder, is_animated
 from .packet_index import Ints
 from .video_file import Pixels, VideoFile
@@ -36,7 +35,7 @@ class _Frames(Protocol):
     def height(self) -> int: ...
     @property
     def width(self) -> int: ...
-    def read(self, positions: Ints, deliver: Callable[[int, Pixels], None]) -> None: ...
+    def read(self, positions: Ints) -> Iterator[tuple[int, Pixels]]: ...
     def close(self) -> None: ...
 
 
@@ -66,7 +65,7 @@ class VideoReader:
 
     A reader belongs to one thread at a time. Only local regular files are opened, and nothing
     that they point to. Raises VideoDecodeError, naming the source, for whatever cannot be read,
-    is cut off, or is smaller than 2x2 or larger than 100 million pixels a frame. Frames known to
+    is truncated, or is smaller than 2x2 or larger than 100 million pixels a frame. Frames known to
     be damaged are refused when asked for; no codec notices all damage to its data.
     """
 
@@ -106,12 +105,10 @@ class VideoReader:
         with translated(self._name, "making room for its frames"):
             out = np.empty((len(checked), self.height, self.width, 3), np.uint8)
 
-        def deliver(position: int, pixels: Pixels) -> None:
-            out[rows[position]] = pixels
-
         try:
             with translated(self._name, "decoding"):
-                self._frames.read(positions, deliver)
+                for position, pixels in self._frames.read(positions):
+                    out[rows[position]] = pixels
         finally:
             self._copy_facts(self._frames)  # a long file may have turned out to be shorter
         return out
@@ -145,11 +142,10 @@ def _open(source: str | Path | NDArray[np.uint8], name: str) -> _Frames:
             f"A video is a path or a uint8 array (T, H, W, 3), not {type(source).__name__}."
         )
     path = os.fspath(source)
-    status = status_of(path, name)
+    folder = is_folder(path, name)
     with translated(name, "opening"):
-        if stat.S_ISDIR(status.st_mode):
+        if folder:
             return ImageFolder.from_folder(path, name)
-        require_regular_file(status, name)
         if Path(path).suffix.lower() in IMAGE_SUFFIXES and not _moves(path, name):
             return ImageFolder([Path(path)], [name])
         return VideoFile(path, name)
@@ -193,11 +189,11 @@ class _ArrayFrames:
     def close(self) -> None:
         """The array belongs to the caller."""
 
-    def read(self, positions: Ints, deliver: Callable[[int, Pixels], None]) -> None:
-        """Hands over the frames at `positions`, each as (position, pixels)."""
+    def read(self, positions: Ints) -> Iterator[tuple[int, Pixels]]:
+        """Yields the frames at `positions`, each as (position, pixels)."""
         for position in positions.tolist():
             frame = self._array[position]
-            deliver(position, frame if frame.ndim == 3 else frame[:, :, None])
+            yield position, frame if frame.ndim == 3 else frame[:, :, None]
 
 
 def _checked_indices(indices: Sequence[int] | NDArray[np.integer], num_frames: int) -> Ints:

@@ -23,7 +23,7 @@ pts are missing or repeated, and shows lost frames at once.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
     NumberedPackets: TypeAlias = Iterator[tuple[int, Packet[VideoStream]]]
+    NumberedFrames: TypeAlias = Iterator[tuple[int, VideoFrame]]
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
@@ -130,42 +131,39 @@ class VideoFile:
         self._kept = {}
         self._decoder.close()
 
-    def read(self, positions: Ints, deliver: Callable[[int, Pixels], None]) -> None:
-        """Delivers the frames at `positions` (increasing), each as (position, RGB pixels).
+    def read(self, positions: Ints) -> Iterator[tuple[int, Pixels]]:
+        """Yields the frames at `positions` (increasing), each as (position, RGB pixels).
 
-        A frame may be delivered again when the first way of reading turns out wrong.
+        A frame may be yielded again when the first way of reading turns out wrong.
         """
-
-        def convert(position: int, frame: VideoFrame) -> None:
-            with translated(self._name, f"converting frame {position}"):
-                deliver(position, self._converter.to_rgb(frame))
-
         self._reject_damaged(positions)
-        if self._kept:
-            for position in positions.tolist():
-                convert(position, self._kept[position])
-            return
         try:
-            self._decode(positions, convert)
+            for position, frame in self._frames_at(positions):
+                with translated(self._name, f"converting frame {position}"):
+                    pixels = self._converter.to_rgb(frame)
+                yield position, pixels
         except IndexMismatchError as error:
             raise self._file_changed() from error
         self._reject_damaged(positions)
 
-    def _decode(self, positions: Ints, deliver: Callable[[int, VideoFrame], None]) -> None:
+    def _frames_at(self, positions: Ints) -> NumberedFrames:
         """Seeks first; after mismatches decodes from the start, and then decodes everything."""
+        if self._kept:
+            yield from ((position, self._kept[position]) for position in positions.tolist())
+            return
         # After a seek into an open group of pictures the strict decoder of h264 reports errors, the
         # single-threaded one does not; what worked once is tried first from then on.
         for single_threaded in (False, True) if self._can_seek else (False,):
             if self._seek_single_threaded and not single_threaded:
                 continue
             try:
-                self._try_runs(positions, deliver, single_threaded=single_threaded)
+                yield from self._try_runs(positions, single_threaded=single_threaded)
                 self._seek_single_threaded = single_threaded
                 return
             except IndexMismatchError:
                 pass
         try:
-            self._decode_single_threaded(positions, deliver)
+            yield from self._decode_single_threaded(positions)
             # Damage causes mismatches either way; without any, the seek was the cause.
             self._can_seek = self._can_seek and bool(self._timeline.damaged.any())
         except IndexMismatchError:
@@ -177,22 +175,18 @@ class VideoFile:
                     f"it states more frames than the {self.num_frames} that can be decoded",
                 ) from None
             self._reject_damaged(positions)
-            self._decode_single_threaded(positions, deliver)
+            yield from self._decode_single_threaded(positions)
 
-    def _try_runs(
-        self, positions: Ints, deliver: Callable[[int, VideoFrame], None], *, single_threaded: bool
-    ) -> None:
+    def _try_runs(self, positions: Ints, *, single_threaded: bool) -> NumberedFrames:
         if not self._can_seek or single_threaded != self._decoder.is_single_threaded:
             self._decoder.rewind(single_threaded=single_threaded)
         for run in self._timeline.plan(positions, can_seek=self._can_seek):
-            self._decode_run(run, deliver, is_trial=True)
+            yield from self._decode_run(run, is_trial=True)
 
-    def _decode_single_threaded(
-        self, positions: Ints, deliver: Callable[[int, VideoFrame], None]
-    ) -> None:
+    def _decode_single_threaded(self, positions: Ints) -> NumberedFrames:
         self._decoder.rewind(single_threaded=True)
         run = self._timeline.plan(positions, can_seek=False)[0]
-        self._decode_run(run, deliver, is_trial=False)
+        yield from self._decode_run(run, is_trial=False)
 
     def _file_changed(self) -> VideoDecodeError:
         return decode_error(self._name, "its content changes while it is being read")
@@ -218,13 +212,12 @@ class VideoFile:
             return False
         self._timeline = Timeline(order, self._decoder.index, one_to_one=True)
         head = np.arange(min(NUM_HEAD_FRAMES, len(order)), dtype=np.int64)
-        seen: list[VideoFrame] = []
         try:
-            self._try_runs(head, lambda _, frame: seen.append(frame), single_threaded=False)
+            frames = [frame for _, frame in self._try_runs(head, single_threaded=False)]
         except IndexMismatchError:
             return False
-        self._set_size(seen[0])
-        self.num_frames = len(self._timeline)
+        self._set_size(frames[0])
+        self.num_frames = len(order)
         return True
 
     def _decode_all(self) -> None:
@@ -249,15 +242,17 @@ class VideoFile:
             indexed = None  # nothing is damaged; the packets do not determine the frames
         order = decoded if indexed is None else indexed
         timeline = Timeline(order, index, one_to_one=indexed is not None)
-        timeline.mark_damaged(complete.corrupt)
-        timeline.mark_damaged(np.flatnonzero(np.frombuffer(index.corrupt, np.uint8)).tolist())
+        damaged = complete.corrupt + np.flatnonzero(np.frombuffer(index.corrupt, np.uint8)).tolist()
         if indexed is not None:
-            timeline.mark_damaged(np.setdiff1d(indexed, decoded).tolist())
-        elif faults:  # the number of lost frames is unknown, so later positions are uncertain
-            timeline.mark_damaged(decoded[decoded >= faults[0]].tolist())
+            damaged += np.setdiff1d(indexed, decoded).tolist()
+        elif faults:
+            damaged += decoded[decoded >= faults[0]].tolist()
+        if damaged:
+            timeline.mark_damaged(damaged)
+        if indexed is None and faults:  # the number of lost frames is unknown: so are positions
             timeline.damaged |= np.cumsum(timeline.damaged) > 0
         self._timeline = timeline
-        self.num_frames = len(timeline)
+        self.num_frames = len(order)
         self._can_seek = self._can_seek and timeline.unique
         self._keep_frames(complete)
 
@@ -306,10 +301,8 @@ class VideoFile:
 
     # Decoding ------------------------------------------------------------------------------
 
-    def _decode_run(
-        self, run: Run, deliver: Callable[[int, VideoFrame], None], *, is_trial: bool
-    ) -> None:
-        """Decodes one run and delivers its wanted frames.
+    def _decode_run(self, run: Run, *, is_trial: bool) -> NumberedFrames:
+        """Decodes one run and yields its wanted frames.
 
         In a trial every irregularity raises IndexMismatchError. Otherwise damaged frames are marked
         and skipped, and only an unexplained difference raises it. Frames that come out after the
@@ -347,7 +340,7 @@ class VideoFile:
                 raise IndexMismatchError
             while pending and pending[-1] <= position:
                 if pending.pop() == position:
-                    deliver(position, frame)
+                    yield position, frame
             expected += 1
             if not pending and last is None:  # damage is known from a complete decode
                 return
@@ -486,7 +479,7 @@ class PacketDecoder:
                     raise
                 if self._is_complete:  # the first pass went well
                     raise IndexMismatchError from error
-                raise self._cut_off(len(self.index)) from error
+                raise self._truncated(len(self.index.pts)) from error
             if packet is None:
                 return
             if packet.size:  # empty: a dropped frame (avi), or PyAV's signal of the end
@@ -494,7 +487,7 @@ class PacketDecoder:
 
     def _record(self, packet: Packet[VideoStream]) -> None:
         index = self.index
-        if len(index) >= MAX_PACKETS:
+        if len(index.pts) >= MAX_PACKETS:
             raise decode_error(self._name, f"it has more than {MAX_PACKETS} packets")
         index.pts.append(UNKNOWN if packet.pts is None else packet.pts)
         index.dts.append(UNKNOWN if packet.dts is None else packet.dts)
@@ -507,7 +500,10 @@ class PacketDecoder:
     def _compare(self, packet_index: int, packet: Packet[VideoStream]) -> None:
         index = self.index
         pos = UNKNOWN if packet.pos is None else packet.pos
-        if packet_index >= len(index) or (index.pos[packet_index], index.size[packet_index]) != (
+        if packet_index >= len(index.pts) or (
+            index.pos[packet_index],
+            index.size[packet_index],
+        ) != (
             pos,
             packet.size,
         ):
@@ -526,7 +522,8 @@ class PacketDecoder:
     def _require_whole(self) -> None:
         """Rejects a file that ends before what it states."""
         index = self.index
-        if len(index) == 0:
+        num_packets = len(index.pts)
+        if num_packets == 0:
             raise decode_error(self._name, "its video stream holds no frames")
         stated = 0
         if self.format == "mov":
@@ -534,9 +531,9 @@ class PacketDecoder:
             stated = len(getattr(self._stream, "index_entries", ()))
         # The last packet may be the remainder of a partial one before it.
         is_partial = any(index.corrupt[-2:])
-        if is_partial or stated > len(index) or self._ends_early():
+        if is_partial or stated > num_packets or self._ends_early():
             num_whole = len((index.corrupt[:-1] + b"\1").rstrip(b"\1"))
-            raise self._cut_off(num_whole if is_partial else len(index))
+            raise self._truncated(num_whole if is_partial else num_packets)
 
     def _ends_early(self) -> bool:
         """Whether the file is shorter than its blocks state, which FFmpeg does not report."""
@@ -544,7 +541,7 @@ class PacketDecoder:
             end = expected_end(self.format, file)
             return end is not None and end > file.seek(0, os.SEEK_END)
 
-    def _cut_off(self, num_frames: int) -> VideoDecodeError:
+    def _truncated(self, num_frames: int) -> VideoDecodeError:
         return decode_error(
             self._name,
             f"the file is truncated or damaged after {num_frames} readable frames; "

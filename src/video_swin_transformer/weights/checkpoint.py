@@ -218,7 +218,7 @@ def _target(
     """The network to fill, with the sampling, preprocessing and labels that go with it."""
     base = checkpoint.raw.bundle
     if named is not None:
-        base = dataclasses.replace(named.bundle, labels=labels_of(named))
+        base = dataclasses.replace(named.bundle, labels=named.bundle.labels or labels_of(named))
     if isinstance(architecture, ModelConfig):
         config, base = architecture, base or _bundle_of_shape(architecture)
     elif architecture is not None:

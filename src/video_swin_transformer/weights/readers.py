@@ -165,7 +165,7 @@ def _check_zip(path: Path, num_bytes: int) -> None:
         if isinstance(error, CheckpointError):
             raise
         raise CheckpointError(
-            f"{str(path)!r} is damaged or cut off ({error}); copy or download it again."
+            f"{str(path)!r} is damaged or truncated ({error}); copy or download it again."
         ) from error
 
 
@@ -200,7 +200,7 @@ def _pickle_refusal(path: Path, error: Exception) -> str:
             why = "not a pickle of tensors"
         return (
             f"{str(path)!r} cannot be read as weights ({type(error).__name__}: {why}); it is "
-            "damaged, cut off, or of another format. Known are files of torch.save and safetensors."
+            "damaged, truncated or not a file of torch.save or safetensors."
         )
     name = found[1].rstrip(".,")
     what = _PICKLED_EXTRAS.get(name.split(".")[0])

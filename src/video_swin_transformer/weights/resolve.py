@@ -30,6 +30,14 @@ class ResolvedModel:
     path: Path
     card: ModelCard | None = None
 
+    def torch_missing(self, error: ImportError) -> CheckpointError:
+        """The error to raise where torch, which reads its weights, cannot be imported."""
+        return CheckpointError(
+            f"The weights {self.name!r} cannot be opened: torch cannot be imported here ({error}). "
+            "Install it with: pip install torch; or use a model exported on another machine with: "
+            "videoswin export."
+        )
+
 
 def resolve_model(source: str | Path | ResolvedModel) -> ResolvedModel:
     """Finds a model and downloads it if needed.
@@ -50,7 +58,7 @@ def resolve_model(source: str | Path | ResolvedModel) -> ResolvedModel:
         if (trained / CONFIG_FILE).is_file() and not (path / CONFIG_FILE).exists():
             path = trained
         return ResolvedModel(str(source), path)
-    if is_repo_id(source):
+    if "/" in str(source) and is_repo_id(source):
         return ResolvedModel(str(source), download_folder(str(source)))
     try:
         card = find_card(str(source))

@@ -1,0 +1,68 @@
+"""Classifications as JSON Lines and CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+from ..files import write_atomic
+
+if TYPE_CHECKING:
+    from ..predictor import Classification
+
+
+def classification_json(result: Classification, top_k: int) -> str:
+    """One line of JSON: {"input", "model", "labels": [...], "error"}."""
+    labels = [
+        {
+            "label": result.label(index),
+            "index": index,
+            "score": round(float(result.scores[index]), 6),
+        }
+        for index in result.top_indices(top_k)
+    ]
+    error = None
+    if result.error is not None:
+        error = {"type": type(result.error).__name__, "message": str(result.error)}
+    line = {"input": result.source, "model": result.model, "labels": labels, "error": error}
+    return json.dumps(line, ensure_ascii=False)
+
+
+class CsvTable:
+    """Classifications as a CSV file: input, rank, label, index, score, error.
+
+    The file is replaced as a whole every few seconds and at the end, so that a stopped run keeps
+    what it had.
+    """
+
+    _SECONDS_BETWEEN_WRITES = 5.0
+
+    def __init__(self, path: Path, top_k: int) -> None:
+        self._path, self._top_k = path, top_k
+        self._text = io.StringIO(newline="")
+        self._rows = csv.writer(self._text)
+        self._rows.writerow(["input", "rank", "label", "index", "score", "error"])
+        self._write()  # a path that cannot be written is found before the work
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._write()
+
+    def add(self, result: Classification) -> None:
+        if result.error is not None:
+            self._rows.writerow([result.source, "", "", "", "", str(result.error)])
+        for rank, index in enumerate(result.top_indices(self._top_k), start=1):
+            score = f"{result.scores[index]:.6f}"
+            self._rows.writerow([result.source, rank, result.label(index), index, score, ""])
+        if time.monotonic() - self._written > self._SECONDS_BETWEEN_WRITES:
+            self._write()
+
+    def _write(self) -> None:
+        write_atomic(self._path, self._text.getvalue().encode("utf-8"))
+        self._written = time.monotonic()
