@@ -29,6 +29,10 @@ def run(capsys):
         code = cli.run([str(a) for a in arguments])
         out, err = capsys.readouterr()
         assert "Traceback" not in err
-        return code, out, err
+        # Whether this call is the first to compile a model depends on the tests before it.
+        lines = [
+            line for line in err.splitlines(keepends=True) if "once per clip shape" not in line
+        ]
+        return code, out, "".join(lines)
 
     return call

@@ -116,6 +116,10 @@ class ViewLogits:
 class Predictor:
     """A model with everything it needs to classify videos.
 
+    Threads may share a predictor: every method returns what it would return alone, and `with_views`
+    and similar methods do not change the predictor. An iterator from `classify_many` and similar
+    methods belongs to one thread.
+
     >>> predictor = Predictor.load("camera-motion")                            # doctest: +SKIP
     >>> predictor.classify("clip.mp4").top(1)                                  # doctest: +SKIP
     [('pan_right', 0.97)]

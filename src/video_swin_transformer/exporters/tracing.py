@@ -6,6 +6,7 @@ no mask and no index arithmetic, only gathers.
 
 from __future__ import annotations
 
+import threading
 import warnings
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,10 @@ from ..postprocess import Floats
 
 if TYPE_CHECKING:  # torch.export takes long to import, and eager torch does without
     from torch.export import ExportedProgram
+
+
+# torch's tracer and `warnings` keep state of the whole process.
+_tracing = threading.Lock()
 
 
 class LogitsAndFeatures(nn.Module):
@@ -43,7 +48,7 @@ def trace(
     both = LogitsAndFeatures(model).eval()
     views = torch.zeros(2 if any_batch else 1, *clip_shape)  # 1 would be taken as a constant
     shapes = ({0: Dim("batch")},) if any_batch else None
-    with torch.no_grad(), warnings.catch_warnings():
+    with _tracing, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about deprecated ways inside of torch itself
         return export(both, (views,), dynamic_shapes=shapes, strict=False)
 

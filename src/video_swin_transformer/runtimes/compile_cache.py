@@ -1,9 +1,9 @@
 """Compiled models on disk, so that the second start is quick.
 
-They lie in `compiled/` of the cache (registry/cache.py: $VIDEOSWIN_HOME or the user's cache
-folder), one folder for each set of weights, named by its digest; all of it may be deleted at any
-time. Each file begins with the digest of the rest, is written whole or not at all, and is built by
-one process at a time. The least recently used give way beyond `MAX_CACHE_BYTES` in total.
+They are in `compiled/` of the cache folder (registry/cache.py), one folder per set of weights,
+named by its digest; all of it may be deleted at any time. Each file begins with the digest of the
+rest, is written atomically, and is built by one process at a time. The least recently used files
+are deleted beyond `MAX_CACHE_BYTES` in total.
 """
 
 from __future__ import annotations
@@ -33,91 +33,99 @@ T = TypeVar("T")
 def load_or_compile(
     digest: str,
     name: str,
-    start: Callable[[bytes], T],
+    load: Callable[[bytes], T],
     build: Callable[[], tuple[T, bytes]],
 ) -> T:
-    """What `start` makes of the file kept under `digest` and `name`, built first if need be.
+    """Loads a compiled model from the cache, or compiles and caches it.
 
-    start: bytes -> a compiled model; whatever it raises means that the file is of no use here.
-    build: a compiled model, and the bytes `start` makes it from next time.
-    A damaged file is built anew, with a notice; where nothing can be kept, the model is built.
+    A damaged file is compiled again, with a warning. Where nothing can be cached, the model is
+    compiled every time.
+
+    Args:
+        digest: of the weights.
+        name: of the file.
+        load: bytes -> a compiled model; any exception means that the file cannot be used.
+        build: compiles; returns the model and the bytes to load it from next time.
     """
     path = _path(digest, name)
     if path is None:
         return build()[0]
-    started = _started(path, start)
-    if started is not None:
-        return started
+    loaded = _load(path, load)
+    if loaded is not None:
+        return loaded
     with _exclusive(path):
-        started = _started(path, start)  # another process may have built it meanwhile
-        if started is not None:
-            return started
+        loaded = _load(path, load)  # another process may have built it meanwhile
+        if loaded is not None:
+            return loaded
         built, data = build()
-        _keep(path, data)
+        _store(path, data)
     return built
 
 
 def read_cached_text(digest: str, name: str) -> str | None:
-    """A small text kept beside the compiled models, if it is there and whole."""
+    """A small text cached beside the compiled models, or None if it is absent or damaged."""
     path = _path(digest, name)
     data = None if path is None else _read(path)
     return None if data is None else data.decode("utf-8", "replace")
 
 
 def write_cached_text(digest: str, name: str, text: str) -> None:
+    """Caches a small text beside the compiled models."""
     path = _path(digest, name)
     if path is not None:
-        _keep(path, text.encode())
+        _store(path, text.encode())
 
 
 def _path(digest: str, name: str) -> Path | None:
     try:
         return cache_folder() / FOLDER / digest[:32] / name
     except ConfigError as error:  # a user without a home
-        _log.warning("Compiled models are not kept. %s", error)
+        _log.warning("Compiled models are not cached. %s", error)
         return None
 
 
-def _started(path: Path, start: Callable[[bytes], T]) -> T | None:
+def _load(path: Path, load: Callable[[bytes], T]) -> T | None:
     data = _read(path)
     if data is None:
         return None
     try:
-        started = start(data)
-    except Exception as error:  # engines raise what they like
-        _log.warning("%s cannot be used (%s); it is built anew.", path, str(error).splitlines()[-1])
+        loaded = load(data)
+    except Exception as error:  # runtimes raise all kinds of exceptions
+        _log.warning(
+            "%s cannot be used (%s); it is compiled again.", path, str(error).splitlines()[-1]
+        )
         path.unlink(missing_ok=True)
         return None
     with contextlib.suppress(OSError):
         os.utime(path)  # used just now: see _make_room
-    return started
+    return loaded
 
 
 def _read(path: Path) -> bytes | None:
-    """The content of a kept file; None if it is absent or, with a notice, if it is damaged."""
+    """The content of a cached file; None if it is absent or, with a warning, damaged."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
-        _log.warning("%s cannot be read (%s); it is built anew.", path, error.strerror)
+        _log.warning("%s cannot be read (%s); it is compiled again.", path, error.strerror)
         return None
     stored, content = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
     if hashlib.sha256(content).digest() != stored:
-        _log.warning("%s is damaged; it is built anew.", path)
+        _log.warning("%s is damaged; it is compiled again.", path)
         path.unlink(missing_ok=True)
         return None
     return content
 
 
-def _keep(path: Path, data: bytes) -> None:
+def _store(path: Path, data: bytes) -> None:
     try:
         write_atomic(path, hashlib.sha256(data).digest() + data)
         _make_room(path)
     except OSError as error:
         _log.warning(
-            "The compiled model cannot be kept in %s (%s), so the next start is as slow; set "
-            "VIDEOSWIN_HOME to a folder that can be written to.",
+            "The compiled model cannot be cached in %s (%s), so the next start is as slow; set "
+            "VIDEOSWIN_HOME to a writable folder.",
             path.parent,
             error.strerror or error,
         )

@@ -1,7 +1,8 @@
-"""ONNX Runtime on the CPU, in float32: the engine for a machine that has nothing else."""
+"""ONNX Runtime on the CPU, in float32."""
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from ..config import ClipShape
@@ -12,6 +13,9 @@ from ..preprocess import check_views
 from .compile_cache import load_or_compile
 from .lazy_model import LazyModel
 from .protocol import GRAPH_VERSION
+from .shape_cache import ShapeCache
+
+_log = logging.getLogger(__name__)
 
 
 class OnnxRuntime:
@@ -29,25 +33,23 @@ class OnnxRuntime:
             self._options.intra_op_num_threads = threads
         self.description = f"onnxruntime {self._library.__version__} on cpu, f32"
         self._only = source.clip_shape if isinstance(source, ExportedModel) else None
-        self._shape = self._only or self.bundle.clip_shape
-        self._session = self._start(self._shape)
+        self._sessions = ShapeCache(self._start, max_entries=1)
+        self._sessions.get(self._only or self.bundle.clip_shape)
 
     def run(self, views: Floats) -> ViewOutputs:
-        shape = check_views(views, self.bundle.model.in_chans, self._only)
-        if shape != self._shape:
-            self._session, self._shape = self._start(shape), shape
+        session = self._sessions.get(check_views(views, self.bundle.model.in_chans, self._only))
         outputs = []
         for start in range(len(views)):
             one = {"views": views[start : start + 1]}
-            outputs.append(ViewOutputs(*self._session.run(["logits", "features"], one)))
+            outputs.append(ViewOutputs(*session.run(["logits", "features"], one)))
         return ViewOutputs.concatenate(outputs)
 
     def _start(self, shape: ClipShape) -> Any:
-        """The session of a clip shape, from disk where its file lies there."""
+        """The session of a clip shape, from the cache if its file is there."""
         if isinstance(self._source, ExportedModel):
             try:
                 return self._open(self._source.path.read_bytes())
-            except Exception as error:  # its errors share no base class that it makes public
+            except Exception as error:  # its errors have no public base class
                 raise CheckpointError(
                     f"ONNX Runtime cannot read {str(self._source.path)!r} ({error}); export it "
                     "again."
@@ -55,6 +57,9 @@ class OnnxRuntime:
         network = self._source
 
         def build() -> tuple[Any, bytes]:
+            _log.info(
+                "Converting for ONNX Runtime (once per clip shape; cached for the next start)."
+            )
             model = network.build()
             from ..exporters.onnx_model import onnx_bytes
             from ..exporters.tracing import trace
@@ -64,7 +69,7 @@ class OnnxRuntime:
             return self._open(data), data
 
         sizes = "x".join(map(str, shape))
-        # Written by torch's exporter: another ONNX Runtime reads the same file.
+        # The file is written by torch's exporter, so it does not depend on the runtime's version.
         name = f"onnx-f32-{sizes}.{GRAPH_VERSION}"
         return load_or_compile(network.digest, name, self._open, build)
 

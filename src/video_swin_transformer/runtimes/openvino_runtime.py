@@ -1,9 +1,11 @@
-"""OpenVINO on the CPU: the fastest engine there, and without torch from the second start on."""
+"""OpenVINO on the CPU: the fastest runtime there; needs no torch once a model is compiled."""
 
 from __future__ import annotations
 
 import hashlib
 import io
+import logging
+import queue
 from typing import Any
 
 from ..config import ClipShape
@@ -16,17 +18,21 @@ from ..verification import MAX_RELATIVE_ERROR, relative_error
 from .compile_cache import load_or_compile
 from .lazy_model import LazyModel
 from .protocol import GRAPH_VERSION
+from .shape_cache import ShapeCache
 
-# OpenVINO fuses attention into code made for the shape ("snippets"). 2026.4 computes boxes of 2 to
-# 4 tokens wrong, some of them only now and then; from 8 on it is right (docs/lab-notes.md). So
-# smaller ones are compiled without the fusion, and whatever was compiled is compared with the
-# network before it is kept.
+# OpenVINO fuses attention into code generated for the shape ("snippets"). 2026.4 computes regions
+# of 2 to 4 tokens wrong, some of them only sometimes; from 8 on it is correct (docs/lab-notes.md).
+# So smaller ones are compiled without the fusion, and every compiled model is compared with the
+# network before it is cached.
 _MIN_FUSED_TOKENS = 8
 _FUSED: dict[bytes, dict[str, Any]] = {b"1": {}, b"0": {"SNIPPETS_MODE": "DISABLE"}}
 
-# Shapes whose compiled models stay in memory: whole frames come in as many as there are
-# proportions of videos, and each holds its own copy of the weights.
+# Compiled models held in memory: whole frames have as many shapes as videos have aspect ratios, and
+# each compiled model holds a copy of the weights.
 _MAX_SHAPES = 2
+
+
+_log = logging.getLogger(__name__)
 
 
 class OpenVinoRuntime:
@@ -46,10 +52,10 @@ class OpenVinoRuntime:
         if precision == "bf16" and not has_bf16:
             raise ConfigError(
                 "precision is 'bf16', but this CPU does not compute in bf16 (AVX-512 BF16 or AMX); "
-                "use --precision f32, or --runtime torch, which emulates it slowly."
+                "use f32, or the runtime torch, which emulates it slowly."
             )
-        # OpenVINO takes bf16 of its own accord where the CPU has it, so it is always told. In an
-        # int8 model it is what is computed in between the int8 layers.
+        # OpenVINO's default is bf16 where the CPU has it, so the precision is always set. In an int8
+        # model it is the precision between the int8 layers.
         self._hint = "bf16" if precision != "f32" and has_bf16 else "f32"
         self._version = openvino.__version__.split("-")[0]
         self._settings: dict[str, Any] = {
@@ -59,32 +65,24 @@ class OpenVinoRuntime:
         if threads is not None:
             self._settings["INFERENCE_NUM_THREADS"] = threads
         self.description = f"openvino {self._version} on cpu, {precision}"
-        self._compiled: dict[ClipShape, Any] = {}
-        self._compiled_for(self._only or self.bundle.clip_shape)
+        self._requests = ShapeCache(lambda shape: _Requests(self._start(shape)), _MAX_SHAPES)
+        self._requests.get(self._only or self.bundle.clip_shape)
 
     def run(self, views: Floats) -> ViewOutputs:
-        compiled = self._compiled_for(check_views(views, self.bundle.model.in_chans, self._only))
-        outputs = []
-        for start in range(len(views)):
-            results = compiled({"views": views[start : start + 1]})
-            outputs.append(ViewOutputs(results[0].copy(), results[1].copy()))
-        return ViewOutputs.concatenate(outputs)
-
-    def _compiled_for(self, shape: ClipShape) -> Any:
-        if shape not in self._compiled:
-            if len(self._compiled) >= _MAX_SHAPES:
-                del self._compiled[next(iter(self._compiled))]
-            self._compiled[shape] = self._start(shape)
-        return self._compiled[shape]
+        requests = self._requests.get(check_views(views, self.bundle.model.in_chans, self._only))
+        return ViewOutputs.concatenate(
+            [requests.infer(views[i : i + 1]) for i in range(len(views))]
+        )
 
     def _start(self, shape: ClipShape) -> Any:
-        """The compiled model of a clip shape, from disk where it lies there."""
+        """The compiled model of a clip shape, from the cache if it is there."""
 
         def load(data: bytes) -> Any:
             settings = self._settings | _FUSED[data[:1]]
             return self._core.import_model(io.BytesIO(data[1:]), "CPU", settings)
 
         def build() -> tuple[Any, bytes]:
+            _log.info("Compiling for OpenVINO (once per clip shape; cached for the next start).")
             compiled, fused = self._compile(shape)
             return compiled, fused + compiled.export_model().getvalue()
 
@@ -95,14 +93,14 @@ class OpenVinoRuntime:
         return load_or_compile(self._source.digest, name, load, build)
 
     def _processor(self) -> str:
-        """What tells this machine's compiled models from another's in a shared home folder."""
+        """Distinguishes this machine's compiled models from another's in a shared home folder."""
         name = self._core.get_property("CPU", "FULL_DEVICE_NAME")
         abilities = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         return hashlib.sha256(f"{name} {sorted(abilities)}".encode()).hexdigest()[:8]
 
     def _compile(self, shape: ClipShape) -> tuple[Any, bytes]:
         """The compiled model, and the key of _FUSED that it was compiled with."""
-        if isinstance(self._source, ExportedModel):  # its proof says how it is compiled
+        if isinstance(self._source, ExportedModel):  # verified when it was exported
             try:
                 graph = self._core.read_model(self._source.path)
             except RuntimeError as error:
@@ -127,15 +125,39 @@ class OpenVinoRuntime:
             if relative_error(expected, got) <= MAX_RELATIVE_ERROR[self._hint]:
                 return compiled, fused
         raise RuntimeMismatchError(
-            f"OpenVINO {self._version} computes something else than the network for clips of "
-            f"{shape}; use --runtime torch, and report it."
+            f"OpenVINO {self._version} and the network differ for clips of {shape}; use the runtime "
+            "torch, and report it."
         )
 
 
+class _Requests:
+    """A pool of infer requests of a compiled model; each serves one call at a time.
+
+    Calling a compiled model uses one request for all callers, whose inputs and outputs threads
+    would overwrite. The pool has as many requests as OpenVINO runs at a time (one, unless the
+    machine has several CPUs); a call waits for a free one.
+    """
+
+    def __init__(self, compiled: Any) -> None:
+        count = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
+        for _ in range(max(1, count)):
+            self._idle.put(compiled.create_infer_request())
+
+    def infer(self, view: Floats) -> ViewOutputs:
+        """(1, C, T, H, W) -> logits and features, copied out of the request."""
+        request = self._idle.get()
+        try:
+            results = request.infer({"views": view}, share_inputs=True)
+            return ViewOutputs(results[0].copy(), results[1].copy())
+        finally:
+            self._idle.put(request)
+
+
 def _may_fuse(graph: Any) -> bool:
-    """Whether every attention of an OpenVINO graph is over enough tokens."""
+    """Whether every attention of an OpenVINO graph has enough tokens to be fused."""
     for node in graph.get_ops():
-        # A converter may have written attention out: its softmax is over the tokens too.
+        # A converter may have decomposed attention: its softmax is over the tokens, too.
         if node.get_type_name() in ("ScaledDotProductAttention", "Softmax"):
             num_tokens = node.get_output_partial_shape(0)[2].get_length()
             if num_tokens < _MIN_FUSED_TOKENS:

@@ -14,6 +14,11 @@ GRAPH_VERSION = 1
 class Runtime(Protocol):
     """An opened model: its settings, and one call.
 
+    Any number of threads may call `run` at the same time; each gets the results that it would get
+    alone, to the bit. The calls share the runtime's CPU threads, so several at once take about as
+    long as one after the other. The number of threads given to `open_runtime` applies to this
+    model only with OpenVINO and ONNX Runtime, and to the whole process with torch.
+
     Attributes:
         bundle: network, sampling, preprocessing and labels.
         description: runtime, device and precision, for people.

@@ -98,13 +98,12 @@ def _open_weights(
         from .torch_runtime import TorchRuntime
     except ImportError as error:
         raise resolved.torch_missing(error) from error
-    _set_torch_threads(threads)
     if name == "torch-compile":
         from .torch_compile_runtime import TorchCompileRuntime
 
-        return TorchCompileRuntime(LazyModel(resolved, bundle), precision, device)
+        return TorchCompileRuntime(LazyModel(resolved, bundle), precision, device, threads)
     model = load_model(resolved, bundle)
-    return TorchRuntime(model, model.bundle, precision, device)
+    return TorchRuntime(model, model.bundle, precision, device, threads=threads)
 
 
 def _open_exported(
@@ -153,16 +152,8 @@ def _open_file(
         from .torch_runtime import TorchRuntime, max_batch_size
     except ImportError as error:
         raise resolved.torch_missing(error) from error
-    _set_torch_threads(threads)
     program = read_program(model.path, model.clip_shape, max_batch_size(model.clip_shape))
-    return TorchRuntime(program, model.bundle, model.precision, device, model.clip_shape)
-
-
-def _set_torch_threads(threads: int | None) -> None:
-    if threads is not None:
-        import torch
-
-        torch.set_num_threads(threads)  # of the whole process: torch has no other way
+    return TorchRuntime(program, model.bundle, model.precision, device, model.clip_shape, threads)
 
 
 @dataclass(frozen=True)

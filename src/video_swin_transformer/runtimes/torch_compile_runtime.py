@@ -8,11 +8,10 @@ pass, and another shape does not undo the first one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor
 
 from ..config import ClipShape
 from ..errors import RuntimeMismatchError
@@ -21,42 +20,44 @@ from ..postprocess import Floats, ViewOutputs
 from ..preprocess import check_views
 from ..verification import MAX_RELATIVE_ERROR, relative_error
 from .lazy_model import LazyModel
-from .torch_runtime import choose_device
+from .shape_cache import ShapeCache
+from .torch_runtime import Forward, choose_device, set_num_threads
 
 _log = logging.getLogger(__name__)
 
 
 class TorchCompileRuntime:
-    """See `runtimes.Runtime`. One view at a time: each size of batch would be compiled anew."""
+    """See `runtimes.Runtime`. One view at a time: each batch size would be compiled again."""
 
     selection_reason = ""
 
-    def __init__(self, source: LazyModel, precision: str, device: str) -> None:
+    def __init__(self, source: LazyModel, precision: str, device: str, threads: int | None) -> None:
         self.device = choose_device(device)
+        self._threads = threads
+        set_num_threads(threads)
         self._precision = precision
         self._source = source
         self.bundle = source.bundle
         self.description = f"torch-compile {torch.__version__} on {self.device}, {precision}"
-        self._compiled: dict[ClipShape, Callable[[Tensor], tuple[Tensor, Tensor]]] = {}
-        self._compile(self.bundle.clip_shape)
+        self._compiled = ShapeCache(self._compile, max_entries=None)
+        self._compiled.get(self.bundle.clip_shape)
 
     def run(self, views: Floats) -> ViewOutputs:
         shape = check_views(views, self.bundle.model.in_chans)
-        if shape not in self._compiled:
-            self._compile(shape)
-        return ViewOutputs.concatenate(
-            [self._forward(shape, views[i : i + 1]) for i in range(len(views))]
-        )
+        set_num_threads(self._threads)
+        compiled = self._compiled.get(shape)
+        outputs = [self._forward(compiled, views[i : i + 1]) for i in range(len(views))]
+        return ViewOutputs.concatenate(outputs)
 
     @torch.inference_mode()
-    def _forward(self, shape: ClipShape, view: Floats) -> ViewOutputs:
-        x = torch.from_numpy(view.copy()).to(self.device)  # other strides would be compiled anew
+    def _forward(self, compiled: Forward, view: Floats) -> ViewOutputs:
+        x = torch.from_numpy(view.copy()).to(self.device)  # other strides would be compiled again
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16"):
-            logits, features = self._compiled[shape](x)
+            logits, features = compiled(x)
         return ViewOutputs(logits.float().cpu().numpy(), features.float().cpu().numpy())
 
-    def _compile(self, shape: ClipShape) -> None:
-        """Compiles for a clip shape and compares with the network. Raises RuntimeMismatchError."""
+    def _compile(self, shape: ClipShape) -> Forward:
+        """The network compiled for a clip shape. Raises RuntimeMismatchError."""
         model = self._source.build()
         program = trace(model, shape, any_batch=False)
         if self.device.type != "cpu":
@@ -64,34 +65,31 @@ class TorchCompileRuntime:
 
             program = move_to_device_pass(program, self.device)
         view, expected = example_outputs(model, shape)
-        _log.warning(
-            "Compiling the network for clips of %s: a minute or more, the next time less.",
+        _log.info(
+            "Compiling the network for clips of %s (a minute or more; less the next time).",
             "x".join(map(str, shape)),
         )
         try:
             with _quiet():
-                self._compiled[shape] = torch.compile(
-                    program.module(), fullgraph=True, dynamic=False
-                )
-                got = self._forward(shape, view)
-        except Exception as error:  # compilers and what drives them raise what they like
-            self._compiled.pop(shape, None)
+                compiled: Forward = torch.compile(program.module(), fullgraph=True, dynamic=False)
+                got = self._forward(compiled, view)
+        except Exception as error:  # compilers raise all kinds of exceptions
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise RuntimeMismatchError(
                 f"torch.compile cannot compile the network here ({reason}). It needs a C++ "
-                "compiler, such as g++, which CXX may name; or use --runtime torch."
+                "compiler, such as g++ (set CXX to choose one); or use the runtime torch."
             ) from error
         if not relative_error(expected, got) <= MAX_RELATIVE_ERROR[self._precision]:
-            del self._compiled[shape]
             raise RuntimeMismatchError(
-                f"torch.compile computes something else than the network for clips of {shape}; "
-                "use --runtime torch, and report it."
+                f"torch.compile and the network differ for clips of {shape}; use the runtime torch, "
+                "and report it."
             )
+        return compiled
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The compiler's front end tells of GPUs that it does not find."""
+    """Silences the compiler's messages about missing GPUs."""
     log = logging.getLogger("torch.utils.cpp_extension")
     level = log.level
     log.setLevel(logging.ERROR)

@@ -33,6 +33,7 @@ class TorchRuntime:
         precision: "f32" or "bf16" (autocast).
         device: see `choose_device`.
         clip_shape: the only shape that `network` accepts, None for any.
+        threads: number of CPU threads, None for torch's default.
     """
 
     selection_reason = ""
@@ -44,7 +45,10 @@ class TorchRuntime:
         precision: str,
         device: str = "auto",
         clip_shape: ClipShape | None = None,
+        threads: int | None = None,
     ) -> None:
+        self._threads = threads
+        set_num_threads(threads)
         self.device = choose_device(device)
         self._forward: Forward = network.to(self.device)
         if isinstance(network, VideoSwinTransformer):
@@ -56,6 +60,7 @@ class TorchRuntime:
 
     def run(self, views: Floats) -> ViewOutputs:
         check_views(views, self.bundle.model.in_chans, self._clip_shape)
+        set_num_threads(self._threads)
         batch_size = max_batch_size(views.shape[1:])
         outputs: list[ViewOutputs] = []
         start = 0
@@ -84,6 +89,16 @@ class TorchRuntime:
 def max_batch_size(clip_shape: tuple[int, ...]) -> int:
     """Number of views of a shape per forward pass."""
     return max(1, MAX_BATCH_ELEMENTS // math.prod(clip_shape))
+
+
+def set_num_threads(threads: int | None) -> None:
+    """Sets the number of threads torch uses for the calling thread; None leaves it.
+
+    torch keeps the number for the whole process, but a thread that has used torch before keeps its
+    own (OpenMP). A different number sums in a different order, so each call sets it.
+    """
+    if threads is not None and torch.get_num_threads() != threads:
+        torch.set_num_threads(threads)
 
 
 def choose_device(device: str) -> torch.device:
