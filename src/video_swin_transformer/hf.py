@@ -25,21 +25,25 @@ from .layers import WindowAttention3D
 from .model import VideoSwinTransformer
 from .preprocess import views_from_frames
 from .sampling import clip_indices
+from .telemetry import without_telemetry
 from .video import VideoReader
 
 try:
-    from transformers import (
-        AutoConfig,
-        AutoModelForVideoClassification,
-        AutoVideoProcessor,
-        BatchFeature,
-        PreTrainedConfig,
-        PreTrainedModel,
-    )
-    from transformers import initialization as init
-    from transformers.modeling_outputs import ImageClassifierOutput
-    from transformers.models.auto.modeling_auto import MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING_NAMES
-    from transformers.video_processing_utils import BaseVideoProcessor
+    with without_telemetry():
+        from transformers import (
+            AutoConfig,
+            AutoModelForVideoClassification,
+            AutoVideoProcessor,
+            BatchFeature,
+            PreTrainedConfig,
+            PreTrainedModel,
+        )
+        from transformers import initialization as init
+        from transformers.modeling_outputs import ImageClassifierOutput
+        from transformers.models.auto.modeling_auto import (
+            MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING_NAMES,
+        )
+        from transformers.video_processing_utils import BaseVideoProcessor
 except ImportError as error:
     raise MissingExtraError("transformers", "hf", "The bridge to transformers") from error
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from .config import CONFIG_FILE, WEIGHTS_FILE, BundleConfig
 from .errors import CheckpointError, UnknownNameError
 from .registry import ModelCard, find_card
+from .telemetry import without_telemetry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,7 +41,8 @@ def download_folder(repo_id: str, revision: str | None = None, token: str | None
 
     Without a network the cached files are used. Raises CheckpointError if they cannot be had.
     """
-    from huggingface_hub import snapshot_download
+    with without_telemetry():
+        from huggingface_hub import snapshot_download
 
     wanted = [CONFIG_FILE, WEIGHTS_FILE]
     try:
@@ -70,7 +72,8 @@ def upload_folder(
     token: str | None = None,
 ) -> str:
     """Makes the repository if need be and uploads model and card; the url of the upload."""
-    from huggingface_hub import HfApi
+    with without_telemetry():
+        from huggingface_hub import HfApi
 
     from .saving import write_folder
 
@@ -124,7 +127,8 @@ def model_card_text(repo_id: str, bundle: BundleConfig, card: ModelCard | None =
 
 
 def _metadata(name: str, card: ModelCard | None) -> str:
-    from huggingface_hub import EvalResult, ModelCardData
+    with without_telemetry():
+        from huggingface_hub import EvalResult, ModelCardData
 
     weights = None if card is None else card.weights
     results = []
@@ -216,7 +220,8 @@ def _text(repo_id: str, name: str, bundle: BundleConfig, card: ModelCard | None)
 
 def _hub_errors() -> tuple[type[Exception], ...]:
     """Whatever a request to the Hub can fail with: its own errors and those of the network."""
-    from huggingface_hub import errors
+    with without_telemetry():
+        from huggingface_hub import errors
 
     client: type[Exception] = errors.HTTPError  # type: ignore[attr-defined]
     return (errors.HfHubHTTPError, errors.HFValidationError, client, OSError)

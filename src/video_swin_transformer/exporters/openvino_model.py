@@ -6,6 +6,7 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from ..errors import MissingExtraError
+from ..telemetry import without_telemetry
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 def import_openvino() -> Any:
     """The library. Raises MissingExtraError."""
     try:
-        import openvino
+        with without_telemetry():
+            import openvino
     except ImportError as error:
         raise MissingExtraError("openvino", "openvino", "The runtime openvino") from error
     return openvino

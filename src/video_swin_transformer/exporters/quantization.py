@@ -17,6 +17,7 @@ import numpy as np
 
 from ..errors import MissingExtraError
 from ..postprocess import Floats, ViewOutputs
+from ..telemetry import without_telemetry
 
 # Views that ranges and errors are measured on; more cost time and change next to nothing.
 MAX_CALIBRATION_VIEWS = 64
@@ -30,7 +31,8 @@ def quantize(graph: Any, views: Floats, expected: ViewOutputs, max_error: float)
     """
     with _quiet():
         try:
-            import nncf
+            with without_telemetry():
+                import nncf
         except ImportError as error:
             raise MissingExtraError("nncf", "openvino", "Exporting in int8") from error
     chosen = np.unique(np.linspace(0, len(views) - 1, MAX_CALIBRATION_VIEWS).round().astype(int))

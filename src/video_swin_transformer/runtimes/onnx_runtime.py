@@ -10,6 +10,7 @@ from ..errors import CheckpointError, MissingExtraError
 from ..exporters.sidecar import ExportedModel
 from ..postprocess import Floats, ViewOutputs
 from ..preprocess import check_views
+from ..telemetry import without_telemetry
 from .compile_cache import load_or_compile
 from .lazy_model import LazyModel
 from .protocol import GRAPH_VERSION
@@ -57,9 +58,7 @@ class OnnxRuntime:
         network = self._source
 
         def build() -> tuple[Any, bytes]:
-            _log.info(
-                "Converting for ONNX Runtime (once per clip shape; cached for the next start)."
-            )
+            _log.info("Converting for ONNX Runtime (once per clip shape, then cached).")
             model = network.build()
             from ..exporters.onnx_model import onnx_bytes
             from ..exporters.tracing import trace
@@ -82,7 +81,8 @@ class OnnxRuntime:
 def import_onnxruntime() -> Any:
     """The library. Raises MissingExtraError."""
     try:
-        import onnxruntime
+        with without_telemetry():
+            import onnxruntime
     except ImportError as error:
         raise MissingExtraError("onnxruntime", "onnx", "The runtime onnxruntime") from error
     return onnxruntime

@@ -54,8 +54,8 @@ class OpenVinoRuntime:
                 "precision is 'bf16', but this CPU does not compute in bf16 (AVX-512 BF16 or AMX); "
                 "use f32, or the runtime torch, which emulates it slowly."
             )
-        # OpenVINO's default is bf16 where the CPU has it, so the precision is always set. In an int8
-        # model it is the precision between the int8 layers.
+        # OpenVINO's default is bf16 where the CPU has it, so the precision is always set. It is the
+        # precision between the int8 layers of an int8 model.
         self._hint = "bf16" if precision != "f32" and has_bf16 else "f32"
         self._version = openvino.__version__.split("-")[0]
         self._settings: dict[str, Any] = {
@@ -82,7 +82,7 @@ class OpenVinoRuntime:
             return self._core.import_model(io.BytesIO(data[1:]), "CPU", settings)
 
         def build() -> tuple[Any, bytes]:
-            _log.info("Compiling for OpenVINO (once per clip shape; cached for the next start).")
+            _log.info("Compiling for OpenVINO (once per clip shape, then cached).")
             compiled, fused = self._compile(shape)
             return compiled, fused + compiled.export_model().getvalue()
 
@@ -125,8 +125,8 @@ class OpenVinoRuntime:
             if relative_error(expected, got) <= MAX_RELATIVE_ERROR[self._hint]:
                 return compiled, fused
         raise RuntimeMismatchError(
-            f"OpenVINO {self._version} and the network differ for clips of {shape}; use the runtime "
-            "torch, and report it."
+            f"OpenVINO {self._version} and the network differ for clips of {shape}; use the "
+            "runtime torch, and report it."
         )
 
 

@@ -81,8 +81,8 @@ class TorchCompileRuntime:
             ) from error
         if not relative_error(expected, got) <= MAX_RELATIVE_ERROR[self._precision]:
             raise RuntimeMismatchError(
-                f"torch.compile and the network differ for clips of {shape}; use the runtime torch, "
-                "and report it."
+                f"torch.compile and the network differ for clips of {shape}; use the runtime "
+                "torch, and report it."
             )
         return compiled
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 
 from ..errors import ConfigError, MissingExtraError
+from ..telemetry import without_telemetry
 
 if TYPE_CHECKING:
     from accelerate import Accelerator as Accelerator  # type: ignore[import-untyped]
@@ -33,8 +34,9 @@ def open_accelerator(precision: str, device: str = "auto") -> Accelerator:
     Raises ConfigError for a precision that the device does not have.
     """
     try:
-        from accelerate import Accelerator
-        from accelerate.state import AcceleratorState  # type: ignore[import-untyped]
+        with without_telemetry():
+            from accelerate import Accelerator
+            from accelerate.state import AcceleratorState  # type: ignore[import-untyped]
     except ImportError as error:
         raise MissingExtraError("accelerate", "train", "Training") from error
     if device not in DEVICES:
