@@ -175,9 +175,10 @@ def test_threads_are_set(folders):
     finally:
         torch.set_num_threads(before)
     runtime = open_runtime(folders["load"], "openvino", threads=1)
-    assert runtime._compiled[CLIP].get_property("INFERENCE_NUM_THREADS") == 1
+    compiled = runtime._requests.get(CLIP).compiled
+    assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
     runtime = open_runtime(folders["load"], "onnxruntime", threads=1)
-    assert runtime._session.get_session_options().intra_op_num_threads == 1
+    assert runtime._sessions.get(CLIP).get_session_options().intra_op_num_threads == 1
     with pytest.raises(ConfigError, match="threads is 0"):
         open_runtime(folders["load"], threads=0)
 

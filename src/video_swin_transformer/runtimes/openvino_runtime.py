@@ -139,6 +139,7 @@ class _Requests:
     """
 
     def __init__(self, compiled: Any) -> None:
+        self.compiled = compiled
         count = compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._idle: queue.LifoQueue[Any] = queue.LifoQueue()
         for _ in range(max(1, count)):
