@@ -48,7 +48,7 @@ def test_parts_of_several_ranks_and_runs_become_one_file(store):
     add(store, [1], rank=1)
     add(store, [2], rank=0)
     with store.append(1) as part:
-        part.add(3, "clip 3.mp4", NOTHING, "it is broken")
+        part.add(3, "clip 3.mp4", NOTHING, "unreadable", "it is broken")
     assert store.done() == {0, 1, 2, 3, 4}
     store.finish()
     assert sorted(p.name for p in store.folder.iterdir()) == [

@@ -200,7 +200,7 @@ def test_a_uniform_model_has_one_clip(tiny_folder):
 
     sampling = dataclasses.replace(predictor.bundle.sampling, rule="uniform", num_clips=1)
     uniform = predictor._with(dataclasses.replace(predictor.bundle, sampling=sampling))
-    with pytest.raises(ConfigError, match="--views 1x3"):
+    with pytest.raises(ConfigError, match="1x3 views"):
         uniform.with_views(4, 3)
 
 

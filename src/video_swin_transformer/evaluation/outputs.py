@@ -65,7 +65,7 @@ def to_data(result: EvaluationResult) -> dict[str, Any]:
                 "name": one.name,
                 "num_clips": one.num_clips,
                 "accuracy": None if one.accuracy is None else _measure(one.accuracy),
-                "most_often_taken_for": one.taken_for,
+                "confused_with": one.confused_with,
             }
             for one in result.classes
         ],
@@ -121,10 +121,10 @@ def _clip_rows(result: EvaluationResult) -> Iterable[Sequence[object]]:
 
 
 def _class_rows(result: EvaluationResult) -> Iterable[Sequence[object]]:
-    yield "class", "num_clips", "accuracy", "low", "high", "most_often_taken_for", "num_taken"
+    yield "class", "num_clips", "accuracy", "low", "high", "confused_with", "num_confused"
     for one in result.classes:
         figures: list[object] = ["", "", ""]
         if one.accuracy is not None:
             found = _measure(one.accuracy)
             figures = ["" if v is None else f"{v:.6f}" for v in found.values()]
-        yield one.name, one.num_clips, *figures, one.taken_for or "", one.num_taken
+        yield one.name, one.num_clips, *figures, one.confused_with or "", one.num_confused

@@ -60,8 +60,8 @@ class ClassResult:
     name: str
     num_clips: int
     accuracy: Measure | None  # None where the class does not occur
-    taken_for: str | None  # the class its clips are most often mistaken for
-    num_taken: int
+    confused_with: str | None  # the class most often predicted instead
+    num_confused: int
 
 
 @dataclass(frozen=True)
@@ -181,13 +181,13 @@ def _class_of_confusion(confusion: Ints, label: int, names: list[str]) -> ClassR
     row = confusion[label].copy()
     total, right = int(row.sum()), int(row[label])
     row[label] = 0
-    taken = int(row.argmax())
+    confused = int(row.argmax())
     return ClassResult(
         _name(names, label),
         total,
         wilson(right, total) if total else None,
-        _name(names, taken) if row[taken] else None,
-        int(row[taken]),
+        _name(names, confused) if row[confused] else None,
+        int(row[confused]),
     )
 
 

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import os
-import sys
 from pathlib import Path
+
+import platformdirs
 
 from ..errors import ConfigError
 from .card import ModelCard
 
 
 def cache_folder() -> Path:
-    """$VIDEOSWIN_HOME; else `videoswin` in the user's cache ($XDG_CACHE_HOME or ~/.cache; on
-    Windows %LOCALAPPDATA%). Raises ConfigError for a user without a home."""
+    """The folder for downloads and compiled models: $VIDEOSWIN_HOME, else in the user's cache.
+
+    Raises:
+        ConfigError: the user has no home folder.
+    """
     own = os.environ.get("VIDEOSWIN_HOME")
     try:
         if own:
             return Path(own).expanduser().absolute()
-        if sys.platform == "win32":
-            base = os.environ.get("LOCALAPPDATA")
-            return (Path(base) if base else Path.home() / "AppData" / "Local") / "videoswin"
-        base = os.environ.get("XDG_CACHE_HOME")
-        usable = base is not None and Path(base).is_absolute()  # the standard ignores relative ones
-        return (Path(base) if base and usable else Path.home() / ".cache") / "videoswin"
+        folder = platformdirs.user_cache_path("videoswin", appauthor=False)
     except RuntimeError as error:
-        raise ConfigError(
-            f"There is no home folder for downloads ({error}); set VIDEOSWIN_HOME to a folder."
-        ) from error
+        raise _no_home(str(error)) from error
+    if not folder.is_absolute():  # the home folder is unknown
+        raise _no_home(str(folder))
+    return folder
+
+
+def _no_home(cause: str) -> ConfigError:
+    return ConfigError(
+        f"There is no home folder for downloads ({cause}); set VIDEOSWIN_HOME to a folder."
+    )
 
 
 def weights_path(card: ModelCard) -> Path | None:
