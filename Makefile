@@ -8,7 +8,7 @@ BIN := $(VENV)/bin
 RUNTIME_TESTS := tests/test_export.py tests/test_export_int8.py tests/test_runtime_compiled.py tests/test_runtimes.py
 TRANSFORMERS_TESTS := tests/test_hf.py tests/test_weights_transformers.py
 
-.PHONY: help install demo test test-all test-most test-apart check check-extras coverage dist format bench clean
+.PHONY: help install demo test test-all test-most test-apart check check-extras coverage docs dist format bench clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -49,7 +49,7 @@ check: $(VENV)/.dev ## style, types and the direction of imports
 	$(BIN)/lint-imports
 
 # Needs a package index. gradio is no dependency: many users install it beside this package.
-EXTRAS := openvino onnx train hf all dev
+EXTRAS := openvino onnx train hf docs all dev
 check-extras: $(VENV)/.demo ## resolve every extra with the constraints, and all of it together with gradio
 	for extra in $(EXTRAS); do \
 	  $(BIN)/python -m pip install --quiet --dry-run --ignore-installed --constraint constraints.txt ".[$$extra]" || exit 1; \
@@ -60,6 +60,9 @@ check-extras: $(VENV)/.demo ## resolve every extra with the constraints, and all
 
 coverage: $(VENV)/.dev ## the tests in one process, with the branches that they cover
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SELECTED) --cov --cov-report=term --cov-report=html
+
+docs: $(VENV)/.dev ## build the documentation into build/docs; warnings are errors
+	$(BIN)/python -m sphinx -W --keep-going -q -j 2 -b html -d build/doctrees docs build/docs
 
 dist: $(VENV)/.dev ## build the source distribution and the wheel, and check them
 	rm -rf dist

@@ -62,7 +62,7 @@ def draw_scaling(scaling: Mapping[str, Any], path: Path) -> None:
         axes.minorticks_off()
         axes.set_xlabel(title)
         axes.grid(alpha=0.3, which="both", linewidth=0.4)
-    panels[0].set_ylabel("seconds a pass")
+    panels[0].set_ylabel("seconds per pass")
     panels[0].legend(fontsize=8)
     figure.savefig(path, dpi=110)
     plt.close(figure)
@@ -140,13 +140,13 @@ def _end_to_end_table(rows: Mapping[str, Any]) -> str:
                 shares,
             ]
         )
-    head = ["", "seconds", "times torchvision's way", "largest difference of a score", "seconds of"]
+    head = ["", "seconds", "vs torchvision", "largest score difference", "time per stage"]
     return table(head, cells)
 
 
 def _training_tables(by_shape: Mapping[str, Any]) -> str:
     head = [
-        "seconds a step",
+        "seconds per step",
         "times torchvision",
         "peak MiB (share of torchvision's)",
         "difference of the loss",
@@ -176,7 +176,7 @@ def _whole_frame_table(rows: Mapping[str, Any]) -> str:
         [kind, f"{100 * row['accuracy']:.1f} %", f"{row['seconds'] / one:.2f}"]
         for kind, row in rows.items()
     ]
-    return table(["views", "right", "cost, in passes of one crop"], cells)
+    return table(["views", "accuracy", "cost, in passes of one crop"], cells)
 
 
 def write_report(figures: Mapping[str, Any], docs: Path) -> None:

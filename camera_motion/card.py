@@ -62,7 +62,7 @@ def _accuracy_table(figures: Row) -> str:
             "control: one frame repeated",
             *(
                 f"{_percent(one['single_frame_accuracy'])}, "
-                f"{_percent(one['single_frame_called_static'])} called static"
+                f"{_percent(one['single_frame_called_static'])} predicted static"
                 for one in sets
             ),
         ]
@@ -70,22 +70,23 @@ def _accuracy_table(figures: Row) -> str:
     rows.append(["control: frames shuffled", *(_percent(one["shuffled_accuracy"]) for one in sets)])
     for name in ("reversed", "mirrored", "transposed"):
         parts = [one["symmetry"][name] for one in sets]
+        rows.append([f"{name}: {name} label", *(_percent(part["accuracy"]) for part in parts)])
         rows.append(
-            [f"{name}: gets the {name} label", *(_percent(part["accuracy"]) for part in parts)]
-        )
-        rows.append(
-            [f"{name}: agrees with itself", *(_percent(part["same_answer"]) for part in parts)]
+            [
+                f"{name}: consistent with the original",
+                *(_percent(part["same_answer"]) for part in parts),
+            ]
         )
     counts = [str(one["count"]) for one in sets]
     return _table(
-        ["", f"pictures never trained on, {counts[0]}", f"real footage, {counts[1]}"], rows
+        ["", f"held-out images, {counts[0]}", f"real footage, virtual cameras, {counts[1]}"], rows
     )
 
 
 def _files_table(figures: Row) -> str:
     files = figures["as_files"]
     return _table(
-        ["file", "keeps its label", "right"],
+        ["file", "same label", "correct"],
         [
             [name, f"{row['kept']} of {files['count']}", f"{row['right']}"]
             for name, row in files["variants"].items()
@@ -99,7 +100,7 @@ def _answered_table(figures: Row) -> str:
         cells = [f"{one['threshold']:.1f}"]
         cells += [f"{_percent(r['answered'])}, {_percent(r['accuracy'])}" for r in (one, other)]
         rows.append(cells)
-    return _table(["score from", "pictures: answered, right", "footage: answered, right"], rows)
+    return _table(["threshold", "images: coverage, accuracy", "footage: coverage, accuracy"], rows)
 
 
 def _real_table(clips: list[Row]) -> str:
@@ -109,7 +110,7 @@ def _real_table(clips: list[Row]) -> str:
         if answers:
             told = ", ".join(f"{name} {count}" for name, count in answers.most_common())
             rows.append([label, str(answers.total()), str(answers[label]), told])
-    return _table(["by eye", "clips", "agrees", "its answers"], rows)
+    return _table(["by eye", "clips", "agreement", "predictions"], rows)
 
 
 def _disagreements(clips: list[Row]) -> str:
@@ -119,7 +120,7 @@ def _disagreements(clips: list[Row]) -> str:
             name = row["file"].rsplit("/", 1)[-1].rsplit(".", 1)[0]
             lines.append(
                 f"- {name} at {float(row['start_seconds']):.1f} s: by eye {row['label']}, "
-                f"answer {row['answer']} ({row['score']:.2f})"
+                f"predicted {row['answer']} ({row['score']:.2f})"
             )
     return "\n".join(lines)
 

@@ -241,10 +241,10 @@ def test_a_pipeline_that_would_change_the_numbers_is_refused(configs):
         bundle_for_testing(configs / "swin_tiny.py")
 
 
-def test_the_program_of_readme(configs, monkeypatch):
+def test_the_program_of_the_tutorial(configs, monkeypatch):
     """Run as it stands there, on a rebuilt config and an official container."""
-    readme = (Path(__file__).parent.parent / "README.md").read_text()
-    section = readme.split("## Inference as official", 1)[1]
+    page = Path(__file__).parent.parent / "docs" / "tutorials" / "official-checkpoints.md"
+    section = page.read_text(encoding="utf-8").split("## Config files", 1)[1]
     program = section.split("```python\n", 1)[1].split("```", 1)[0]
     monkeypatch.chdir(configs)
     config = Path("swin_base_patch244_window1677_sthv2.py")
@@ -253,7 +253,7 @@ def test_the_program_of_readme(configs, monkeypatch):
     torch.save(state, config.with_suffix(".pth"))
     names: dict[str, torch.Tensor] = {}
     with torch.no_grad():
-        exec(compile(program, "README.md", "exec"), names)
+        exec(compile(program, page.name, "exec"), names)
         recognizer, dummy_x = names["recognizer"], names["dummy_x"]
         mapped = names["backbone"](dummy_x)
         assert mapped.shape == (1, 1024, 16, 7, 7)

@@ -1,4 +1,4 @@
-"""The exceptions of this package.
+"""The exceptions of this package::
 
     VideoSwinError                      everything this package raises on purpose
     |-- InputError(ValueError)          something given by the caller cannot be used

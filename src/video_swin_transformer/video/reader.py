@@ -42,31 +42,36 @@ class _Frames(Protocol):
 class VideoReader:
     """The frames of one video.
 
-    `source` is the path of a video file, of a picture (a video of one frame) or of a folder of
-    pictures in natural order, or an array (T, H, W, 3) uint8 RGB or (T, H, W) uint8 gray.
+    Frames are what a complete FFmpeg decode outputs, in that order, rotated upright as the
+    container says. Interlaced lines, non-square pixels (as in the original pipeline) and HDR
+    brightness are left as they are. Transparency is dropped. If a stream changes its size, its
+    frames are scaled to the first one.
 
-    Frames are what a complete FFmpeg decode outputs, in that order, turned upright as the
-    container says. Left as they are: interlaced lines, pixels that are not square (as the
-    original pipeline left them), HDR brightness. Transparency is dropped. Frames of a stream that
-    changes its size are scaled to the first one.
+    Of several video streams the one that FFmpeg selects is read (the default, then the largest).
+    A short video is decoded on opening and held in up to 128 MiB of memory until `close`; of a
+    long one only the requested frames are held. A reader belongs to one thread at a time. Only
+    local regular files are opened, and nothing that they point to.
 
-    Attributes stay readable after `close`:
+    Attributes stay readable after `close`.
+
+    Args:
+        source: path of a video file, of an image (a video of one frame) or of a folder of images
+            in natural order, or an array (T, H, W, 3) uint8 RGB or (T, H, W) uint8 gray.
+
+    Attributes:
         num_frames: number of frames. For long mp4, mov, mkv and webm files it is taken from the
-            packets and proved by decoding where frames are asked for; in all other cases it is
-            the number of frames that came out of a decoder.
-        fps: average frames a second, None for arrays and pictures.
-        times_seconds: (num_frames,) float64, when each frame is shown; the first is 0.0. None
-            where nothing is known.
-        height, width: pixels, upright.
+            packets and verified by decoding where frames are requested; in all other cases it is
+            the number of frames that a decoder returned.
+        fps: average frames per second; None for arrays and images.
+        times_seconds: (num_frames,) float64, when each frame is shown; the first is 0.0. None if
+            unknown.
+        height: pixels, upright.
+        width: pixels, upright.
 
-    Of several video streams FFmpeg's choice is read (the default, then the largest). A short
-    video is decoded on opening and held in up to 128 MiB of memory until `close`; of a long one
-    only the frames asked for are held.
-
-    A reader belongs to one thread at a time. Only local regular files are opened, and nothing
-    that they point to. Raises VideoDecodeError, naming the source, for whatever cannot be read,
-    is truncated, or is smaller than 2x2 or larger than 100 million pixels a frame. Frames known to
-    be damaged are refused when asked for; no codec notices all damage to its data.
+    Raises:
+        VideoDecodeError: the source cannot be read, is truncated, or is smaller than 2x2 or
+            larger than 100 million pixels per frame. Frames known to be damaged are rejected when
+            requested; no codec detects all damage to its data.
     """
 
     num_frames: int
