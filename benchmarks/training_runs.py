@@ -1,9 +1,9 @@
-"""Finished trainings -> a page with their results and learning curves.
+"""Writes the results and learning curves of finished trainings into a page.
 
     python -m benchmarks.training_runs docs/results/ucf6.md scratch=runs/ucf-scratch ...
 
-Each is TITLE=FOLDER, a folder that `videoswin train` wrote. Rewrites what stands between the marks
-of the page, and the picture of the same name beside it.
+Each run is TITLE=FOLDER, an output folder of `videoswin train`. Replaces the section between the
+marks of the page, and the image of the same name next to it.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def read_run(folder: Path) -> Row:
 
 def table(runs: dict[str, Row]) -> str:
     lines = [
-        "| run | minutes | kept epoch | watched clips | test clips, 95 % interval |",
+        "| run | minutes | kept epoch | validation top-1 | test top-1, 95 % interval |",
         "|---|---|---|---|---|",
     ]
     for title, run in runs.items():
@@ -48,7 +48,7 @@ def table(runs: dict[str, Row]) -> str:
 
 
 def draw(runs: dict[str, Row], path: Path) -> None:
-    """Left the loss of the training clips, right the accuracy on watched ones, by epoch."""
+    """Left the training loss, right the validation accuracy, by epoch."""
     figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constrained")
     for title, run in runs.items():
         curves = run["curves"]
@@ -57,8 +57,8 @@ def draw(runs: dict[str, Row], path: Path) -> None:
         line = right.plot(epochs, [100 * v for v in curves["val_top1"]], linewidth=1)[0]
         kept = run["kept_epoch"]
         right.plot([kept], [100 * run["val_top1"]], "o", color=line.get_color())
-    left.set(xlabel="epoch", ylabel="loss on training clips")
-    right.set(xlabel="epoch", ylabel="% of watched clips right (dot: kept)")
+    left.set(xlabel="epoch", ylabel="training loss")
+    right.set(xlabel="epoch", ylabel="validation top-1 in % (dot: kept)")
     left.legend(fontsize="small")
     for axes in (left, right):
         axes.spines[["top", "right"]].set_visible(False)
@@ -75,9 +75,9 @@ def main() -> None:
     args = parser.parse_args()
     pairs = (run.rsplit("=", 1) for run in args.runs)
     runs = {title: read_run(Path(folder)) for title, folder in pairs}
-    picture = args.page.with_suffix(".png")
-    draw(runs, picture)
-    shown = f"{table(runs)}\n\n![Learning curves]({picture.name})"
+    image = args.page.with_suffix(".png")
+    draw(runs, image)
+    shown = f"{table(runs)}\n\n![Learning curves]({image.name})"
     page = args.page.read_text(encoding="utf-8")
     write_atomic(args.page, between_marks(page, "runs", shown).encode())
 

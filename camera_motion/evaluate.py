@@ -189,7 +189,7 @@ def main() -> None:
         results["training"] = {
             "steps": report["steps"],
             "minutes": report["minutes"],
-            "batch": load_recipe(args.training / "recipe.yaml").batch.clips,
+            "batch": load_recipe(args.training / "recipe.yaml").batch_size,
         }
     write_atomic(args.out, (json.dumps(results, indent=1) + "\n").encode())
 

@@ -26,8 +26,8 @@ ROOT = Path(__file__).parent.parent
 
 def start(out: Path, *more: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "camera_motion.train", "--out", str(out)]
-    command += ["schedule.epochs=2", "batch.clips=4", "run.checkpoint_minutes=0.0001"]
-    command += ["--clips-per-epoch", "16", "--ramp-clips", "16", "--watched-clips", "10"]
+    command += ["schedule.epochs=2", "batch_size=4", "run.checkpoint_minutes=0.0001"]
+    command += ["--clips-per-epoch", "16", "--ramp-clips", "16", "--val-clips", "10"]
     return subprocess.Popen(
         [*command, "--threads", "1", *more],
         cwd=ROOT,
@@ -55,7 +55,7 @@ def test_a_killed_and_resumed_training_ends_with_the_same_weights(tmp_path: Path
     finish(killed)
     assert not (tmp_path / "killed" / "model").exists()
     code, text = finish(start(tmp_path / "killed", "--resume"))
-    assert code == 0 and "Going on after step" in text, text
+    assert code == 0 and "Resuming after step" in text, text
     assert losses_of(tmp_path / "whole") == losses_of(tmp_path / "killed")
     whole, resumed = (
         load_file(tmp_path / name / "model" / "model.safetensors") for name in ("whole", "killed")

@@ -70,7 +70,7 @@ def test_version_and_bare_call():
     [
         (["clasify", "x"], "Did you mean 'classify'"),
         (["classify", "x", "--topkk", "3"], "--topk"),
-        (["classify"], "Missing argument 'VIDEO...'"),
+        (["classify"], "Missing argument 'VIDEO'"),
         (["classify", "x", "--topk", "0"], "Invalid value for '--topk'"),
         (["classify", "x", "--views", "4y3"], "views is '4y3', but must be clips x crops"),
         (["classify", "x", "--model", "camera-motio"], "Did you mean 'camera-motion'?"),

@@ -293,14 +293,14 @@ def run(capsys):
 def test_the_command_and_its_second_run(run, dataset, tmp_path):
     kept = tmp_path / "q.jsonl"
     command = (
-        "check-data", dataset / "train.txt", "--val", dataset / "test.txt", "--span", 4,
+        "check-data", dataset / "train.txt", "--val", dataset / "test.txt", "--clip-length", 4,
         "--labels", dataset / "labels.txt", "--quarantine", kept, "--json", tmp_path / "out.json",
     )  # fmt: skip
     code, out, err = run(*command)
     assert code == 1
     assert "UNUSABLE: cannot be read: 2" in out and "cut.mp4" in out and "there is" in out
     assert "note: in another split, too: 2" in out
-    assert "3 clips are now in" in err and len(kept.read_text().splitlines()) == 3
+    assert "3 clips were added to" in err and len(kept.read_text().splitlines()) == 3
     assert json.loads((tmp_path / "out.json").read_text())["num_unusable"] == 4
     code, out, err = run(*command)
     assert "3 clips were found unusable earlier" in out
@@ -315,7 +315,7 @@ def test_a_sound_folder_has_nothing_to_report_and_keeps_no_list(run, tmp_path):
             path = tmp_path / name / str(number)
             path.parent.mkdir(exist_ok=True)
             Clip().make(path, frames)
-    code, out, err = run("check-data", tmp_path, "--span", 4, "--deep", "--workers", 1)
+    code, out, err = run("check-data", tmp_path, "--clip-length", 4, "--deep", "--workers", 1)
     assert (code, err) == (0, "") and "Nothing to report." in out
     assert not default_quarantine(tmp_path).exists()
 
@@ -333,7 +333,7 @@ def test_it_needs_no_torch(dataset):
         "import sys; sys.modules['torch'] = None\n"
         "from video_swin_transformer.cli import run\n"
         f"if __name__ == '__main__': sys.exit(run(['check-data', {str(dataset / 'test.txt')!r}, "
-        "'--span', '4']))"
+        "'--clip-length', '4']))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

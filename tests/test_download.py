@@ -1,4 +1,4 @@
-"""Downloads against a real server that tears, lies and dawdles: a whole file or a sentence."""
+"""Downloads from a real server that breaks off, lies and stalls: a complete file or a message."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from video_swin_transformer.model import VideoSwinTransformer
 from video_swin_transformer.registry import WeightsSource, cache_folder, find_card
 from video_swin_transformer.weights import create_model, http
 from video_swin_transformer.weights.download import download_labels, download_weights, labels_of
-from video_swin_transformer.weights.http import Job, fetch
+from video_swin_transformer.weights.http import DownloadRequest, download_file
 from video_swin_transformer.weights.progress import terminal_progress
 
 CONTENT = np.random.default_rng(0).bytes(3_000_000)
 CHILD = """
 import sys
 from pathlib import Path
-from video_swin_transformer.weights.http import Job, fetch
-print(fetch(Job(sys.argv[1], Path(sys.argv[2]))))
+from video_swin_transformer.weights.http import DownloadRequest, download_file
+print(download_file(DownloadRequest(sys.argv[1], Path(sys.argv[2]))))
 """
 
 
@@ -52,21 +52,21 @@ def server():
 
 
 @pytest.fixture
-def job(server, tmp_path):
+def download(server, tmp_path):
     target = tmp_path / "cache" / "file.bin"
-    return Job(f"{server.url}/file.bin", target, server.digest[:8], timeout_seconds=10)
+    return DownloadRequest(f"{server.url}/file.bin", target, server.digest[:8], timeout_seconds=10)
 
 
-def left(job: Job) -> set[str]:
+def left(download: DownloadRequest) -> set[str]:
     """What lies in the folder of the target, locks aside."""
-    folder = job.target.parent
+    folder = download.target.parent
     return {p.name for p in folder.iterdir() if p.suffix != ".lock"} if folder.is_dir() else set()
 
 
-def refused(job: Job, match: str) -> str:
+def refused(download: DownloadRequest, match: str) -> str:
     with pytest.raises(CheckpointError, match=match) as caught:
-        fetch(job)
-    assert not job.target.exists()
+        download_file(download)
+    assert not download.target.exists()
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -74,35 +74,38 @@ def refused(job: Job, match: str) -> str:
 # --- as it should be --------------------------------------------------------------------------
 
 
-def test_a_file_comes_whole_and_once(server, job):
+def test_a_file_comes_whole_and_once(server, download):
     seen: list[tuple[int, int | None]] = []
-    assert fetch(job, progress=lambda done, total: seen.append((done, total))) == job.target
-    assert job.target.read_bytes() == CONTENT and left(job) == {"file.bin"}
+    assert (
+        download_file(download, progress=lambda done, total: seen.append((done, total)))
+        == download.target
+    )
+    assert download.target.read_bytes() == CONTENT and left(download) == {"file.bin"}
     assert seen[-1] == (len(CONTENT), len(CONTENT))
     assert [done for done, _ in seen] == sorted(done for done, _ in seen)
-    fetch(job)
+    download_file(download)
     assert len(server.ranges) == 1
-    fetch(job, force=True)
-    assert len(server.ranges) == 2 and job.target.read_bytes() == CONTENT
+    download_file(download, force=True)
+    assert len(server.ranges) == 2 and download.target.read_bytes() == CONTENT
 
 
-def test_force_keeps_the_old_file_until_the_new_one_is_complete(server, job):
-    job.target.parent.mkdir()
-    job.target.write_bytes(b"old")
+def test_force_keeps_the_old_file_until_the_new_one_is_complete(server, download):
+    download.target.parent.mkdir()
+    download.target.write_bytes(b"old")
     server.answer = lambda handler, _: handler.send_status(404)
     with pytest.raises(CheckpointError, match="404"):
-        fetch(job, force=True)
-    assert job.target.read_bytes() == b"old"
+        download_file(download, force=True)
+    assert download.target.read_bytes() == b"old"
 
 
-def test_redirects_are_followed(server, job):
+def test_redirects_are_followed(server, download):
     server.answer = lambda handler, number: (
         number == 0 and handler.send_status(302, Location="/moved")
     )
-    assert fetch(job).read_bytes() == CONTENT
+    assert download_file(download).read_bytes() == CONTENT
 
 
-def test_a_server_that_does_not_tell_the_length(server, job):
+def test_a_server_that_does_not_tell_the_length(server, download):
     def chunked(handler: Handler, _: int) -> bool:
         handler.send_response(200)
         handler.send_header("Transfer-Encoding", "chunked")
@@ -111,138 +114,74 @@ def test_a_server_that_does_not_tell_the_length(server, job):
         return True
 
     server.answer = chunked
-    assert fetch(job).read_bytes() == CONTENT
+    assert download_file(download).read_bytes() == CONTENT
 
 
-# --- torn -------------------------------------------------------------------------------------
+# --- broken connections -----------------------------------------------------------------------
 
 
-def test_a_torn_connection_is_taken_up_where_it_broke(server, job):
+def test_a_broken_connection_is_tried_again(server, download):
     server.answer = lambda handler, number: (
         number < 2 and (handler.send_file(stop_after=1_000_000) or True)
     )
-    assert fetch(job).read_bytes() == CONTENT
-    assert server.ranges == [None, "bytes=1000000-", "bytes=2000000-"]
+    assert download_file(download).read_bytes() == CONTENT and left(download) == {"file.bin"}
+    assert len(server.ranges) == 3
 
 
-def test_what_an_earlier_run_left_is_taken_up(server, job):
+def test_a_connection_that_always_breaks_leaves_nothing(server, download):
     server.answer = lambda handler, _: handler.send_file(stop_after=400_000) or True
-    message = refused(job, "could not be downloaded, tried 5 times: the connection broke")
-    assert "2.0 MB are kept: run it again" in message
-    assert left(job) == {"file.bin.part", "file.bin.part.json"}
-    server.answer = lambda handler, _: False
-    assert fetch(job).read_bytes() == CONTENT and left(job) == {"file.bin"}
-    assert server.ranges[-1] == "bytes=2000000-"
+    message = refused(download, "could not be downloaded after 5 attempts: the connection broke")
+    assert "after 0.4 MB" in message and left(download) == set()
 
 
-def test_a_complete_part_needs_no_connection(server, job):
-    job.target.parent.mkdir()
-    job.part.write_bytes(CONTENT)
-    job.note.write_text(json.dumps({"url": job.url, "validator": None, "total": len(CONTENT)}))
-    assert fetch(job).read_bytes() == CONTENT and server.ranges == []
+def test_what_a_killed_process_left_is_replaced(server, download):
+    download.target.parent.mkdir()
+    download.part.write_bytes(b"other" * 10)
+    assert download_file(download).read_bytes() == CONTENT and left(download) == {"file.bin"}
 
 
-def test_a_server_that_ignores_ranges_starts_again(server, job):
-    server.answer = lambda handler, number: (
-        handler.send_file(ranges=False, stop_after=1_000_000 if number == 0 else None) or True
-    )
-    assert fetch(job).read_bytes() == CONTENT
-    assert server.ranges == [None, "bytes=1000000-"]
-
-
-def test_a_file_that_changed_meanwhile_is_not_mixed(server, job):
-    job = dataclasses.replace(job, sha256_prefix="")
-    newer = CONTENT[::-1]
-
-    def change(handler: Handler, number: int) -> bool:
-        if number == 0:
-            handler.send_file(stop_after=1_000_000)
-            server.content = newer
-            return True
-        handler.send_file(tag='"two"')
-        return True
-
-    server.answer = change
-    assert fetch(job).read_bytes() == newer
-
-
-def test_without_a_tag_the_whole_length_must_agree(server, job):
-    job = dataclasses.replace(job, sha256_prefix="")
-    longer = CONTENT[::-1] + b"more"
-
-    def change(handler: Handler, number: int) -> bool:
-        handler.send_file(tag=None, stop_after=1_000_000 if number == 0 else None)
-        server.content = longer
-        return True
-
-    server.answer = change
-    assert fetch(job).read_bytes() == longer
-    assert server.ranges == [None, "bytes=1000000-", None]
-
-
-def test_a_part_of_another_address_is_not_used(server, job):
-    job.target.parent.mkdir()
-    job.part.write_bytes(b"other" * 10)
-    job.note.write_text('{"url": "http://other/", "validator": "x", "total": 100}')
-    assert fetch(job).read_bytes() == CONTENT and server.ranges == [None]
-    job.part.write_bytes(b"other" * 10)
-    job.note.write_text("half a note {")
-    assert fetch(job, force=True).read_bytes() == CONTENT and server.ranges == [None, None]
-
-
-def test_a_range_the_server_cannot_serve_starts_again(server, job):
-    def no_range(handler: Handler, number: int) -> bool:
-        if number == 1:
-            return handler.send_status(416)
-        handler.send_file(stop_after=1_000_000 if number == 0 else None)
-        return True
-
-    server.answer = no_range
-    assert fetch(job).read_bytes() == CONTENT and server.ranges[2] is None
-
-
-def test_a_busy_server_is_asked_again(server, job):
+def test_a_busy_server_is_asked_again(server, download):
     server.answer = lambda handler, number: number < 2 and handler.send_status(503)
-    assert fetch(job).read_bytes() == CONTENT
+    assert download_file(download).read_bytes() == CONTENT
     server.answer = lambda handler, _: handler.send_status(500)
-    with pytest.raises(CheckpointError, match=r"tried 5 times: .* status 500\. Try again later"):
-        fetch(job, force=True)
+    with pytest.raises(CheckpointError, match=r"after 5 attempts: .* status 500\. Try again later"):
+        download_file(download, force=True)
 
 
-def test_a_connection_that_breaks_before_the_answer(server, job):
+def test_a_connection_that_breaks_before_the_answer(server, download):
     server.answer = lambda handler, number: number == 0  # closes without a word
-    assert fetch(job).read_bytes() == CONTENT
+    assert download_file(download).read_bytes() == CONTENT
 
 
 # --- refused ----------------------------------------------------------------------------------
 
 
-def test_wrong_bytes_are_refused_and_deleted(server, job):
+def test_wrong_bytes_are_refused_and_deleted(server, download):
     server.content = b"something else"
-    message = refused(job, "SHA-256 .* but must begin with")
-    assert "deleted; download it again" in message and left(job) == set()
+    message = refused(download, "SHA-256 .* but must begin with")
+    assert "deleted; download it again" in message and left(download) == set()
 
 
 @pytest.mark.parametrize(
-    ("code", "says"), [(404, "no such file"), (410, "taken away"), (403, "denied"), (400, "refus")]
+    ("code", "says"), [(404, "no such file"), (410, "removed"), (403, "denied"), (400, "refus")]
 )
-def test_statuses_that_bring_no_file(server, job, code, says):
+def test_statuses_that_bring_no_file(server, download, code, says):
     server.answer = lambda handler, _: handler.send_status(code)
-    message = refused(job, says)
-    assert str(job.target) in message and job.url in message
-    assert len(server.ranges) == 1 and left(job) == set()
+    message = refused(download, says)
+    assert str(download.target) in message and download.url in message
+    assert len(server.ranges) == 1 and left(download) == set()
 
 
-def test_a_web_page_is_no_file(server, job):
+def test_a_web_page_is_no_file(server, download):
     def page(handler: Handler, _: int) -> bool:
         return handler.send_status(200, Content_Type="text/html; charset=utf-8")
 
     server.answer = page
-    refused(job, "web page, not with the file")
+    refused(download, "web page, not with the file")
 
 
-def test_more_than_expected_is_refused(server, job):
-    refused(dataclasses.replace(job, limit_bytes=1000), "at most 1000 are expected")
+def test_more_than_expected_is_refused(server, download):
+    refused(dataclasses.replace(download, max_bytes=1000), "more than the 1000 bytes")
 
     def endless(handler: Handler, _: int) -> bool:
         handler.send_response(200)
@@ -251,65 +190,63 @@ def test_more_than_expected_is_refused(server, job):
         return True
 
     server.answer = endless
-    refused(dataclasses.replace(job, limit_bytes=1000), "sends more than the 1000 bytes")
+    refused(dataclasses.replace(download, max_bytes=1000), "more than the 1000 bytes")
 
 
 @pytest.mark.parametrize(
     "url",
     ["file:///etc/passwd", "ftp://a/b", "http:///x", "http://a:b/", "http://a/b c", "b.pth", ""],
 )
-def test_only_web_addresses(job, url):
-    refused(dataclasses.replace(job, url=url), "only http and https")
+def test_only_web_addresses(download, url):
+    refused(dataclasses.replace(download, url=url), "only http and https")
 
 
 @pytest.mark.parametrize(
     ("location", "says"),
     [
-        ("ftp://a/b", "'ftp://a/b', which is not followed"),
-        ("file:///etc/passwd", "leads nowhere"),
-        ("/again", "leads nowhere"),
+        ("ftp://a/b", "redirects do not end at a file"),
+        ("file:///etc/passwd", "redirects do not end at a file"),
+        ("/again", "redirects do not end at a file"),
     ],
 )
-def test_redirects_out_of_the_web_or_in_circles(server, job, location, says):
+def test_redirects_out_of_the_web_or_in_circles(server, download, location, says):
     server.answer = lambda handler, _: handler.send_status(302, Location=location)
-    refused(job, says)
+    refused(download, says)
 
 
 # --- slow and absent --------------------------------------------------------------------------
 
 
-def test_a_server_that_does_not_answer(server, job):
+def test_a_server_that_does_not_answer(server, download):
     server.answer = lambda handler, _: time.sleep(1) or True
-    message = refused(dataclasses.replace(job, timeout_seconds=0.2), "within 0.2 seconds")
-    assert str(job.target) in message
+    message = refused(dataclasses.replace(download, timeout_seconds=0.2), "connection broke")
+    assert str(download.target) in message
 
 
-def test_a_server_that_falls_silent_or_drips(server, job, monkeypatch):
-    monkeypatch.setattr(http, "MAX_CONNECTIONS", 2)
-    quick = dataclasses.replace(job, timeout_seconds=0.3)
+def test_a_server_that_falls_silent(server, download, monkeypatch):
+    monkeypatch.setattr(http, "MAX_ATTEMPTS", 2)
+    quick = dataclasses.replace(download, timeout_seconds=0.3)
     server.answer = lambda handler, _: (
         handler.send_file(stop_after=100_000) or time.sleep(0.6) or True
     )
-    message = refused(quick, r"next to nothing for 0\.3 seconds")
-    assert "0.2 MB are kept" in message
-    server.answer = lambda handler, _: handler.send_file(pause_seconds=0.05, piece_bytes=2) or True
-    refused(quick, r"next to nothing for 0\.3 seconds")
+    message = refused(quick, "the connection broke")
+    assert "after 0.1 MB" in message
 
 
-def test_no_network_says_where_to_put_the_file(job):
+def test_no_network_says_where_to_put_the_file(download):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/file.bin"
-    message = refused(dataclasses.replace(job, url=url), "no connection to 127.0.0.1")
-    assert f"fetch {url} elsewhere and put it at {job.target}" in message
-    assert left(job) == set()
+    message = refused(dataclasses.replace(download, url=url), "no connection to 127.0.0.1")
+    assert f"download {url} elsewhere and copy it to {download.target}" in message
+    assert left(download) == set()
 
 
 # --- processes --------------------------------------------------------------------------------
 
 
-def child(job: Job) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", CHILD, job.url, str(job.target)]
+def child(download: DownloadRequest) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", CHILD, download.url, str(download.target)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -320,65 +257,69 @@ def wait_until(condition) -> None:
         time.sleep(0.01)
 
 
-def test_of_two_processes_one_downloads_and_the_other_waits(server, job, caplog):
+def test_of_two_processes_one_downloads_and_the_other_waits(server, download, caplog):
     server.answer = lambda handler, _: handler.send_file(pause_seconds=0.04) or True  # two seconds
-    other = child(job)
+    other = child(download)
     wait_until(lambda: server.ranges)
     with caplog.at_level(logging.WARNING):
-        assert fetch(job).read_bytes() == CONTENT
+        assert download_file(download).read_bytes() == CONTENT
     out, err = other.communicate(timeout=60)
-    assert (other.returncode, out.strip(), err) == (0, str(job.target), "")
-    assert server.ranges == [None] and left(job) == {"file.bin"}
+    assert (other.returncode, out.strip(), err) == (0, str(download.target), "")
+    assert server.ranges == [None] and left(download) == {"file.bin"}
     assert "Waiting for another process" in caplog.text
 
 
-def test_a_killed_process_leaves_no_lock_and_no_half_file(server, job):
+def test_a_killed_process_leaves_no_lock_and_no_half_file(server, download):
     server.answer = lambda handler, number: (
         number == 0 and (handler.send_file(pause_seconds=0.1) or True)
     )
-    other = child(job)
-    wait_until(lambda: job.part.is_file() and job.part.stat().st_size > 100_000)
+    other = child(download)
+    wait_until(lambda: download.part.is_file() and download.part.stat().st_size > 100_000)
     other.kill()
     other.communicate()
-    assert not job.target.exists()
-    assert fetch(job).read_bytes() == CONTENT
-    assert server.ranges[1] is not None and left(job) == {"file.bin"}
+    assert not download.target.exists()
+    assert download_file(download).read_bytes() == CONTENT
+    assert left(download) == {"file.bin"}
 
 
 # --- the disk ---------------------------------------------------------------------------------
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_a_full_disk(job):
-    job.target.parent.mkdir()
-    job.part.symlink_to("/dev/full")
-    job.note.write_text(json.dumps({"url": job.url, "validator": None, "total": 3_000_000}))
-    message = refused(job, "disk is full")
-    assert "VIDEOSWIN_HOME" in message and left(job) == set()
+def test_a_full_disk(download):
+    download.target.parent.mkdir()
+    download.part.symlink_to("/dev/full")
+    message = refused(download, "disk is full")
+    assert "VIDEOSWIN_HOME" in message and left(download) == set()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
-def test_a_cache_that_may_not_be_written(job, tmp_path):
+def test_a_cache_that_may_not_be_written(download, tmp_path):
     # Root may write everywhere, so root becomes somebody else once everything is loaded.
-    script = CHILD.replace("print(", "import os\nif os.geteuid() == 0: os.seteuid(65534)\nprint(")
+    script = CHILD.replace(
+        "print(",
+        "import os\ndownload_file(DownloadRequest(sys.argv[1], Path(sys.argv[3])))\n"
+        "if os.geteuid() == 0: os.seteuid(65534)\nprint(",
+    )
     locked = tmp_path / "locked"
     locked.mkdir(mode=0o500)
-    command = [sys.executable, "-c", script, job.url, str(locked / "cache" / "file")]
+    paths = [str(locked / "cache" / "file"), str(tmp_path / "writable" / "file")]
+    command = [sys.executable, "-c", script, download.url, *paths]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     last = done.stderr.splitlines()[-1]
     assert "CheckpointError" in last and "cannot be written" in last and "VIDEOSWIN_HOME" in last
 
 
-def test_a_folder_that_cannot_be_made(job, tmp_path):
+def test_a_folder_that_cannot_be_made(download, tmp_path):
     (tmp_path / "file").touch()
-    refused(dataclasses.replace(job, target=tmp_path / "file" / "x"), "cannot be written into")
+    refused(dataclasses.replace(download, target=tmp_path / "file" / "x"), "cannot be written into")
 
 
-def test_what_is_there_is_used_without_writing(server, job):
-    job.target.parent.mkdir()
-    job.target.write_bytes(b"by hand")
-    assert fetch(job).read_bytes() == b"by hand"
-    assert server.ranges == [] and list(job.target.parent.iterdir()) == [job.target]
+def test_what_is_there_is_used_without_writing(server, download):
+    download.target.parent.mkdir()
+    download.target.write_bytes(b"by hand")
+    assert download_file(download).read_bytes() == b"by hand"
+    assert server.ranges == [] and list(download.target.parent.iterdir()) == [download.target]
 
 
 def test_where_the_cache_is(monkeypatch, tmp_path):
@@ -392,11 +333,7 @@ def test_where_the_cache_is(monkeypatch, tmp_path):
     if sys.platform != "win32":
         monkeypatch.setenv("HOME", str(tmp_path))
         assert cache_folder() == tmp_path / ".cache" / "videoswin"
-
-        def homeless():
-            raise RuntimeError("no home")
-
-        monkeypatch.setattr(Path, "home", homeless)
+        monkeypatch.setattr(os.path, "expanduser", lambda path: path)  # as without a home folder
         with pytest.raises(ConfigError, match="set VIDEOSWIN_HOME"):
             cache_folder()
 
@@ -519,21 +456,23 @@ def test_image_weights_become_a_video_network_without_classifier(
     server.content = (tmp_path / "image.pth").read_bytes()
     bundle = BundleConfig(model=dataclasses.replace(SMALL, num_classes=0))
     weights = dataclasses.replace(card.weights, sha256_prefix="", url=f"{server.url}/image.pth")
-    image = dataclasses.replace(card, kind="image", bundle=bundle, weights=weights, label_set=None)
+    image = dataclasses.replace(
+        card, name="image", kind="image", bundle=bundle, weights=weights, label_set=None
+    )
     monkeypatch.setitem(registry._BY_NAME, "image", image)
     model = create_model("image", pretrained=True)
     assert model(torch.rand(1, 3, 8, 64, 64)).shape == (1, 16)
     assert create_model("image", pretrained=True, num_classes=7).num_classes == 7
 
 
-def test_a_bar_is_drawn_on_terminals_only(server, job, monkeypatch, capsys):
+def test_a_bar_is_drawn_on_terminals_only(server, download, monkeypatch, capsys):
     with terminal_progress("file") as progress:
         assert progress is None
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("FORCE_COLOR", "1")
     with terminal_progress("file.bin") as progress:
-        fetch(job, progress=progress)
+        download_file(download, progress=progress)
         progress(len(CONTENT), len(CONTENT))
     out, err = capsys.readouterr()
     assert out == "" and "file.bin" in err

@@ -102,7 +102,8 @@ def data(tmp_path_factory):
         make_clip(root / "clips" / kind, kind, number, num_frames=24)
     make_folder(root / "labeled", 2, ("left", "brighter"))
     write_tiny(
-        root, TINY.replace("epochs: 2", "epochs: 1").replace("clips: 8, micro: 8", "clips: 2")
+        root,
+        TINY.replace("epochs: 2", "epochs: 1").replace("batch_size: 8", "batch_size: 2"),
     )
     (root / "list.txt").write_text(
         "\n".join(example_list(root / "all.txt").read_text().split("\n")[:2])

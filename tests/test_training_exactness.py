@@ -1,4 +1,4 @@
-"""One training, however it is cut up: passes, processes, interruptions."""
+"""The same training in any number of micro batches and processes, and after interruptions."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from tests.training import (
     TINY,
     command,
     environment,
+    log_messages,
     losses_of,
     make_folder,
     rows_of,
@@ -24,14 +25,14 @@ from tests.training import (
 )
 from video_swin_transformer.training import load_recipe, train
 
-# 18 clips in steps of 8: the last step of an epoch has 2, fewer than three processes or passes of 3
-# would need. All that draws in the network and all that mixes is off.
-# A rate at which it learns steadily: where the loss leaps, a leap multiplies rounding, too.
+# 18 clips with batch size 8: the last step of an epoch has 2, fewer than three processes or a micro
+# batch of 3 need. Dropout and mixing are off. At this learning rate the loss falls steadily:
+# where it jumps, rounding errors grow as well.
 SETTINGS = ("schedule.epochs=7", "optimizer.learning_rate=1e-3")
-# Everything that draws numbers is on.
+# Everything that is random is on.
 RANDOM = """
 ema_decay: 0.9
-augment: {area: [0.2, 1.0], flip: 0.5, randaugment_ops: 2, erase: 0.5, mixup: 0.4, cutmix: 1.0}
+augment: {scale: [0.2, 1.0], flip: 0.5, randaugment_ops: 2, erase: 0.5, mixup: 0.4, cutmix: 1.0}
 """
 
 
@@ -43,13 +44,13 @@ def clips(tmp_path_factory):
 def run_here(folder: Path, clips: Path, name: str, *settings: str) -> list[float]:
     recipe = load_recipe(write_tiny(folder), [f"data={clips}", *SETTINGS, *settings])
     result = train(recipe, folder / name, device="cpu")
-    assert result is not None and result.steps == 21
+    assert result.steps == 21
     return losses_of(folder / name)
 
 
 @pytest.fixture(scope="module")
 def whole_batch(tmp_path_factory, clips):
-    """Losses of 21 steps in one process and one pass."""
+    """Losses of 21 steps in one process, one micro batch each."""
     torch.set_num_threads(1)
     return run_here(tmp_path_factory.mktemp("whole"), clips, "out")
 
@@ -59,15 +60,15 @@ def differ(first: list[float], second: list[float]) -> float:
     return max(abs(a - b) for a, b in zip(first, second, strict=True))
 
 
-@pytest.mark.parametrize("micro", [1, 3, 4])
-def test_passes_add_up_to_the_whole_batch(tmp_path, clips, whole_batch, micro):
-    assert whole_batch[0] > whole_batch[-1], "nothing was learned, so nothing is compared"
-    losses = run_here(tmp_path, clips, "out", f"batch.micro={micro}")
+@pytest.mark.parametrize("micro_batch_size", [1, 3, 4])
+def test_micro_batches_add_up_to_the_whole_batch(tmp_path, clips, whole_batch, micro_batch_size):
+    assert whole_batch[0] > whole_batch[-1], "nothing was learned, so the comparison says nothing"
+    losses = run_here(tmp_path, clips, "out", f"micro_batch_size={micro_batch_size}")
     assert differ(losses, whole_batch) < 1e-5
 
 
-def test_checkpointing_changes_nothing(tmp_path, clips, whole_batch):
-    losses = run_here(tmp_path, clips, "out", "run.checkpointing=true")
+def test_gradient_checkpointing_changes_nothing(tmp_path, clips, whole_batch):
+    losses = run_here(tmp_path, clips, "out", "run.grad_checkpointing=true")
     assert differ(losses, whole_batch) < 1e-5
 
 
@@ -77,13 +78,20 @@ def test_class_weights_of_equal_classes_change_nothing(tmp_path, clips, whole_ba
 
 
 @pytest.mark.parametrize(
-    ("processes", "micro"), [(2, 8), pytest.param(3, 2, marks=pytest.mark.slow)]
+    ("processes", "micro_batch_size"), [(2, 8), pytest.param(3, 2, marks=pytest.mark.slow)]
 )
-def test_processes_add_up_to_the_whole_batch(tmp_path, clips, whole_batch, processes, micro):
-    """Real processes that meet over gloo; with three, one has nothing to do in short steps."""
+def test_processes_add_up_to_the_whole_batch(
+    tmp_path, clips, whole_batch, processes, micro_batch_size
+):
+    """Real processes that communicate by gloo; of three, one has no clip in short steps."""
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     launch += [f"--nproc-per-node={processes}", "-m", "video_swin_transformer", "train"]
-    settings = [f"data={clips}", *SETTINGS, f"batch.micro={micro}", "data.hold_out=0.0"]
+    settings = [
+        f"data={clips}",
+        *SETTINGS,
+        f"micro_batch_size={micro_batch_size}",
+        "data.val_fraction=0.0",
+    ]
     recipe, out = str(write_tiny(tmp_path)), str(tmp_path / "out")
     done = subprocess.run(
         [*launch, recipe, *settings, "--out", out, "--device", "cpu"],
@@ -115,27 +123,26 @@ def random_recipe(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory, clips):
-    """With a process that reads; the interrupted runs read by themselves."""
+    """With a data loading worker; the interrupted runs have none."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("uninterrupted")
     recipe = load_recipe(random_recipe(folder), [*_settings(clips), "run.workers=1"])
-    assert train(recipe, folder / "out", device="cpu") is not None
+    train(recipe, folder / "out", device="cpu")
     return folder / "out"
 
 
 def _settings(clips: Path) -> list[str]:
-    return [f"data={clips}", "data.hold_out=0.2", "schedule.epochs=6", "batch.micro=3"]
+    return [f"data={clips}", "data.val_fraction=0.2", "schedule.epochs=6", "micro_batch_size=3"]
 
 
-def resumed(recipe: Path, settings: list[str], out: Path) -> list[str]:
-    """Goes on with the run in `out` to its end; what was said."""
-    said: list[str] = []
-    result = train(load_recipe(recipe, settings), out, resume=True, device="cpu", say=said.append)
-    assert result is not None
-    return said
+def resume(recipe: Path, settings: list[str], out: Path) -> list[str]:
+    """Resumes the run in `out` to its end; the log messages."""
+    with log_messages() as messages:
+        train(recipe, out, overrides=settings, resume=True, device="cpu")
+    return messages
 
 
-def same_run(out: Path, other: Path) -> None:
+def assert_same_run(out: Path, other: Path) -> None:
     first, second = weights_of(out), weights_of(other)
     assert first.keys() == second.keys()
     for name, tensor in first.items():
@@ -143,7 +150,7 @@ def same_run(out: Path, other: Path) -> None:
     assert losses_of(out) == losses_of(other)
     last = [sorted((o / "checkpoints").glob("step_*.pt"))[-1] for o in (out, other)]
     states = [torch.load(path, weights_only=True) for path in last]
-    for group in ("model", "average"):
+    for group in ("model", "ema"):
         assert all(torch.equal(t, states[1][group][n]) for n, t in states[0][group].items())
     moments = [state["optimizer"]["state"] for state in states]
     for number, entry in moments[0].items():
@@ -154,7 +161,7 @@ def same_run(out: Path, other: Path) -> None:
         assert all(a[k] == b[k] for a, b in pairs for k in a if k not in free)
 
 
-def test_killed_at_random_and_resumed_is_the_same_to_the_last_bit(tmp_path, clips, uninterrupted):
+def test_a_run_killed_at_random_and_resumed_is_bit_exact(tmp_path, clips, uninterrupted):
     out, recipe = tmp_path / "out", random_recipe(tmp_path)
     # A checkpoint after every step, so that the kill falls between them and into them.
     settings = [*_settings(clips), "run.checkpoint_minutes=1e-4"]
@@ -163,19 +170,19 @@ def test_killed_at_random_and_resumed_is_the_same_to_the_last_bit(tmp_path, clip
         command(recipe, *settings, "--out", out), stderr=subprocess.PIPE, env=environment()
     )
     deadline = time.monotonic() + 120
-    while not _has_come_to(out, goal) and process.poll() is None:
+    while not _has_reached(out, goal) and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.005)
     process.kill()
     process.communicate()
     assert process.returncode != 0, f"it ended before step {goal}"
-    assert any("Going on after step" in line for line in resumed(recipe, settings, out))
-    same_run(out, uninterrupted)
+    assert any("Resuming after step" in line for line in resume(recipe, settings, out))
+    assert_same_run(out, uninterrupted)
 
 
-def _has_come_to(out: Path, step: int) -> bool:
+def _has_reached(out: Path, step: int) -> bool:
     path = out / "steps.csv"
-    # After the first checkpoint only: before it there is nothing to go on from.
+    # Only after the first checkpoint: before it there is nothing to resume.
     saved = any((out / "checkpoints").glob("step_*.pt"))
     return saved and path.is_file() and len(rows_of(path)) >= step
 
@@ -185,7 +192,9 @@ def _has_come_to(out: Path, step: int) -> bool:
     ("number", "code"),
     [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
 )
-def test_asked_to_stop_it_writes_itself_down(tmp_path, clips, uninterrupted, number, code):
+def test_a_stop_signal_writes_a_checkpoint_to_resume_from(
+    tmp_path, clips, uninterrupted, number, code
+):
     out, recipe = tmp_path / "out", random_recipe(tmp_path)
     process = subprocess.Popen(
         command(recipe, *_settings(clips), "run.workers=1", "--out", out),
@@ -198,23 +207,26 @@ def test_asked_to_stop_it_writes_itself_down(tmp_path, clips, uninterrupted, num
     while not ((out / "steps.csv").is_file() and rows_of(out / "steps.csv")):
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.005)
-    os.killpg(process.pid, number)  # the process that reads gets it, too, as from a scheduler
+    os.killpg(process.pid, number)  # workers get it as well, as from a scheduler
     _, err = process.communicate(timeout=60)
     assert process.returncode == code, err
-    assert "nothing is lost" in err and "--resume" in err and "Traceback" not in err
-    resumed(recipe, _settings(clips), out)
-    same_run(out, uninterrupted)
+    assert "a checkpoint is saved" in err and "--resume" in err and "Traceback" not in err
+    resume(recipe, _settings(clips), out)
+    assert_same_run(out, uninterrupted)
 
 
-def test_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path, clips):
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(tmp_path, clips):
     folder = tmp_path / "out"
     recipe = load_recipe(write_tiny(tmp_path), [f"data={clips}"])
     train(recipe, folder, device="cpu")
     first = losses_of(folder)
     newest = sorted((folder / "checkpoints").glob("step_*.pt"))[-1]
     newest.write_bytes(newest.read_bytes()[:1000])
-    said: list[str] = []
-    result = train(recipe, folder, resume=True, device="cpu", say=said.append)
-    assert result is not None and result.steps == 6
-    assert any("The one before it is used" in line for line in said)
+    with log_messages() as messages:
+        result = train(recipe, folder, resume=True, device="cpu")
+    assert result.steps == 6
+    assert any(
+        line.startswith("warning: ") and "Using the checkpoint before it" in line
+        for line in messages
+    )
     assert losses_of(folder) == first

@@ -1,4 +1,4 @@
-"""Training on clips that a program makes."""
+"""Training on clips that a program generates."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ SETTINGS = (
     "schedule.epochs=6",
     "clip.train_short_side=32",
     "augment.flip=0",
-    "augment.area=[1,1]",
-    "augment.aspect=[1,1]",
+    "augment.scale=[1,1]",
+    "augment.ratio=[1,1]",
 )
 
 
 @dataclass(frozen=True)
 class Brightening:
-    """Noise that grows brighter or darker; the clip follows from label and number."""
+    """Noise that gets brighter or darker; the clip follows from label and number."""
 
     classes: tuple[str, ...] = ("brighter", "darker")
     clips_per_epoch: int = 24
@@ -38,16 +38,16 @@ class Brightening:
         return np.stack(frames).clip(0, 255).astype(np.uint8)
 
 
-def run(folder: Path, *settings: str, maker: Brightening | None = None) -> Path:
+def run(folder: Path, *settings: str, source: Brightening | None = None) -> Path:
     recipe = load_recipe(write_tiny(folder), [*SETTINGS, *settings])
-    result = train(recipe, folder / "out", clips=maker or Brightening(), device="cpu")
-    assert result is not None and result.steps == 18
+    result = train(recipe, folder / "out", clips=source or Brightening(), device="cpu")
+    assert result.steps == 18
     return folder / "out"
 
 
-def test_made_clips_are_learned_from_and_watched_ones_are_read(tmp_path: Path) -> None:
-    watched = make_folder(tmp_path / "watched", 3, ("brighter", "darker"))
-    out = run(tmp_path, f"data.val={watched}")
+def test_it_trains_on_generated_clips_and_validates_on_files(tmp_path: Path) -> None:
+    val = make_folder(tmp_path / "val", 3, ("brighter", "darker"))
+    out = run(tmp_path, f"data.val={val}")
     losses = losses_of(out)
     assert np.mean(losses[-3:]) < 0.5 * np.mean(losses[:3])
     clip = make_folder(tmp_path / "new", 1, ("darker",)) / "darker" / "clip00.mp4"
@@ -55,24 +55,24 @@ def test_made_clips_are_learned_from_and_watched_ones_are_read(tmp_path: Path) -
     assert {label for label, _ in labels.top(2)} == {"brighter", "darker"}
 
 
-def test_processes_that_make_clips_change_nothing(tmp_path: Path) -> None:
-    for name in ("alone", "helped"):
+def test_workers_change_nothing(tmp_path: Path) -> None:
+    for name in ("none", "two"):
         (tmp_path / name).mkdir()
-    alone = losses_of(run(tmp_path / "alone", "run.workers=0"))
-    assert alone == losses_of(run(tmp_path / "helped", "run.workers=2"))
-    assert len(set(alone)) == len(alone), "other clips in every step"
+    losses = losses_of(run(tmp_path / "none", "run.workers=0"))
+    assert losses == losses_of(run(tmp_path / "two", "run.workers=2"))
+    assert len(set(losses)) == len(losses), "each step has new clips"
 
 
 @pytest.mark.parametrize(
-    ("settings", "maker", "said"),
+    ("settings", "source", "says"),
     [
-        (("data.hold_out=0.2",), None, "data.val"),
+        (("data.val_fraction=0.2",), None, "data.val"),
         (("data=somewhere",), None, "data.train"),
         ((), Brightening(num_frames=3), "clip.num_frames"),
     ],
 )
-def test_refusals(
-    tmp_path: Path, settings: tuple[str, ...], maker: Brightening | None, said: str
+def test_what_contradicts_generated_clips_is_rejected(
+    tmp_path: Path, settings: tuple[str, ...], source: Brightening | None, says: str
 ) -> None:
-    with pytest.raises(ConfigError, match=said):
-        run(tmp_path, *settings, maker=maker)
+    with pytest.raises(ConfigError, match=says):
+        run(tmp_path, *settings, source=source)

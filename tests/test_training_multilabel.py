@@ -1,4 +1,4 @@
-"""Training on clips that show several classes at once, or none."""
+"""Training on multi-label clips: several classes or none per clip."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import torch
 from tests.training import (
     TINY,
     environment,
+    log_messages,
     losses_of,
     make_clip,
     make_folder,
@@ -26,14 +27,14 @@ from video_swin_transformer.config import BundleConfig
 from video_swin_transformer.data import read_annotations
 from video_swin_transformer.errors import ConfigError
 from video_swin_transformer.model import VideoSwinTransformer
-from video_swin_transformer.training import load_recipe, train
-from video_swin_transformer.training.batches import clip_losses, mix, targets_of
+from video_swin_transformer.training import train
 from video_swin_transformer.training.dataloader import LoadedClip, collate
-from video_swin_transformer.training.transforms import NO_BOX, AugmentedClip, Mix
+from video_swin_transformer.training.losses import build_targets, clip_losses
+from video_swin_transformer.training.transforms import NO_BOX, AugmentedClip, Mix, mix
 
 CLASSES = ("brighter", "darker", "striped")
 PAIRS = [(change, ground) for change in ("brighter", "darker", "") for ground in ("striped", "")]
-RECIPE = TINY + "augment: {area: [0.5, 1.0]}\n"
+RECIPE = TINY + "augment: {scale: [0.5, 1.0]}\n"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -72,53 +73,54 @@ def settings(lists: Path) -> list[str]:
 
 
 def train_here(folder: Path, name: str, *given: str, **options):
-    said: list[str] = []
-    recipe = load_recipe(write_tiny(folder, RECIPE), given)
-    return train(recipe, folder / name, device="cpu", say=said.append, **options), said
+    """The result, and the log messages."""
+    with log_messages() as messages:
+        result = train(
+            write_tiny(folder, RECIPE), folder / name, overrides=given, device="cpu", **options
+        )
+    return result, messages
 
 
-# --- the way of a user ----------------------------------------------------------------------------
+# --- the whole way --------------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory, lists):
-    """The clips to watch are those to test as well: one must agree with `videoswin evaluate`."""
+    """A finished training with validation clips."""
     folder = tmp_path_factory.mktemp("trained")
-    result, said = train_here(
+    result, messages = train_here(
         folder, "out", *settings(lists), f"data.val={lists / 'val.txt'}", "schedule.epochs=12",
-        "batch.clips=6",
+        "batch_size=6",
     )  # fmt: skip
-    assert result is not None
-    return folder / "out", result, said
+    return folder / "out", result, messages
 
 
-def test_it_learns_every_class_on_its_own(trained, lists, tmp_path):
-    out, result, said = trained
+def test_training_learns_each_class_and_reports_map(trained, lists, tmp_path):
+    out, result, messages = trained
     untrained, _ = train_here(
         tmp_path, "out", *settings(lists), f"data.val={lists / 'val.txt'}", "schedule.epochs=1",
         "optimizer.learning_rate=1e-9",
     )  # fmt: skip
-    assert untrained is not None
-    assert any("several labels" in line and "mAP is watched. 5 clips have none" in line for line in said)  # fmt: skip  # noqa: E501
+    assert any("several labels" in line and "metric is mAP. 5 clips have no label" in line for line in messages)  # fmt: skip  # noqa: E501
     epochs = rows_of(out / "epochs.csv")
-    watched = [float(row["val_map"]) for row in epochs]
-    assert max(watched) > 0.97 > 0.92 > untrained.val_map  # 0.86: a third to a half are right
+    val_map = [float(row["val_map"]) for row in epochs]
+    assert max(val_map) > 0.97 > 0.92 > untrained.val_metric  # 0.86: a third to a half are positive
     assert float(epochs[-1]["val_loss"]) < 0.8 * float(epochs[0]["val_loss"])
     assert "val_top1" not in epochs[0] and all(0 <= float(r["val_hit1"]) <= 1 for r in epochs)
-    assert result.val_map == pytest.approx(max(watched)) and result.val_top1 is None
+    assert result.metric_name == "map" and result.val_metric == pytest.approx(max(val_map))
     assert result.kept_epoch == max(
-        range(len(epochs)), key=lambda n: (watched[n], -float(epochs[n]["val_loss"]))
+        range(len(epochs)), key=lambda n: (val_map[n], -float(epochs[n]["val_loss"]))
     )
     losses = losses_of(out)
-    # Where nothing is known each question costs log 2.
+    # Without any knowledge, the binary cross-entropy is log 2.
     assert losses[0] == pytest.approx(math.log(2), abs=0.02) and losses[-1] < 0.4
     assert {row["accuracy"] for row in rows_of(out / "steps.csv")} == {"nan"}
     written = json.loads((out / "result.json").read_text())
-    assert written["val_map"] == result.val_map and "val_top1" not in written
-    assert any("mAP on the 12 watched clips" in line for line in said)
+    assert written["val_map"] == result.val_metric and "val_top1" not in written
+    assert any(line.endswith("% on 12 validation clips") and "mAP" in line for line in messages)
 
 
-def test_the_finished_folder_scores_each_class_on_its_own(trained, lists, tmp_path, run):
+def test_the_finished_model_gives_sigmoid_scores(trained, lists, tmp_path, run):
     _, result, _ = trained
     assert VideoSwinTransformer.from_pretrained(result.model).bundle.multi_label
     make_clip(tmp_path / "new", "striped+darker", 999)
@@ -135,15 +137,14 @@ def test_the_finished_folder_scores_each_class_on_its_own(trained, lists, tmp_pa
     np.testing.assert_allclose(found.scores, expected.mean(0), atol=1e-6)
 
 
-def test_the_test_at_the_end_is_what_evaluate_finds(trained, lists, tmp_path):
-    """A linear probe without a step worth the name, so that only the end is new."""
+def test_the_final_test_agrees_with_evaluate(trained, lists, tmp_path):
+    """A linear probe with a negligible learning rate, so that only the test is new."""
     _, result, _ = trained
     tested, _ = train_here(
         tmp_path, "out", *settings(lists), f"data.test={lists / 'val.txt'}",
-        f"from={result.model}", "model.sizes=null", "model.train=head", "schedule.epochs=1",
+        f"init_from={result.model}", "model.sizes=null", "model.train=head", "schedule.epochs=1",
         "optimizer.learning_rate=1e-9",
     )  # fmt: skip
-    assert tested is not None
     written = json.loads((tmp_path / "out" / "result.json").read_text())["test"]
     code = cli.run(
         ["evaluate", str(lists / "val.txt"), "--model", str(tested.model), "--runtime", "torch",
@@ -156,8 +157,8 @@ def test_the_test_at_the_end_is_what_evaluate_finds(trained, lists, tmp_path):
     assert metrics["hit1"]["value"] == pytest.approx(written["hit1"])
 
 
-def test_a_model_of_several_labels_stays_one_on_a_list_of_single_labels(trained, tmp_path):
-    """The list decides what is measured, the model what its scores are."""
+def test_a_multi_label_model_keeps_sigmoid_scores_on_single_label_annotations(trained, tmp_path):
+    """The annotation decides on the metric, the model on its scores."""
     _, result, _ = trained
     folder = make_folder(tmp_path / "clips", 1, CLASSES)
     code = cli.run(
@@ -171,21 +172,21 @@ def test_a_model_of_several_labels_stays_one_on_a_list_of_single_labels(trained,
         assert float(row["confidence"]) == pytest.approx(best, abs=1e-4)
 
 
-# --- other ways of training -----------------------------------------------------------------------
+# --- settings -------------------------------------------------------------------------------------
 
 
-def test_interrupted_or_in_two_processes_it_is_the_same(tmp_path, lists, trained):
-    """Mixing is off for the processes: it takes place within a pass."""
-    given = [*settings(lists), "data.hold_out=0.2", "batch.micro=2", "schedule.epochs=3"]
-    whole, said = train_here(tmp_path, "whole", *given)
-    assert whole is not None and whole.val_map is not None
-    held = read_annotations(lists / "train.txt", labels=CLASSES)
-    assert any("of the clips are held out" in line for line in said) and held.is_multilabel
+def test_a_resumed_run_and_two_processes_give_the_same_losses(tmp_path, lists, trained):
+    """Without mixing, which depends on the micro batch."""
+    given = [*settings(lists), "data.val_fraction=0.2", "micro_batch_size=2", "schedule.epochs=3"]
+    whole, messages = train_here(tmp_path, "whole", *given)
+    assert whole.metric_name == "map"
+    assert any("clips become the validation set" in line for line in messages)
+    assert read_annotations(lists / "train.txt", labels=CLASSES).is_multilabel
     train_here(tmp_path, "again", *given)
     for path in sorted((tmp_path / "again" / "checkpoints").glob("step_*.pt"))[1:]:
         path.unlink()  # as if it had been killed in the last epoch
     resumed, _ = train_here(tmp_path, "again", *given, resume=True)
-    assert resumed is not None and resumed.val_map == whole.val_map
+    assert resumed.val_metric == whole.val_metric
     assert losses_of(tmp_path / "again") == losses_of(tmp_path / "whole")
     assert rows_of(tmp_path / "again" / "epochs.csv")[0]["val_map"] == rows_of(tmp_path / "whole" / "epochs.csv")[0]["val_map"]  # fmt: skip  # noqa: E501
 
@@ -199,26 +200,25 @@ def test_interrupted_or_in_two_processes_it_is_the_same(tmp_path, lists, trained
     assert losses_of(tmp_path / "two") == pytest.approx(losses_of(tmp_path / "whole"), abs=1e-5)
     both = [json.loads((tmp_path / name / "result.json").read_text()) for name in ("two", "whole")]
     assert both[0]["val_map"] == pytest.approx(both[1]["val_map"], abs=0.02)
-    assert "watched clips: mAP" in done.stdout
+    assert "validation: mAP" in done.stdout
 
 
-def test_mixing_and_smoothing_learn(tmp_path, lists):
-    result, _ = train_here(
+def test_mixing_and_label_smoothing_lower_the_loss(tmp_path, lists):
+    train_here(
         tmp_path, "out", *settings(lists), "augment.mixup=0.4", "augment.cutmix=1.0",
         "loss.label_smoothing=0.1", "schedule.epochs=4", "run.precision=bf16",
     )  # fmt: skip
-    assert result is not None
     losses = losses_of(tmp_path / "out")
     assert np.mean(losses[-4:]) < np.mean(losses[:4]) < 0.8
 
 
-def test_a_list_of_single_labels_may_ask_questions_of_yes_and_no(tmp_path):
+def test_binary_loss_on_single_label_annotations(tmp_path):
     folder = make_folder(tmp_path / "clips", 5, ("darker", "left"))
     result, _ = train_here(
-        tmp_path, "out", f"data={folder}", "loss.kind=binary", "data.hold_out=0.2",
+        tmp_path, "out", f"data={folder}", "loss.kind=binary", "data.val_fraction=0.2",
         "loss.class_weights=balanced",
     )  # fmt: skip
-    assert result is not None and result.val_top1 is not None and result.val_map is None
+    assert result.metric_name == "top1" and result.val_metric is not None
     assert losses_of(tmp_path / "out")[0] == pytest.approx(math.log(2), abs=0.02)
     assert VideoSwinTransformer.from_pretrained(result.model).bundle.multi_label
 
@@ -226,12 +226,12 @@ def test_a_list_of_single_labels_may_ask_questions_of_yes_and_no(tmp_path):
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ("loss.kind=cross_entropy", "takes one to be right and all others wrong"),
-        ("loss.class_weights=balanced", "weighs a clip by its class"),
-        ("data.class_balanced=true", "draws clips by their class"),
+        ("loss.kind=cross_entropy", "allows one correct class per clip"),
+        ("loss.class_weights=balanced", "weights a clip by its class"),
+        ("data.class_balanced=true", "samples clips by their class"),
     ],
 )
-def test_what_one_label_is_needed_for_is_refused(tmp_path, lists, setting, says):
+def test_settings_that_require_one_label_per_clip_are_rejected(tmp_path, lists, setting, says):
     with pytest.raises(ConfigError, match=f"{says}.*several labels|several labels.*{says}"):
         train_here(tmp_path, "out", *settings(lists), setting)
 
@@ -244,22 +244,22 @@ def clip_of(labels: tuple[int, ...]) -> LoadedClip:
     return LoadedClip(AugmentedClip(pixels, NO_BOX, Mix()), labels, 1.0, [])
 
 
-def test_targets_and_losses_are_those_of_timm_and_mmaction2():
-    """Both smooth a target y to y * (1 - s) + s / K and take the mean over clips and classes."""
+def test_targets_and_losses_match_timm_and_mmaction2():
+    """Both smooth a target y to y * (1 - s) + s / K and average over clips and classes."""
     batch = collate([clip_of((2, 0)), clip_of(()), clip_of((1,))])
     assert batch.labels.tolist() == [[2, 0], [-1, -1], [1, -1]]
-    targets = targets_of(batch.labels, 4, 0.1)
+    targets = build_targets(batch.labels, 4, 0.1)
     plain = torch.tensor([[1.0, 0, 1, 0], [0, 0, 0, 0], [0, 1, 0, 0]])
     assert torch.allclose(targets, plain * 0.9 + 0.1 / 4)
     logits = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
     wanted = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets)
-    losses = clip_losses(logits, targets, multi_label=True)
+    losses = clip_losses(logits, targets, binary=True)
     assert losses.shape == (3,) and torch.allclose(losses.mean(), wanted)
     _, blended = mix(torch.zeros(3, 3, 2, 4, 4), plain, [Mix(0.75), Mix(0.5), Mix(0.25)])
     assert blended.tolist() == [[0.75, 0.25, 0.75, 0], [0, 0, 0, 0], [0.75, 0.25, 0.75, 0]]
 
 
-def test_the_flag_goes_to_json_and_back():
+def test_the_multi_label_flag_survives_json():
     config = BundleConfig(multi_label=True)
     assert BundleConfig.from_json(config.to_json()) == config
     older = json.loads(config.to_json())

@@ -1,21 +1,21 @@
-"""Recipes: what they say, what is refused, and the rates and groups they stand for."""
+"""Recipes: the published settings, learning rates and parameter groups, and what is rejected."""
 
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import pytest
 
-from tests.training import TINY, write_tiny
+from tests.training import TINY, log_messages, write_tiny
 from video_swin_transformer.config import ModelConfig
-from video_swin_transformer.errors import ConfigError, UnknownNameError
+from video_swin_transformer.errors import CheckpointError, ConfigError, UnknownNameError
 from video_swin_transformer.model import VideoSwinTransformer
 from video_swin_transformer.registry import find_card
 from video_swin_transformer.training import find_recipe, load_recipe, shipped_recipes
 from video_swin_transformer.training.config import OptimizerConfig, ScheduleConfig
-from video_swin_transformer.training.param_groups import depth_of, parameter_groups
-from video_swin_transformer.training.schedule import learning_rate
+from video_swin_transformer.training.optim import layer_depth, learning_rate, parameter_groups
 from video_swin_transformer.training.setup import build_setup
 
 # name: architecture, start, classes, drop path, weight decay, head rate, epochs, groups, views
@@ -44,22 +44,22 @@ OURS = {"camera-motion", "finetune", "linear-probe", "ucf6"}
 
 
 def shipped(name: str, *overrides: str):
-    return load_recipe(find_recipe(name)[0], overrides)
+    return load_recipe(name, overrides)
 
 
-def test_every_shipped_recipe_is_listed_here_and_tells_its_origin():
+def test_every_shipped_recipe_is_listed_here_and_states_its_source():
     assert set(shipped_recipes()) == set(PUBLISHED) | OURS
     for name in shipped_recipes():
-        head = find_recipe(name)[0].read_text()
-        for word in ("# Data ", "# Cost ", "# Accuracy ", "# From "):
+        head = find_recipe(name).read_text()
+        for word in ("# Data ", "# Cost ", "# Accuracy ", "# Source "):
             assert word in head, (name, word)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_published_recipes(name):
+def test_published_recipes_have_the_published_settings(name):
     recipe = shipped(name)
     network, start, classes, path, decay, rate, epochs, groups, views = PUBLISHED[name]
-    assert (recipe.model.architecture, recipe.model.start) == (network, start)
+    assert (recipe.model.architecture, recipe.model.init_from) == (network, start)
     assert find_card(start).weights.url is not None and recipe.model.pretrained == "required"
     assert (recipe.data.num_classes, recipe.model.drop_path_rate) == (classes, path)
     assert recipe.model.head_drop_rate == 0.5
@@ -67,13 +67,13 @@ def test_published_recipes(name):
     assert (plan.weight_decay, plan.learning_rate, plan.groups) == (decay, rate, groups)
     assert plan.backbone_multiplier == 0.1 and plan.betas == [0.9, 0.999]
     assert plan.grad_clip_norm is None and plan.layer_decay is None and recipe.ema_decay is None
-    assert recipe.batch.clips == 64 and recipe.schedule.epochs == epochs
+    assert recipe.batch_size == 64 and recipe.schedule.epochs == epochs
     assert (recipe.schedule.warmup_epochs, recipe.schedule.warmup_factor) == (2.5, 0.1)
     assert (recipe.clip.num_frames, recipe.clip.stride) == (32, 2)
     assert (recipe.clip.test_clips, recipe.clip.test_crops) == views
     size = (384, 438) if "384" in name else (224, 256)
     assert (recipe.clip.crop_size, recipe.clip.train_short_side) == size
-    assert recipe.augment.area == [0.08, 1.0] and recipe.augment.aspect == [0.75, 4 / 3]
+    assert recipe.augment.scale == [0.08, 1.0] and recipe.augment.ratio == [0.75, 4 / 3]
     assert recipe.augment.mixup == recipe.augment.cutmix == 0
     special = (0.0, 4, 7, 0.25) if name == "swin-b-ssv2" else (0.5, 0, 7, 0.0)
     a = recipe.augment
@@ -84,15 +84,15 @@ def test_published_recipes(name):
     )
 
 
-# --- rates ----------------------------------------------------------------------------------------
+# --- learning rate --------------------------------------------------------------------------------
 
-# Reference: base 1e-3, 30 epochs, warm-up of 2.5 epochs from 0.1; time in epochs -> rate.
+# Reference: base 1e-3, 30 epochs, warm-up of 2.5 epochs from 0.1; time in epochs -> learning rate.
 RATES = [(0.0, 1.0e-4), (0.5, 2.80e-4), (1.0, 4.587e-4), (2.0, 8.110e-4), (2.5, 9.891e-4), (29.0, 2.739e-6), (29.9, 2.739e-6)]  # fmt: skip  # noqa: E501
 
 
 @pytest.mark.parametrize(("epochs", "rate"), RATES)
 @pytest.mark.parametrize("name", [name for name in PUBLISHED if name != "swin-b-ssv2"])
-def test_rates_of_the_reference(name, epochs, rate):
+def test_learning_rates_match_the_reference(name, epochs, rate):
     recipe = shipped(name)
     steps_per_epoch = 3750  # 240 thousand clips, 64 a step
     base = recipe.optimizer.learning_rate
@@ -100,14 +100,14 @@ def test_rates_of_the_reference(name, epochs, rate):
     assert found == pytest.approx(rate * base / 1e-3, rel=1e-3)
 
 
-def test_rates_of_something_something():
+def test_learning_rates_of_something_something():
     recipe = shipped("swin-b-ssv2")
     # lr/2 (1 + cos(pi e / 60)) of 3e-4 by hand: e = 30 halves it, e = 59 leaves 2.056e-7
     for epoch, rate in ((0, 3e-5), (30, 1.5e-4), (59, 2.056e-7)):
         assert learning_rate(epoch * 100, 100, 3e-4, recipe.schedule) == pytest.approx(rate, 1e-3)
 
 
-def test_the_cosine_stands_still_within_an_epoch_or_moves_with_the_step():
+def test_the_cosine_changes_per_epoch_or_per_step():
     by_epoch = ScheduleConfig(epochs=10, warmup_epochs=0.0)
     by_step = ScheduleConfig(epochs=10, warmup_epochs=0.0, cosine="step")
     assert {learning_rate(s, 7, 1.0, by_epoch) for s in range(7)} == {1.0}
@@ -116,7 +116,7 @@ def test_the_cosine_stands_still_within_an_epoch_or_moves_with_the_step():
     assert rates == sorted(rates, reverse=True) and rates[35] == pytest.approx(0.5)
 
 
-# --- groups ---------------------------------------------------------------------------------------
+# --- parameter groups -----------------------------------------------------------------------------
 
 TABLE = "backbone.layers.0.blocks.1.attn.relative_position_bias_table"
 NORMS = [
@@ -157,14 +157,14 @@ def rate_and_decay(plan: OptimizerConfig) -> dict[str, tuple[float, float]]:
 
 
 @pytest.mark.parametrize("preset", GROUPS)
-def test_parameter_groups_of_the_reference(preset):
+def test_parameter_groups_match_the_reference(preset):
     found = rate_and_decay(OptimizerConfig(groups=preset))
     wanted = GROUPS[preset]
     assert found[TABLE] == pytest.approx(wanted[TABLE])
     for kind, names in (("norms", NORMS), ("others", OTHERS), ("head", HEAD)):
         for name in names:
             assert found[name] == pytest.approx(wanted[kind]), name
-    # Nothing falls between the kinds.
+    # Every parameter is of one of these kinds.
     kinds = list(wanted.values())
     assert all(any(pair == pytest.approx(kind) for kind in kinds) for pair in found.values())
 
@@ -180,7 +180,7 @@ def test_layer_decay_by_depth():
         ("backbone.norm.weight", 4),
         ("cls_head.fc_cls.bias", 4),
     ]:
-        assert depth_of(name, depths) == depth, name
+        assert layer_depth(name, depths) == depth, name
     plan = OptimizerConfig(groups="mmaction2", backbone_multiplier=1.0, layer_decay=0.5)
     found = rate_and_decay(plan)
     assert found["cls_head.fc_cls.weight"][0] == pytest.approx(1e-3)
@@ -188,86 +188,125 @@ def test_layer_decay_by_depth():
     assert found["backbone.patch_embed.proj.weight"][0] == pytest.approx(1e-3 / 16)
 
 
-# --- files and settings ---------------------------------------------------------------------------
+# --- recipe files and overrides -------------------------------------------------------------------
 
 
-def test_a_shipped_recipe_is_meant_by_name_and_by_a_path_that_is_not_here(tmp_path, monkeypatch):
+def test_a_shipped_recipe_is_found_by_name_and_by_a_path_that_does_not_exist(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    path, note = find_recipe("finetune")
-    assert note is None
-    assert find_recipe("recipes/finetune.yaml") == (
-        path,
-        "There is no file 'recipes/finetune.yaml' here; the recipe that ships is used.",
-    )
+    with log_messages() as messages:
+        path = find_recipe("finetune")
+        assert messages == []
+        assert find_recipe("recipes/finetune.yaml") == path
+    assert messages == ["There is no file 'recipes/finetune.yaml'; using the shipped recipe."]
     Path("recipes").mkdir()
     Path("recipes/finetune.yaml").write_text("seed: 5\n")
-    assert find_recipe("recipes/finetune.yaml") == (Path("recipes/finetune.yaml"), None)
+    assert find_recipe("recipes/finetune.yaml") == Path("recipes/finetune.yaml")
+    assert load_recipe("recipes/finetune.yaml").seed == 5
     with pytest.raises(UnknownNameError, match="Did you mean 'finetune'"):
         find_recipe("fintune")
 
 
-def test_settings_on_the_command_line():
+def test_overrides_have_the_type_of_their_key():
     recipe = shipped(
-        "finetune", "data=7", "from=scratch", "optimizer.learning_rate=1e-3", "data.hold_out=0.5",
-        "model.sizes={embed_dim: 8, depths: [1], num_heads: [1]}", "data.labels=null",
+        "finetune", "data=7", "init_from=scratch", "optimizer.learning_rate=1e-3",
+        "data.val_fraction=0.5", "model.sizes={embed_dim: 8, depths: [1], num_heads: [1]}",
+        "data.labels=null",
     )  # fmt: skip
     assert recipe.data.train == "7"  # a path, whatever it looks like
-    assert recipe.model.start == "scratch" and recipe.data.labels is None
-    assert recipe.optimizer.learning_rate == 1e-3 and recipe.data.hold_out == 0.5
+    assert recipe.model.init_from == "scratch" and recipe.data.labels is None
+    assert recipe.optimizer.learning_rate == 1e-3 and recipe.data.val_fraction == 0.5
     assert recipe.model.sizes is not None and recipe.model.sizes.depths == [1]
 
 
 @pytest.mark.parametrize(
     ("setting", "says"),
     [
-        ("optimizer.learning_rte=1", "'optimizer.learning_rte'. Did you mean 'optimizer."),
-        ("learning_rate=1", "Did you mean 'optimizer.learning_rate'"),
-        ("optimizer.learning_rate=fast", "learning_rate is 'fast', but: input should be a"),
-        ("schedule.epochs=2.5", "schedule.epochs is 2.5, but: input should be a valid integer"),
-        ("schedule.epochs=true", "schedule.epochs is True"),
+        (
+            "optimizer.learning_rate=fast",
+            "sets optimizer.learning_rate to 'fast': input should be a",
+        ),
+        ("schedule.epochs=2.5", "sets schedule.epochs to 2.5: input should be a valid integer"),
+        ("schedule.epochs=true", "sets schedule.epochs to True"),
         ("optimizer.learning_rate=-1", "greater than 0"),
-        ("augment.area=[0.5, 0.1]", "ranges [least, most]"),
-        ("model.architecture.size=3", "no key: 'architecture' holds a value"),
+        ("augment.scale=[0.5, 0.1]", "fault in augment: scale and ratio are ranges [min, max]"),
         ("schedule", "write key=value"),
-        ("data.hold_out=[", "is not YAML"),
+        ("data.val_fraction=[", "is not valid YAML"),
     ],
-)  # fmt: skip
-def test_faults_are_named(setting, says):
+)
+def test_wrong_values_are_named(setting, says):
     with pytest.raises(ConfigError) as caught:
-        load_recipe(find_recipe("swin-t-k400")[0], [setting])
+        load_recipe("swin-t-k400", [setting])
     assert says in str(caught.value)
 
 
-def test_a_key_twice_and_a_file_that_is_no_recipe(tmp_path):
+@pytest.mark.parametrize(
+    ("key", "right"),
+    [
+        ("optimizer.learning_rte", "optimizer.learning_rate"),
+        ("learning_rate", "optimizer.learning_rate"),
+        ("optimizer.lr", "optimizer.learning_rate"),
+        ("lr", "optimizer.learning_rate"),
+        ("epochs", "schedule.epochs"),
+        ("schedule.epoch", "schedule.epochs"),
+        ("batch.total", "batch_size"),
+        ("batch.clips", "batch_size"),
+        ("batch.micro", "micro_batch_size"),
+        ("from", "model.init_from"),
+        ("model.from", "model.init_from"),
+        ("val_fraction", "data.val_fraction"),
+        ("optimizer.clip_norm", "optimizer.grad_clip_norm"),
+        ("run.checkpointing", "run.grad_checkpointing"),
+        ("num_workers", "run.workers"),
+    ],
+)
+def test_an_unknown_key_names_the_right_one(tmp_path, key, right):
+    with pytest.raises(ConfigError) as caught:
+        load_recipe("swin-t-k400", [f"{key}=1"])
+    assert f"There is no recipe key {key!r}. Did you mean {right!r}?" in str(caught.value)
+    *sections, name = key.split(".")
+    text = "".join(f"{'  ' * depth}{part}:\n" for depth, part in enumerate(sections))
+    path = write_tiny(tmp_path, f"{text}{'  ' * len(sections)}{name}: 1\n")
+    with pytest.raises(ConfigError, match=re.escape(f"Did you mean {right!r}?")):
+        load_recipe(path)
+
+
+def test_a_key_without_a_near_one_names_the_sections():
+    with pytest.raises(ConfigError, match="Known: augment, batch_size, clip, data, ema_decay"):
+        load_recipe("finetune", ["xyzzy=1"])
+
+
+def test_duplicate_keys_and_files_that_are_not_recipes_are_rejected(tmp_path):
     with pytest.raises(ConfigError, match="'seed' twice"):
         load_recipe(write_tiny(tmp_path, "seed: 1\nseed: 2\n"))
-    with pytest.raises(ConfigError, match="no mapping"):
+    with pytest.raises(ConfigError, match="not a mapping"):
         load_recipe(write_tiny(tmp_path, "- 1\n"))
-    with pytest.raises(ConfigError, match="not YAML"):
+    with pytest.raises(ConfigError, match="not valid YAML"):
         load_recipe(write_tiny(tmp_path, "!!python/object/apply:os.system ['true']\n"))
 
 
-# --- where the weights come from ------------------------------------------------------------------
+# --- start weights --------------------------------------------------------------------------------
 
 
-def test_random_weights_where_pretrained_ones_are_meant(tmp_path):
+def test_random_weights_instead_of_pretrained_ones_are_refused_or_warned_about(tmp_path):
     recipe = load_recipe(write_tiny(tmp_path, TINY.replace("scratch", "null").replace("optional", "required")))  # fmt: skip  # noqa: E501
-    with pytest.raises(ConfigError, match="needs pretrained weights and names none"):
+    with pytest.raises(ConfigError, match="requires pretrained weights and names none"):
         build_setup(recipe, 3, ())
     explicit = load_recipe(write_tiny(tmp_path, TINY.replace("optional", "required")))
-    assert any("warning" in note for note in build_setup(explicit, 3, ()).notes)
+    (warning,) = build_setup(explicit, 3, ()).warnings
+    assert "meant for pretrained weights" in warning
 
 
-def test_weights_that_do_not_fit_are_refused(tmp_path):
+def test_weights_that_do_not_fit_are_rejected(tmp_path):
     small_model().save_pretrained(tmp_path / "weights")
     other = load_recipe(
-        find_recipe("finetune")[0], [f"from={tmp_path / 'weights'}", "model.architecture=swin-nano"]
+        "finetune",
+        [f"init_from={tmp_path / 'weights'}", "model.architecture=swin-nano"],
     )
-    with pytest.raises(ValueError, match="weights"):
+    with pytest.raises(CheckpointError, match="weights"):
         build_setup(other, 3, ())
 
 
-def test_the_head_is_kept_for_the_same_classes_only():
+def test_the_classifier_is_kept_for_the_same_classes_only():
     recipe = shipped("finetune")
     card = find_card("camera-motion")
     labels = card.bundle.labels
@@ -284,7 +323,7 @@ def test_the_head_is_kept_for_the_same_classes_only():
         assert one.equal(two)
 
 
-def test_frames_and_pixels_are_those_of_the_weights_unless_the_recipe_says(tmp_path):
+def test_frames_and_pixels_are_those_of_the_weights_unless_the_recipe_sets_them(tmp_path):
     start = build_setup(shipped("finetune"), 3, ())
     sampling, pixels = start.model.bundle.sampling, start.model.bundle.preprocessing
     assert (sampling.num_frames, sampling.stride_seconds) == (8, 0.1)
@@ -295,7 +334,7 @@ def test_frames_and_pixels_are_those_of_the_weights_unless_the_recipe_says(tmp_p
     assert own.model.bundle.preprocessing.short_side == 56 and own.train_short_side == 64
     sizes = "model.sizes={embed_dim: 8, depths: [1], num_heads: [1]}"
     official = build_setup(
-        shipped("swin-t-k400", "from=scratch", "model.architecture=null", sizes), 400, ()
+        shipped("swin-t-k400", "init_from=scratch", "model.architecture=null", sizes), 400, ()
     )
     assert official.model.bundle.preprocessing.short_side == 224
     assert (

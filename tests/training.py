@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import logging
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +22,7 @@ CLASSES = ("brighter", "darker", "left", "right")
 # 4 frames of 32x32 through two stages of 16 and 32 channels: a step takes milliseconds.
 TINY = """
 model:
-  from: scratch
+  init_from: scratch
   pretrained: optional
   sizes: {embed_dim: 16, depths: [2, 1], num_heads: [2, 2], patch_size: [2, 4, 4], window_size: [2, 4, 4]}
   drop_path_rate: 0.0
@@ -27,14 +30,15 @@ model:
 clip: {num_frames: 4, stride: 1, crop_size: 32, train_short_side: 36, test_clips: 2, test_crops: 3}
 schedule: {epochs: 2, warmup_epochs: 0.5}
 optimizer: {learning_rate: 3e-3, backbone_multiplier: 1.0}
-batch: {clips: 8, micro: 8}
+batch_size: 8
+micro_batch_size: 8
 run: {workers: 0}
 """  # noqa: E501
 
 
 def make_clip(path: Path, kind: str, seed: int, num_frames: int = 8) -> Path:
-    """A clip of 48x36 pixels that grows brighter or darker, or moves, over a random texture, or
-    over stripes; with kinds like "striped+darker" both, with "" neither."""
+    """A clip of 48x36 pixels with a random texture that gets brighter or darker, moves, or is
+    striped; "striped+darker" combines kinds, "" has none."""
     kinds = kind.split("+")
     generator = np.random.default_rng(seed)
     texture = np.kron(generator.integers(60, 180, (5, 12)), np.ones((8, 8)))[:36]
@@ -52,9 +56,9 @@ def make_clip(path: Path, kind: str, seed: int, num_frames: int = 8) -> Path:
 
 def make_folder(folder: Path, num_clips: int, classes: tuple[str, ...] = CLASSES) -> Path:
     """A folder of classes with `num_clips` clips each."""
-    for place, kind in enumerate(classes):
+    for label, kind in enumerate(classes):
         for number in range(num_clips):
-            make_clip(folder / kind / f"clip{number:02d}", kind, 100 * place + number)
+            make_clip(folder / kind / f"clip{number:02d}", kind, 100 * label + number)
     return folder
 
 
@@ -64,17 +68,38 @@ def write_tiny(folder: Path, text: str = TINY) -> Path:
     return path
 
 
+@contextlib.contextmanager
+def log_messages() -> Iterator[list[str]]:
+    """The messages that training logs; those above INFO begin with their level."""
+    messages: list[str] = []
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
+            messages.append(level + record.getMessage())
+
+    logger = logging.getLogger("video_swin_transformer.training")
+    before, handler = logger.level, Collect()
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield messages
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
 def command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "video_swin_transformer", "train", *map(str, arguments)]
 
 
 def environment() -> dict[str, str]:
-    """One thread: the tests share their cores. Sums are the same with any number."""
+    """One thread, since tests share the cores."""
     return os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def videoswin_train(*arguments: object) -> subprocess.CompletedProcess[str]:
-    """The command in a process of its own."""
+    """Runs the command in a separate process."""
     return subprocess.run(
         command(*arguments), capture_output=True, text=True, timeout=240, env=environment()
     )

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .preprocess import views_from_frames
     from .registry import ModelCard, list_models
     from .sampling import clip_indices, train_clip_indices
+    from .training import TrainResult, train
     from .video import VideoReader
     from .weights import LoadReport, create_model, load_checkpoint, load_model
 
@@ -43,6 +44,7 @@ _LAZY_IMPORTS = {
     "Predictor": "predictor",
     "Preprocessing": "config",
     "SwinTransformer3D": "model",
+    "TrainResult": "training",
     "UnknownNameError": "errors",
     "VideoDecodeError": "errors",
     "VideoReader": "video",
@@ -53,6 +55,7 @@ _LAZY_IMPORTS = {
     "list_models": "registry",
     "load_checkpoint": "weights",
     "load_model": "weights",
+    "train": "training",
     "train_clip_indices": "sampling",
     "views_from_frames": "preprocess",
 }
@@ -72,6 +75,7 @@ __all__ = [
     "Predictor",
     "Preprocessing",
     "SwinTransformer3D",
+    "TrainResult",
     "UnknownNameError",
     "VideoDecodeError",
     "VideoReader",
@@ -82,6 +86,7 @@ __all__ = [
     "list_models",
     "load_checkpoint",
     "load_model",
+    "train",
     "train_clip_indices",
     "views_from_frames",
 ]

@@ -5,11 +5,9 @@ Exit codes: 0 done, 1 something could not be done, 2 the command was used wrongl
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import typer
@@ -27,6 +25,7 @@ from . import inspect as inspect_module
 from . import models as models_module
 from . import train as train_module
 from .console import say
+from .log import log_to_stderr
 
 app = typer.Typer(
     name="videoswin",
@@ -72,7 +71,7 @@ def _root(
 def run(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code; no user error ends in a traceback."""
     try:
-        with _log_to_stderr():
+        with log_to_stderr():
             code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
     except VideoSwinError as error:
         say(f"error: {error}")
@@ -98,29 +97,6 @@ def run(arguments: Sequence[str] | None = None) -> int:
             say(f"error: {' '.join(message.split())} See: {command} -h")
         return 2
     return int(code or 0)
-
-
-@contextmanager
-def _log_to_stderr() -> Iterator[None]:
-    """Shows what the library logs, from INFO on, as lines on stderr."""
-    logger = logging.getLogger("video_swin_transformer")
-    handler = _StderrHandler()
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
-
-
-class _StderrHandler(logging.Handler):
-    """Writes to whatever `sys.stderr` is at the moment."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        prefix = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
-        say(f"{prefix}{record.getMessage()}")
 
 
 def main() -> None:

@@ -1,39 +1,44 @@
-"""videoswin train: from labeled clips to a model, by a recipe."""
+"""videoswin train: from labeled clips to a model, with a recipe."""
 
 from __future__ import annotations
 
+import json
+import os
+import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ..errors import ConfigError
+from ..terminal import stderr_console
 from .console import say, text_table
+from .log import log_to_stderr
 
 if TYPE_CHECKING:
-    from ..training import Interrupted, Plan, Recipe, Result
+    from ..training import Recipe, TrainingInterrupted, TrainingProfile, TrainResult
 
 
 EXAMPLES = (
     "videoswin train finetune data=clips --out runs/mine",
-    "videoswin train swin-t-k400 data=train.txt data.val=val.txt --resume",
+    "videoswin train swin-t-k400 data=train.txt data.val=val.txt --dry-run",
 )
 
 
 def train(
     recipe: Annotated[
-        str,
+        str | None,
         typer.Argument(
             metavar="RECIPE",
-            help="A YAML file, or the name of a recipe that ships, such as finetune.",
+            help="A YAML file, or the name of a shipped recipe, such as finetune.",
             show_default=False,
         ),
-    ],
-    settings: Annotated[
+    ] = None,
+    overrides: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="[KEY=VALUE]...",
-            help="Settings of the recipe: data=FOLDER, from=WEIGHTS, schedule.epochs=10.",
+            help="Settings of the recipe: data=FOLDER, init_from=WEIGHTS, schedule.epochs=10.",
             show_default=False,
         ),
     ] = None,
@@ -41,120 +46,164 @@ def train(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Where everything goes.",
+            help="The output folder.",
             show_default="runs/ and the recipe's name",
         ),
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run in --out, exactly.")
-    ] = False,
-    plan: Annotated[
         bool,
-        typer.Option("--plan", help="Measure one step: memory, time, and how to cut the batch."),
+        typer.Option("--resume", help="Continue the interrupted run in --out; bit-exact on a CPU."),
     ] = False,
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto or cpu.")] = "auto",
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run", help="Measure memory and time of a step, and suggest a micro batch size."
+        ),
+    ] = False,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
+    ] = "auto",
+    seed: Annotated[
+        int | None, typer.Option(metavar="N", help="Replaces the seed of the recipe.")
+    ] = None,
+    list_recipes: Annotated[bool, typer.Option("--list", help="List the shipped recipes.")] = False,
+    keys: Annotated[
+        bool, typer.Option("--keys", help="Print all settings of the recipe as KEY=VALUE.")
+    ] = False,
 ) -> int:
-    """Train a network on labeled clips; the result is a folder for classify --model.
+    """Train a network on labeled clips. The result is a folder for classify --model.
 
-    Starts in several processes or on several machines with accelerate launch or torchrun, without
-    another recipe; --out is then a folder that all of them see.
+    To use several processes or machines, start the same command with torchrun or accelerate launch;
+    --out is then a folder that all of them can access.
     """
-    from ..training import Interrupted, find_recipe, load_recipe
+    if list_recipes:
+        return _print_recipes()
+    if recipe is None:
+        raise ConfigError(
+            "RECIPE is missing: give a YAML file or the name of a shipped recipe, such as "
+            "finetune. videoswin train --list lists them."
+        )
+    if dry_run and resume:
+        raise ConfigError("--dry-run starts no run, so it cannot be combined with --resume.")
+    from ..training import ProgressDisplay, TrainingInterrupted, find_recipe, load_recipe
     from ..training import train as run_training
 
-    path, note = find_recipe(recipe)
-    checked = load_recipe(path, settings or ())
-    if plan and resume:
-        raise ConfigError("--plan begins nothing, so there is nothing to --resume; give one.")
-    is_first = _is_first()
-    if note and is_first:
-        say(note)
-    if plan:
-        return _plan(checked, device)
-    out = out or Path("runs") / path.stem
-    try:
-        result = run_training(
-            checked, out, resume=resume, device=device, say=say if is_first else _quiet
-        )
-    except Interrupted as stopped:
-        return _say_stopped(stopped, recipe, settings or [], out, is_first)
-    if result is None:
+    is_main = os.environ.get("RANK", "0") == "0"  # of several processes, one prints
+    console = stderr_console() if is_main else None
+    with log_to_stderr(console, is_on=is_main):
+        path = find_recipe(recipe)
+        if keys:
+            return _print_keys(load_recipe(path, overrides or ()))
+        if dry_run:
+            return _dry_run(load_recipe(path, overrides or ()), device)
+        out = out or Path("runs") / path.stem
+        display = ProgressDisplay(console)
+        try:
+            with display:
+                result = run_training(
+                    path,
+                    out,
+                    overrides=overrides or (),
+                    resume=resume,
+                    device=device,
+                    seed=seed,
+                    progress=display,
+                )
+        except TrainingInterrupted as stopped:
+            if is_main:
+                _print_interrupted(stopped, recipe, overrides or [], out, device, seed)
+            return 128 + stopped.signal_number
+    if not is_main:
         return 0
-    _report(result, checked)
+    _print_result(result, out)
     return 1 if result.failures else 0
 
 
-def _is_first() -> bool:
-    """Whether this is the one of several processes that talks."""
-    import os
+def _print_recipes() -> int:
+    from ..training import shipped_recipes
 
-    return os.environ.get("RANK", "0") == "0"
-
-
-def _quiet(message: str) -> None:
-    pass
+    print(text_table([("recipe", "what it does"), *shipped_recipes().items()]))
+    return 0
 
 
-def _say_stopped(
-    stopped: Interrupted, recipe: str, settings: list[str], out: Path, is_first: bool
-) -> int:
-    import shlex
+def _print_keys(recipe: Recipe) -> int:
+    from ..training import recipe_keys
 
-    if is_first:
-        command = shlex.join(["videoswin", "train", recipe, *settings, "--out", str(out)])
-        say(f"Stopped after step {stopped.step}; nothing is lost. Go on with: {command} --resume")
-    return 128 + stopped.number
+    defaults = recipe_keys(type(recipe)())
+    for key, value in recipe_keys(recipe).items():
+        line = f"{key}={_as_yaml(value)}"
+        if key in defaults and value != defaults[key]:
+            line = f"{line}  # default: {_as_yaml(defaults[key])}"
+        print(line)
+    return 0
 
 
-def _report(result: Result, recipe: Recipe) -> None:
-    from ..training.console import duration
+def _as_yaml(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _print_interrupted(
+    stopped: TrainingInterrupted,
+    recipe: str,
+    overrides: list[str],
+    out: Path,
+    device: str,
+    seed: int | None,
+) -> None:
+    command = ["videoswin", "train", recipe, *overrides, "--out", str(out)]
+    command += [] if device == "auto" else ["--device", device]
+    command += [] if seed is None else ["--seed", str(seed)]
+    say(
+        f"Stopped after step {stopped.step}; a checkpoint is saved. Continue with: "
+        f"{shlex.join([*command, '--resume'])}"
+    )
+
+
+def _print_result(result: TrainResult, out: Path) -> None:
+    from ..training.api import RESULT_FILE
+    from ..training.console import format_duration, metric_label
 
     if result.failures:
         say(
-            f"{len(result.failures)} clips could not be used (named above) and were replaced "
-            f"{result.num_replaced} times; they are in the quarantine list now, which later runs "
-            "honor."
+            f"{len(result.failures)} clips could not be read (named above) and were replaced "
+            f"{result.num_replaced} times. They are in the quarantine list, which later runs skip; "
+            f"{out / RESULT_FILE} lists them."
         )
-    print(f"{result.epochs} epochs, {result.steps} steps, {duration(result.seconds)}")
-    if result.val_top1 is not None:
-        print(f"watched clips: {result.val_top1:.1%} (epoch {result.kept_epoch + 1}, kept)")
-    if result.val_map is not None:
-        print(f"watched clips: mAP {result.val_map:.1%} (epoch {result.kept_epoch + 1}, kept)")
+    metric = metric_label(result.metric_name)
+    epochs = f"{result.epochs} epoch{'s' if result.epochs > 1 else ''}"
+    print(f"{epochs}, {result.steps} steps, {format_duration(result.seconds)}")
+    if result.val_metric is not None:
+        print(f"validation: {metric} {result.val_metric:.1%} (epoch {result.kept_epoch + 1}, kept)")
     if result.test is not None:
         found = result.test.measure()
-        control = "" if recipe.data.control == "none" else f", control {recipe.data.control}"
-        what = "of" if result.test.truth is None else "mAP on"
         print(
-            f"test clips: {found.value:.1%} {what} {result.test.num_clips}, 95 % interval "
-            f"{found.low:.1%} to {found.high:.1%}{control}"
+            f"test: {metric} {found.value:.1%} on {result.test.num_clips} clips, 95 % interval "
+            f"{found.low:.1%} to {found.high:.1%}"
         )
     print(f"model: {result.model}")
 
 
-def _plan(recipe: Recipe, device: str) -> int:
+def _dry_run(recipe: Recipe, device: str) -> int:
     from ..training import profile_training
 
-    found = profile_training(recipe, device, lambda what: say(f"measuring {what}"))
-    for note in found.notes:
-        say(note)
-    print(_plan_text(found))
+    print(_profile_text(profile_training(recipe, device)))
     return 0
 
 
-def _plan_text(plan: Plan) -> str:
-    from ..training.console import duration
+def _profile_text(profile: TrainingProfile) -> str:
+    from ..training.console import format_duration
 
     def gigabytes(count: int) -> str:
         return f"{count / 2**30:.2f} GB"
 
-    rows = [("clips at once", "checkpointing", "seconds", "clips/s", "memory", "")]
-    for one in plan.measured:
-        mark = "suggested" if one is plan.suggested else ""
-        mark = mark or ("too large" if one.peak_bytes > plan.usable_bytes else "")
+    rows = [("micro batch", "grad checkpointing", "seconds", "clips/s", "memory", "")]
+    for one in profile.measured:
+        mark = "suggested" if one is profile.suggested else ""
+        mark = mark or ("too large" if one.peak_bytes > profile.usable_bytes else "")
         rows.append(
             (
                 str(one.micro_batch_size),
-                "yes" if one.checkpointing else "no",
+                "yes" if one.grad_checkpointing else "no",
                 f"{one.seconds:.2f}",
                 f"{one.clips_per_second:.2f}",
                 gigabytes(one.peak_bytes),
@@ -162,38 +211,43 @@ def _plan_text(plan: Plan) -> str:
             )
         )
     lines = [
-        f"{plan.num_params / 1e6:.1f} M parameters on {plan.device}, {plan.num_processes} "
-        f"process{'es' if plan.num_processes > 1 else ''}; weights and optimizer "
-        f"{gigabytes(plan.state_bytes)}, each clip {gigabytes(plan.bytes_per_clip)}, usable "
-        f"{gigabytes(plan.usable_bytes)}",
+        f"{profile.num_params / 1e6:.1f} M parameters on {profile.device}, "
+        f"{profile.num_processes} process{'es' if profile.num_processes > 1 else ''}; weights and "
+        f"optimizer {gigabytes(profile.state_bytes)}, each clip "
+        f"{gigabytes(profile.bytes_per_clip)}, usable {gigabytes(profile.usable_bytes)}",
         text_table(rows),
     ]
-    best = plan.suggested
+    best = profile.suggested
     if best is None:
-        lines.append("Nothing fits: take a smaller network, fewer frames or smaller pictures.")
+        lines.append(
+            "Nothing fits in memory: use a smaller network, fewer frames or smaller crops."
+        )
         return "\n".join(lines)
-    share = -(-plan.batch_size // plan.num_processes)
+    clips_per_process = -(-profile.batch_size // profile.num_processes)
     lines.append(
-        f"a step of {plan.batch_size} clips: {-(-share // best.micro_batch_size)} passes, "
-        f"{duration(share / best.clips_per_second)}"
+        f"a step of {profile.batch_size} clips: "
+        f"{-(-clips_per_process // best.micro_batch_size)} micro batches, "
+        f"{format_duration(clips_per_process / best.clips_per_second)}"
     )
-    if plan.epoch_seconds is None:
-        hour = 3600 * best.clips_per_second * plan.num_processes
-        lines.append(f"about {hour:.0f} clips an hour; give data=FOLDER for the time of an epoch")
+    if profile.epoch_seconds is None:
+        per_hour = 3600 * best.clips_per_second * profile.num_processes
+        lines.append(
+            f"about {per_hour:.0f} clips per hour; give data=FOLDER for the time of an epoch"
+        )
     else:
         lines.append(
-            f"an epoch of {plan.num_clips} clips: {duration(plan.epoch_seconds)}; all "
-            f"{plan.epochs}: {duration(plan.epoch_seconds * plan.epochs)}"
+            f"an epoch of {profile.num_clips} clips: {format_duration(profile.epoch_seconds)}; "
+            f"{profile.epochs} epochs: {format_duration(profile.epoch_seconds * profile.epochs)}"
         )
-    if plan.seconds_to_read is not None:
-        supply = max(plan.num_readers, 1) / plan.seconds_to_read
-        verdict = "enough" if supply > best.clips_per_second else "the network will wait for them"
+    if profile.read_seconds is not None:
+        supply = max(profile.num_workers, 1) / profile.read_seconds
+        verdict = "fast enough" if supply > best.clips_per_second else "the network will wait"
         lines.append(
-            f"reading: {plan.seconds_to_read:.3f} s a clip, {plan.num_readers} readers give "
+            f"reading: {profile.read_seconds:.3f} s per clip; {profile.num_workers} workers read "
             f"{supply:.1f} clips/s: {verdict}"
         )
     lines.append(
-        f"suggested: batch.micro={best.micro_batch_size} "
-        f"run.checkpointing={'true' if best.checkpointing else 'false'}"
+        f"suggested: micro_batch_size={best.micro_batch_size} "
+        f"run.grad_checkpointing={'true' if best.grad_checkpointing else 'false'}"
     )
     return "\n".join(lines)

@@ -1,46 +1,49 @@
-"""Training by a recipe: one process or many nodes, exact to resume, a model folder at the end.
+"""Training with a recipe: one process or many nodes, bit-exact resume on CPU, a model folder.
 
-config.py        what a training is, as checked data
-recipe_files.py  YAML, shipped recipes, key=value
-data.py         which clips to learn from, to watch and to test
-generated.py          clips that a program makes instead of reading them
-network.py       the network and the weights it begins with
-param_groups.py        which parameters learn slower or do not decay
-schedule.py      the learning rate of each step
-transforms.py       crops, flips, erasing, mixing: what is drawn
+In the order of a run:
+
+api.py           train(): from a recipe to a finished model folder
+config.py        the recipe as pydantic models
+recipe_files.py  YAML, shipped recipes, key=value overrides
+distributed.py   processes, devices, memory, signals
+data.py          training, validation and test clips
+generated.py     training clips that a program generates
+setup.py         the network and its start weights
+dataloader.py    epoch order, micro batches, workers
+transforms.py    augmentation of clips and batches
 randaugment.py   the 18 operations of RandAugment
-batches.py       pixels and labels -> input and target
-dataloader.py          which clip comes when, and how it is read
-train_step.py       one step of the optimizer
-trainer.py          a run: steps, epochs, interruptions
-validation.py      accuracy on clips that are not learned from
-checkpoints.py   the state of a run on disk
-log.py, console.py what is written down, what is shown
-distributed.py       processes, devices, signals
-memory.py        how many clips fit at once
-profiling.py      one step, measured before the long run
-api.py       from a recipe to a finished model
+trainer.py       Trainer.fit and train_step
+losses.py        targets, losses and their weights
+optim.py         parameter groups, learning-rate schedule, moving average
+validation.py    metrics on validation and test clips
+io.py            checkpoints, CSV tables, TensorBoard
+console.py       progress on the terminal
+profiling.py     micro batch size, and the measurement of a dry run
 """
 
-from .api import Result, train
+from .api import TrainResult, train
 from .config import Recipe
-from .distributed import DEVICES
+from .console import Progress, ProgressDisplay
 from .generated import ClipSource
-from .profiling import MicroBatchProfile, Plan, profile_training
-from .recipe_files import find_recipe, load_recipe, shipped_recipes
-from .trainer import Interrupted
+from .profiling import MicroBatchProfile, TrainingProfile, profile_training
+from .recipe_files import find_recipe, load_recipe, recipe_keys, shipped_recipes
+from .trainer import TrainingInterrupted
+from .validation import ValidationResult
 
 __all__ = [
-    "DEVICES",
     "ClipSource",
-    "Interrupted",
     "MicroBatchProfile",
-    "Plan",
+    "Progress",
+    "ProgressDisplay",
     "Recipe",
-    "Result",
+    "TrainResult",
+    "TrainingInterrupted",
+    "TrainingProfile",
+    "ValidationResult",
     "find_recipe",
     "load_recipe",
     "profile_training",
+    "recipe_keys",
     "shipped_recipes",
     "train",
 ]

@@ -1,10 +1,11 @@
-"""From a recipe and a folder to a finished model: joins what the other files do."""
+"""`train`: from a recipe to a finished model folder."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,259 +18,292 @@ from ..errors import ConfigError, UnknownNameError
 from ..files import write_atomic
 from ..registry import find_card
 from ..saving import write_folder
-from .checkpoints import Checkpoints, State
 from .config import Recipe
-from .data import TrainingData, is_multi_label, read_training_data
+from .data import TrainingData, read_training_data, uses_binary_loss
 from .dataloader import ClipDataset, ReplacingClips
-from .distributed import local_processes, num_readers, open_accelerator, retain_freed_memory
+from .distributed import (
+    device_memory_errors,
+    log_on_main_process_only,
+    num_dataloader_workers,
+    open_accelerator,
+    retain_freed_memory,
+)
 from .generated import ClipSource, GeneratedClips
-from .memory import clips_that_fit, saved_bytes, state_bytes, usable_bytes
-from .recipe_files import differences, parse_recipe, write_recipe
-from .setup import Start, build_setup, rebuild_setup
-from .trainer import Run
+from .io import Checkpoints, State
+from .profiling import choose_micro_batch_size
+from .randaugment import require_pillow
+from .recipe_files import changed_keys, load_recipe, parse_recipe, write_recipe
+from .setup import TrainSetup, build_setup, rebuild_setup
+from .trainer import ProgressCallback, Trainer
 from .transforms import ClipTransform
 from .validation import ValidationResult
 
 if TYPE_CHECKING:
     from .distributed import Accelerator
 
+logger = logging.getLogger(__name__)
+
 MODEL_FOLDER = "model"
 RESULT_FILE = "result.json"
 RECIPE_FILE = "recipe.yaml"
-# What a network keeps that computes its blocks again, of what it keeps otherwise: the inputs of
-# all blocks, and one block at a time.
-_CHECKPOINTING_MEMORY_RATIO = 0.35
 
 
 @dataclass(frozen=True)
-class Result:
-    """What came out of a run. best_epoch, from 0: of the weights that are kept, where they are
-    not the last. failures: (path, reason) of clips that could not be read."""
+class TrainResult:
+    """A finished training.
+
+    Attributes:
+        model: The folder of the finished model.
+        epochs: Epochs of the training.
+        steps: Optimizer steps.
+        seconds: Time spent training, without interruptions.
+        kept_epoch: The epoch whose weights were kept, from 0.
+        metric_name: The validation metric: "top1", or "map" of multi-label clips.
+        val_metric: Its value in that epoch, None without validation.
+        test: The result on the test clips, None without test clips.
+        failures: (path, reason) of clips that could not be read.
+        num_replaced: How often another clip replaced one of these.
+    """
 
     model: Path
     epochs: int
     steps: int
     seconds: float
     kept_epoch: int
-    val_top1: float | None  # None as well where clips have several labels
-    val_map: float | None  # there
+    metric_name: str
+    val_metric: float | None
     test: ValidationResult | None
     failures: tuple[tuple[str, str], ...]
     num_replaced: int
 
 
 def train(
-    recipe: Recipe,
-    out: Path,
+    recipe: Recipe | str | Path,
+    out: str | Path,
     *,
+    overrides: Sequence[str] = (),
     clips: ClipSource | None = None,
     resume: bool = False,
     device: str = "auto",
-    say: Callable[[str], None] = lambda message: None,
-) -> Result | None:
-    """Trains by the recipe; everything is written below `out`. None in all processes but the first.
+    seed: int | None = None,
+    progress: ProgressCallback | None = None,
+) -> TrainResult:
+    """Trains a network with a recipe.
 
-    clips: made by a program, to learn from instead of files; what is watched still comes from
-    files. resume: goes on from the last checkpoint in `out`, exactly. Raises VideoSwinError for
-    what a user can cause, and Interrupted after Ctrl-C or SIGTERM, when the run has written itself
-    down.
+    Notes and warnings go to the logger `video_swin_transformer.training`, in the main process only.
+
+    Args:
+        recipe: A recipe, a YAML file, or the name of a shipped recipe, such as "finetune".
+        out: The folder that everything is written to.
+        overrides: Settings that replace those of the recipe, such as "data.train=FOLDER".
+        clips: Generates the training clips, instead of `data.train`. Validation clips are files.
+        resume: Continue from the last checkpoint in `out`; bit-exact on a CPU.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        seed: Replaces the seed of the recipe.
+        progress: Called after each step, in the main process only.
+
+    Returns:
+        The result, in all processes.
+
+    Raises:
+        ConfigError: A setting is wrong, or `out` contains a run and `resume` is false.
+        UnknownNameError: There is no such recipe, network or weights.
+        DataError: The datasets cannot be used.
+        CheckpointError: Weights or checkpoints cannot be read or written, or do not fit.
+        TrainingDivergedError: The loss is no longer finite.
+        DeviceMemoryError: A micro batch does not fit in memory.
+        TrainingInterrupted: After SIGINT or SIGTERM, when a checkpoint is written.
     """
+    recipe, out = load_recipe(recipe, overrides), Path(out)
+    if seed is not None:
+        recipe = load_recipe(recipe, [f"seed={seed}"])
     accelerator = open_accelerator(recipe.run.precision, device)
     if accelerator.device.type == "cpu":
         retain_freed_memory()
-    if not accelerator.is_main_process:
-        say = _say_nothing
-    checkpoints = Checkpoints(out, recipe.run.keep_checkpoints)
-    state = _state_to_resume(checkpoints, recipe, say) if resume else None
-    if state is None and checkpoints.steps():
-        raise ConfigError(
-            f"{str(out)!r} holds a run already. Add --resume to go on with it, or name another "
-            "--out."
-        )
-    accelerator.wait_for_everyone()  # nobody writes a checkpoint before all have looked
-    data = read_training_data(
-        recipe.data, recipe.seed, None if state is None else state["left_out"], clips
-    )
-    for note in data.notes:
-        say(note)
-    start = _start(recipe, data, state)
-    for note in start.notes:
-        say(note)
-    run = _open_run(recipe, out, data, start, accelerator, state, say, clips)
-    if accelerator.is_main_process:
-        write_recipe(out / RECIPE_FILE, recipe)
-    done = run.go()
-    accelerator.wait_for_everyone()
-    return _finish(run, checkpoints, accelerator, out) if done else None
-
-
-def _say_nothing(message: str) -> None:
-    pass
-
-
-def _state_to_resume(checkpoints: Checkpoints, recipe: Recipe, say: Callable[[str], None]) -> State:
-    state = checkpoints.load_last(say)
-    changed = differences(parse_recipe(state["recipe"], "The recipe of the checkpoint"), recipe)
-    if changed:
-        raise ConfigError(
-            f"The run in {str(checkpoints.folder.parent)!r} had another {', '.join(changed)}. Go "
-            f"on with its own recipe, {RECIPE_FILE} in that folder, or begin anew with another "
-            "--out."
-        )
-    say(f"Going on after step {state['done']['step']}.")
-    return state
-
-
-def _start(recipe: Recipe, data: TrainingData, state: State | None) -> Start:
-    if state is None:
-        multi_label = is_multi_label(recipe.loss, data)
-        return build_setup(recipe, data.num_classes, data.train.classes, multi_label=multi_label)
-    if state["fingerprint"] != data.fingerprint:
-        raise ConfigError(
-            f"The clips of {data.train.source!r} are not those that the run began with: clips "
-            "have come, gone or changed their class. Begin anew with another --out."
-        )
-    bundle = BundleConfig.from_json(state["bundle"])
-    return rebuild_setup(recipe, bundle, state["train_short_side"])
-
-
-def _open_run(
-    recipe: Recipe,
-    out: Path,
-    data: TrainingData,
-    start: Start,
-    accelerator: Accelerator,
-    state: State | None,
-    say: Callable[[str], None],
-    maker: ClipSource | None,
-) -> Run:
-    processes = accelerator.num_processes
-    micro = recipe.batch.micro
-    if micro is None and state is not None and state["world"] == processes:
-        micro = int(state["micro_batch_size"])
-    share = -(-min(recipe.batch.clips, len(data.train.items)) // processes)
-    if micro is None:
-        micro = _micro_clips(recipe, start, accelerator.device, share)
-    micro = min(micro, share)
-    passes = -(-share // micro)
-    say(
-        f"{len(data.train.items)} clips, {data.num_classes} classes; a step is "
-        f"{recipe.batch.clips} clips: {processes} process{'es' if processes > 1 else ''} x "
-        f"{passes} pass{'es' if passes > 1 else ''} x {micro} clips on {accelerator.device.type}, "
-        f"{recipe.run.precision}."
-    )
-    if micro == 1 and (recipe.augment.mixup or recipe.augment.cutmix):
-        say("warning: clips are mixed within a pass, and a pass of 1 clip has no other to mix.")
-    if state is not None and (state["world"], state["micro_batch_size"]) != (processes, micro):
-        say("The batch is cut up in another way than before; results agree to rounding only.")
-    elif state is not None and state["threads"] != torch.get_num_threads():
-        say("There are more or fewer threads than before; results agree to rounding only.")
-    _require_pillow(recipe)
-    run = Run(
-        recipe,
-        out,
-        data,
-        start,
-        ReplacingClips(_drawn_clips(recipe, data, start, maker), data.train, recipe.seed),
-        accelerator,
-        micro,
-        num_readers(recipe.run.workers, local_processes()),
-        say,
-    )
-    if state is not None:
-        run.load(state)
-    return run
-
-
-def _drawn_clips(
-    recipe: Recipe, data: TrainingData, start: Start, maker: ClipSource | None
-) -> ClipDataset:
-    """The clips to learn from, read or made, and augmented."""
-    preprocessing = start.model.bundle.preprocessing
-    size, interpolation = preprocessing.crop_size, preprocessing.interpolation
-    transform = ClipTransform(recipe.augment, size, interpolation, recipe.data.control)
-    if maker is not None:
-        return GeneratedClips(maker, start.train_sampling.num_frames, transform, recipe.seed)
-    sampling, side = start.train_sampling, start.train_short_side
-    return TrainClips(data.train, sampling, side, interpolation, transform, recipe.seed)
-
-
-def _require_pillow(recipe: Recipe) -> None:
-    """Found missing before the work; in a reader it would look like a broken clip."""
-    if recipe.augment.randaugment_ops:
-        from .randaugment import require_pillow
-
-        require_pillow()
-
-
-def _micro_clips(recipe: Recipe, start: Start, device: torch.device, most: int) -> int:
-    """How many clips of this network fit into the memory of a process."""
-    if most == 1:
-        return 1
-    per_clip = bytes_per_clip(start, device, recipe.run.precision)
-    if recipe.run.checkpointing:
-        per_clip = int(per_clip * _CHECKPOINTING_MEMORY_RATIO)
-    usable = usable_bytes(device, local_processes())
-    return clips_that_fit(per_clip, state_bytes(start.model), usable, most)
-
-
-def bytes_per_clip(start: Start, device: torch.device, precision: str) -> int:
-    """Memory that one clip takes between a forward and a backward pass, measured with one."""
-    model = start.model.to(device)
-    clip = dummy_clips(start, 1, device)
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision)
-    with torch.random.fork_rng(), torch.autocast(device.type, dtype, enabled=dtype is not None):
-        return saved_bytes(lambda: model(clip), model) + clip.nbytes
-
-
-def dummy_clips(start: Start, num_clips: int, device: torch.device) -> torch.Tensor:
-    """(num_clips, C, T, S, S) float32 noise of the right shape."""
-    bundle = start.model.bundle
-    size = bundle.preprocessing.crop_size
-    frames = bundle.sampling.num_frames
-    generator = torch.Generator().manual_seed(0)
-    shape = (num_clips, bundle.model.in_chans, frames, size, size)
-    return torch.randn(shape, generator=generator).to(device)
-
-
-# --- the end --------------------------------------------------------------------------------------
-
-
-def _finish(
-    run: Run, checkpoints: Checkpoints, accelerator: Accelerator, out: Path
-) -> Result | None:
-    done, learner = run.done, run.learner
-    kept_epoch = run.recipe.schedule.epochs - 1
-    watched = done.last_top1
-    best = checkpoints.load_best() if run.recipe.run.product == "best" else None
-    if best is not None and done.best_epoch >= 0:
-        learner.product.load_state_dict(best["model"])
-        kept_epoch, watched = done.best_epoch, done.best_top1
-    test = run.validate_test() if run.data.test is not None else None
-    num_replaced = run.num_replaced()
-    if not accelerator.is_main_process:
-        return None
-    bundle = dataclasses.replace(learner.model.bundle, name=_new_name(out))
-    write_folder(out / MODEL_FOLDER, bundle, learner.weights())
-    result = Result(
-        model=out / MODEL_FOLDER,
-        epochs=run.recipe.schedule.epochs,
-        steps=done.step,
-        seconds=done.seconds,
-        kept_epoch=kept_epoch,
-        val_top1=None if run.data.train.is_multilabel else watched,
-        val_map=watched if run.data.train.is_multilabel else None,
-        test=test,
-        failures=tuple(done.failures.items()),
-        num_replaced=num_replaced,
-    )
-    text = json.dumps(_as_data(result, run), indent=2) + "\n"
-    write_atomic(out / RESULT_FILE, text.encode())
+    with log_on_main_process_only(accelerator.is_main_process):
+        trainer = _open_trainer(recipe, out, accelerator, clips, resume, progress)
+        if accelerator.is_main_process:
+            write_recipe(out / RECIPE_FILE, recipe)
+        trainer.fit()
+        accelerator.wait_for_everyone()
+        result = _finish(trainer, out, accelerator)
+        accelerator.wait_for_everyone()
     return result
 
 
-def _new_name(out: Path) -> str:
-    """The out folder's name, unless weights are published under it: these are others."""
+# --- before the first step ------------------------------------------------------------------------
+
+
+def _open_trainer(
+    recipe: Recipe,
+    out: Path,
+    accelerator: Accelerator,
+    clip_source: ClipSource | None,
+    resume: bool,
+    progress: ProgressCallback | None,
+) -> Trainer:
+    checkpoints = Checkpoints(out, recipe.run.max_checkpoints)
+    checkpoint = _load_checkpoint(checkpoints, recipe) if resume else None
+    if checkpoint is None and checkpoints.paths():
+        raise ConfigError(
+            f"{str(out)!r} already contains a run. Pass resume=True (--resume) to continue "
+            "it, or choose another output folder."
+        )
+    accelerator.wait_for_everyone()  # no process writes a checkpoint before all have looked
+
+    excluded = None if checkpoint is None else checkpoint["excluded"]
+    data = read_training_data(recipe.data, recipe.seed, excluded=excluded, clip_source=clip_source)
+    setup = _open_setup(recipe, data, checkpoint)
+    for note in (*data.notes, *setup.notes):
+        logger.info("%s", note)
+    for warning in (*data.warnings, *setup.warnings):
+        logger.warning("%s", warning)
+
+    micro_batch_size = _micro_batch_size(recipe, data, setup, accelerator, checkpoint)
+    clips = ReplacingClips(_train_clips(recipe, data, setup, clip_source), data.train, recipe.seed)
+    trainer = Trainer(
+        recipe,
+        out,
+        data,
+        setup,
+        clips,
+        accelerator,
+        micro_batch_size,
+        num_dataloader_workers(recipe.run.workers),
+        progress,
+    )
+    if checkpoint is not None:
+        trainer.load(checkpoint)
+    return trainer
+
+
+def _load_checkpoint(checkpoints: Checkpoints, recipe: Recipe) -> State:
+    checkpoint = checkpoints.load_last()
+    before = parse_recipe(checkpoint["recipe"], "The recipe of the checkpoint")
+    if changed := changed_keys(before, recipe):
+        raise ConfigError(
+            f"The run in {str(checkpoints.folder.parent)!r} has a different {', '.join(changed)}. "
+            f"Resume it with its own recipe, {RECIPE_FILE} in that folder, or start a new run in "
+            "another output folder."
+        )
+    logger.info("Resuming after step %d.", checkpoint["train_state"]["step"])
+    return checkpoint
+
+
+def _open_setup(recipe: Recipe, data: TrainingData, checkpoint: State | None) -> TrainSetup:
+    if checkpoint is None:
+        binary = uses_binary_loss(recipe.loss, data)
+        return build_setup(recipe, data.num_classes, data.train.classes, multi_label=binary)
+    if checkpoint["fingerprint"] != data.fingerprint:
+        raise ConfigError(
+            f"The clips of {data.train.source!r} are not those that the run began with: clips "
+            "were added, removed or moved to another class. Start a new run in another output "
+            "folder."
+        )
+    bundle = BundleConfig.from_json(checkpoint["bundle"])
+    return rebuild_setup(recipe, bundle, checkpoint["train_short_side"])
+
+
+def _micro_batch_size(
+    recipe: Recipe,
+    data: TrainingData,
+    setup: TrainSetup,
+    accelerator: Accelerator,
+    checkpoint: State | None,
+) -> int:
+    """From the recipe, the checkpoint or the memory of this machine; reports the choice."""
+    num_processes = accelerator.num_processes
+    clips_per_process = -(-min(recipe.batch_size, len(data.train.items)) // num_processes)
+    size: int | None = recipe.micro_batch_size
+    if size is None and checkpoint is not None and checkpoint["world_size"] == num_processes:
+        size = int(checkpoint["micro_batch_size"])
+    if size is None:
+        with device_memory_errors(1):
+            size = choose_micro_batch_size(recipe, setup, accelerator.device, clips_per_process)
+    size = min(size, clips_per_process)
+    num_micro_batches = -(-clips_per_process // size)
+    logger.info(
+        "%d clips, %d classes; batch size %d = %d process%s x %d micro batch%s x %d clips on %s, "
+        "%s.",
+        len(data.train.items),
+        data.num_classes,
+        recipe.batch_size,
+        num_processes,
+        "es" if num_processes > 1 else "",
+        num_micro_batches,
+        "es" if num_micro_batches > 1 else "",
+        size,
+        accelerator.device.type,
+        recipe.run.precision,
+    )
+    if size == 1 and (recipe.augment.mixup or recipe.augment.cutmix):
+        logger.warning(
+            "Clips are mixed within a micro batch, so micro batches of 1 clip are not mixed."
+        )
+    if checkpoint is not None:
+        before = (checkpoint["world_size"], checkpoint["micro_batch_size"])
+        if before != (num_processes, size):
+            logger.info(
+                "The batch is divided differently than before; results agree except for rounding."
+            )
+        elif checkpoint["num_threads"] != torch.get_num_threads():
+            logger.info(
+                "The number of threads is different than before; results agree except for rounding."
+            )
+    return size
+
+
+def _train_clips(
+    recipe: Recipe, data: TrainingData, setup: TrainSetup, clip_source: ClipSource | None
+) -> ClipDataset:
+    """The training clips, read or generated, and augmented."""
+    if recipe.augment.randaugment_ops:
+        require_pillow()  # in a worker it would look like an unreadable clip
+    p = setup.model.bundle.preprocessing
+    transform = ClipTransform(recipe.augment, p.crop_size, p.interpolation, recipe.data.frame_order)
+    sampling = setup.train_sampling
+    if clip_source is not None:
+        return GeneratedClips(clip_source, sampling.num_frames, transform, recipe.seed)
+    return TrainClips(
+        data.train, sampling, setup.train_short_side, p.interpolation, transform, recipe.seed
+    )
+
+
+# --- after the last step --------------------------------------------------------------------------
+
+
+def _finish(trainer: Trainer, out: Path, accelerator: Accelerator) -> TrainResult:
+    """Selects the weights, tests them and writes the model folder."""
+    state, recipe = trainer.state, trainer.recipe
+    kept_epoch, val_metric = recipe.schedule.epochs - 1, state.last_metric
+    keep_best = recipe.run.keep_checkpoint == "best" and state.best_epoch >= 0
+    best = trainer.checkpoints.load_best() if keep_best else None
+    if best is not None:
+        trainer.eval_model.load_state_dict(best["model"])
+        kept_epoch, val_metric = state.best_epoch, state.best_metric
+    test = trainer.test() if trainer.data.test is not None else None
+    result = TrainResult(
+        model=out / MODEL_FOLDER,
+        epochs=recipe.schedule.epochs,
+        steps=state.step,
+        seconds=state.seconds,
+        kept_epoch=kept_epoch,
+        metric_name=state.metric_name,
+        val_metric=val_metric,
+        test=test,
+        failures=tuple(state.failures.items()),
+        num_replaced=trainer.total_replaced(),
+    )
+    if accelerator.is_main_process:
+        bundle = dataclasses.replace(trainer.model.bundle, name=_model_name(out))
+        write_folder(result.model, bundle, trainer.weights())
+        text = json.dumps(_result_json(result, trainer), indent=2) + "\n"
+        write_atomic(out / RESULT_FILE, text.encode())
+    return result
+
+
+def _model_name(out: Path) -> str:
+    """The name of the output folder; with a suffix if published weights have that name."""
     name = out.resolve().name or "trained"
     try:
         find_card(name)
@@ -278,19 +312,18 @@ def _new_name(out: Path) -> str:
     return f"{name}-trained"
 
 
-def _as_data(result: Result, run: Run) -> dict[str, Any]:
+def _result_json(result: TrainResult, trainer: Trainer) -> dict[str, Any]:
     test: dict[str, Any] | None = None
     if result.test is not None:
-        found = result.test
-        (first, value), (second, other) = found.figures.items()
-        interval = found.measure()
+        (name, value), (second_name, second_value) = result.test.metrics.items()
+        interval = result.test.measure()
         test = {
-            "data": run.data.test.source if run.data.test else None,
-            "clips": found.num_clips,
-            first: value,
-            f"{first}_interval": [interval.low, interval.high],
-            second: other,
-            "loss": found.loss,
+            "data": trainer.data.test.source if trainer.data.test else None,
+            "clips": result.test.num_clips,
+            name: value,
+            f"{name}_interval": [interval.low, interval.high],
+            second_name: second_value,
+            "loss": result.test.loss,
         }
     return {
         "model": str(result.model),
@@ -298,15 +331,11 @@ def _as_data(result: Result, run: Run) -> dict[str, Any]:
         "steps": result.steps,
         "minutes": result.seconds / 60,
         "kept_epoch": result.kept_epoch + 1,
-        **(
-            {"val_map": result.val_map}
-            if run.data.train.is_multilabel
-            else {"val_top1": result.val_top1}
-        ),
+        f"val_{result.metric_name}": result.val_metric,
         "test": test,
-        "control": run.recipe.data.control,
-        "train_clips": len(run.data.train.items),
+        "frame_order": trainer.recipe.data.frame_order,
+        "train_clips": len(trainer.data.train.items),
         "unusable_clips": [{"path": path, "reason": why} for path, why in result.failures],
         "num_replaced": result.num_replaced,
-        "warnings": [note for note in run.data.notes if note.startswith("warning")],
+        "warnings": [*trainer.data.warnings, *trainer.setup.warnings],
     }

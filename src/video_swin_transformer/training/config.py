@@ -1,6 +1,6 @@
-"""What a training is, as checked data: one YAML file, every key of which stands here.
+"""The training recipe: pydantic models that validate one YAML file.
 
-None for a setting of `clip` or `model` means: as the weights that the training starts from.
+In `clip` and `model`, None means: as in the start weights.
 """
 
 from __future__ import annotations
@@ -12,27 +12,27 @@ from ..errors import MissingExtraError
 try:
     from pydantic import BaseModel, ConfigDict, Field, model_validator
 except ImportError as error:
-    raise MissingExtraError("pydantic", "train", "Training by a recipe") from error
+    raise MissingExtraError("pydantic", "train", "Training with a recipe") from error
 
 SCRATCH = "scratch"
 
 Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Rate = Annotated[float, Field(ge=0, lt=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
 Count = Annotated[int, Field(ge=1)]
 Size3 = Annotated[list[Count], Field(min_length=3, max_length=3)]
-Interval = Annotated[list[Positive], Field(min_length=2, max_length=2)]
+Range = Annotated[list[Positive], Field(min_length=2, max_length=2)]
 
 
-class RecipeModel(BaseModel):
-    """Strict: a text is no number, and a key that is not here is refused."""
+class RecipeSection(BaseModel):
+    """Strict: a string is not converted to a number, and unknown keys are rejected."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class SizesConfig(RecipeModel):
-    """A network of one's own; see `ModelConfig`."""
+class SizesConfig(RecipeSection):
+    """The sizes of a custom network; see `ModelConfig`."""
 
     embed_dim: Count
     depths: list[Count]
@@ -41,43 +41,66 @@ class SizesConfig(RecipeModel):
     window_size: Size3 = [8, 7, 7]
 
 
-class ModelConfigPart(RecipeModel):
-    """The network and where its weights come from.
+class NetworkConfig(RecipeSection):
+    """The network and its start weights.
 
-    start (`from` in the file): a name of `videoswin models`, a file or folder, or "scratch".
-    pretrained: "required" refuses a start without weights unless `from: scratch` is written down.
-    architecture, sizes: the network, by name or by numbers; neither: that of the weights.
-    allow: how the weights may differ from the network; the classifier may always be another.
-    train: "head" leaves the backbone as it is (linear probe).
+    Attributes:
+        init_from: The start weights: a name that `videoswin models` lists, a file, a folder, or
+            "scratch" for random weights.
+        pretrained: "required" rejects a recipe without start weights unless `init_from` is
+            "scratch".
+        architecture: The network by name. If this and `sizes` are None, the network of the weights.
+        sizes: The network by its sizes.
+        allow: How the weights may differ from the network. The classifier may always differ.
+        train: "head" trains the classifier only (linear probe).
+        frozen_stages: As in the reference implementation; -1 freezes nothing.
+        drop_path_rate: Stochastic depth; None: as in the start weights.
+        head_drop_rate: Dropout before the classifier; None: as in the start weights.
+        drop_rate: Dropout after projections.
+        attn_drop_rate: Dropout of attention weights.
     """
 
-    start: str | None = Field(default=None, alias="from")
+    init_from: str | None = None
     pretrained: Literal["required", "optional"] = "required"
     architecture: str | None = None
     sizes: SizesConfig | None = None
     allow: list[Literal["inflate", "window", "in_chans"]] = ["inflate"]
     train: Literal["all", "head"] = "all"
     frozen_stages: Annotated[int, Field(ge=-1)] = -1
-    drop_path_rate: Rate | None = None
-    head_drop_rate: Rate | None = None
-    drop_rate: Rate = 0.0
-    attn_drop_rate: Rate = 0.0
+    drop_path_rate: Fraction | None = None
+    head_drop_rate: Fraction | None = None
+    drop_rate: Fraction = 0.0
+    attn_drop_rate: Fraction = 0.0
 
     @model_validator(mode="after")
-    def _one_network(self) -> ModelConfigPart:
+    def _one_network(self) -> NetworkConfig:
         if self.architecture is not None and self.sizes is not None:
             raise ValueError("give architecture or sizes, not both")
         return self
 
 
-class DataConfig(RecipeModel):
-    """The clips; see docs/data.md for the formats.
+class DataConfig(RecipeSection):
+    """The datasets; docs/data.md describes the formats.
 
-    val: clips to watch while training; None: a split `val` inside `train`, else `hold_out` of the
-    training clips, by class. group: a regular expression; clips whose file names match it alike
-    are held out together. test: looked at once, at the end, with the views of the model.
-    control: train and test on frames that have lost their order: the clip's middle frame only
-    ("single_frame"), or all of its frames in random order ("shuffled").
+    Attributes:
+        train: A folder of classes or an annotation file.
+        val: Validation clips. None: a split `val` inside `train`, else `val_fraction` of the
+            training clips.
+        test: Test clips, evaluated once at the end with all views of the model.
+        root: The folder that paths in annotation files are relative to.
+        format: The annotation format; None: detected.
+        delimiter: The delimiter of text lists; None: detected.
+        labels: A file of class names, or the name of an included label set.
+        num_classes: Number of classes; None: as in the annotation.
+        split: The split of `train` to train on; None: the one whose name starts with "train".
+        val_fraction: Fraction of the training clips, per class, that becomes the validation set.
+        group: A regular expression. Clips whose file names have the same match stay in the same
+            set when the validation set is split off.
+        quarantine: The list of unreadable clips; None: beside the data.
+        class_balanced: Sample clips so that each class is equally likely.
+        frame_order: "natural"; or a control experiment without temporal order, in training,
+            validation and test: "single_frame" repeats the middle frame of the clip, "shuffled"
+            puts its frames in random order.
     """
 
     train: str | None = None
@@ -89,124 +112,176 @@ class DataConfig(RecipeModel):
     labels: str | None = None
     num_classes: Count | None = None
     split: str | None = None
-    hold_out: Rate = 0.0
+    val_fraction: Fraction = 0.0
     group: str | None = None
     quarantine: str | None = None
     class_balanced: bool = False
-    control: Literal["none", "single_frame", "shuffled"] = "none"
+    frame_order: Literal["natural", "single_frame", "shuffled"] = "natural"
 
 
-class ClipConfig(RecipeModel):
-    """Frames and pixels, and the views of the finished model."""
+class ClipConfig(RecipeSection):
+    """Frames and pixels of a clip, and the test views of the finished model.
+
+    Attributes:
+        num_frames: Frames per clip.
+        stride: Distance between frames, in frames.
+        stride_seconds: Distance between frames, in seconds.
+        rule: The sampling rule.
+        crop_size: Height and width of the input, in pixels.
+        train_short_side: Short side of a frame before the random crop, in pixels. None: 8/7 of
+            `crop_size`, as 256 is to 224.
+        interpolation: How frames are resized.
+        test_clips: Clips per video at test time.
+        test_crops: Crops per clip at test time.
+    """
 
     num_frames: Count | None = None
     stride: Count | None = None
     stride_seconds: Positive | None = None
     rule: Literal["official", "mmaction2", "uniform"] | None = None
     crop_size: Count | None = None
-    train_short_side: Count | None = None  # None: 8/7 of crop_size, as 256 is of 224
+    train_short_side: Count | None = None
     interpolation: Literal["bilinear", "area"] | None = None
     test_clips: Count | None = None
     test_crops: Literal[1, 3, 5] | None = None
 
 
-class AugmentConfig(RecipeModel):
-    """What happens to a training clip, the same in all of its frames.
+class AugmentConfig(RecipeSection):
+    """Augmentation of a training clip, the same in all of its frames.
 
-    area, aspect: ranges of the random crop, which is then resized to the full size.
-    flip: probability of mirroring left and right; 0 where classes tell left from right.
-    randaugment_ops, randaugment_magnitude: how many of 18 operations, and how strong (0 to 30).
-    erase: probability of one gray box. mixup, cutmix: alpha of the Beta distribution, 0 is off;
-    with both, half of the clips each.
+    Attributes:
+        scale: Range of the area of the random crop, relative to the frame. The crop is resized to
+            `clip.crop_size`.
+        ratio: Range of the aspect ratio of the random crop.
+        flip: Probability of a horizontal flip; 0 if classes distinguish left from right.
+        randaugment_ops: How many of the 18 operations are applied.
+        randaugment_magnitude: Their strength, 0 to 30.
+        erase: Probability of random erasing (one box, filled with the mean color).
+        mixup: Alpha of the Beta distribution; 0 is off. If both are on, half of the clips each.
+        cutmix: Alpha of the Beta distribution; 0 is off.
     """
 
-    area: Interval = [0.08, 1.0]
-    aspect: Interval = [0.75, 4 / 3]
-    flip: Share = 0.5
+    scale: Range = [0.08, 1.0]
+    ratio: Range = [0.75, 4 / 3]
+    flip: Probability = 0.5
     randaugment_ops: Annotated[int, Field(ge=0, le=18)] = 0
     randaugment_magnitude: Annotated[int, Field(ge=0, le=30)] = 7
-    erase: Share = 0.0
-    mixup: NotNegative = 0.0
-    cutmix: NotNegative = 0.0
+    erase: Probability = 0.0
+    mixup: NonNegative = 0.0
+    cutmix: NonNegative = 0.0
 
     @model_validator(mode="after")
     def _ordered(self) -> AugmentConfig:
-        if self.area[0] > self.area[1] or self.area[1] > 1 or self.aspect[0] > self.aspect[1]:
-            raise ValueError("area and aspect are ranges [least, most], area at most 1")
+        if self.scale[0] > self.scale[1] or self.scale[1] > 1 or self.ratio[0] > self.ratio[1]:
+            raise ValueError("scale and ratio are ranges [min, max], and scale is at most 1")
         return self
 
 
-class LossConfig(RecipeModel):
-    """kind: "cross_entropy", of which each clip has one right class; "binary", which judges each
-    class on its own, so that a clip may show several or none. None: as the list has it.
-    class_weights: "balanced", or one number a class; scaled to a mean of 1."""
+class LossConfig(RecipeSection):
+    """The loss.
+
+    Attributes:
+        kind: "cross_entropy", one correct class per clip; or "binary", a binary cross-entropy per
+            class, so that a clip may show several classes or none. None: as the annotation
+            requires.
+        label_smoothing: Label smoothing.
+        class_weights: "balanced" (1 / number of clips), or one number per class. They are scaled
+            so that their mean over the clips is 1.
+    """
 
     kind: Literal["cross_entropy", "binary"] | None = None
-    label_smoothing: Rate = 0.0
+    label_smoothing: Fraction = 0.0
     class_weights: Literal["balanced"] | list[Positive] | None = None
 
 
-class OptimizerConfig(RecipeModel):
-    """AdamW. learning_rate is the head's and belongs to the total batch.
+class OptimizerConfig(RecipeSection):
+    """AdamW and its parameter groups.
 
-    groups: which parameters learn slower and which do not decay, see `param_groups.py`.
-    layer_decay: each block learns by this factor slower than the one after it.
-    grad_clip_norm: gradients longer than this are shortened.
+    Attributes:
+        learning_rate: The learning rate of the head, for the total batch size.
+        weight_decay: Weight decay.
+        betas: Betas of AdamW.
+        groups: The preset of parameter groups, see `optim.py`.
+        backbone_multiplier: Factor of the backbone's learning rate.
+        layer_decay: Factor of the learning rate from each block to the one before it.
+        grad_clip_norm: Maximum norm of the gradients.
     """
 
     learning_rate: Positive = 1e-3
-    weight_decay: NotNegative = 0.02
-    betas: Annotated[list[Rate], Field(min_length=2, max_length=2)] = [0.9, 0.999]
+    weight_decay: NonNegative = 0.02
+    betas: Annotated[list[Fraction], Field(min_length=2, max_length=2)] = [0.9, 0.999]
     groups: Literal["official", "mmaction2"] = "official"
     backbone_multiplier: Positive = 0.1
     layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None
     grad_clip_norm: Positive | None = None
 
 
-class ScheduleConfig(RecipeModel):
-    """Cosine to 0, see `schedule.py`. cosine: stepped by epoch (published) or by step."""
+class ScheduleConfig(RecipeSection):
+    """A cosine learning-rate schedule that ends at 0, with a linear warm-up; see `optim.py`.
+
+    Attributes:
+        epochs: Number of epochs.
+        warmup_epochs: Length of the warm-up.
+        warmup_factor: Factor of the learning rate at the first step.
+        cosine: Whether the cosine changes per epoch (as published) or per step.
+    """
 
     epochs: Count = 30
-    warmup_epochs: NotNegative = 2.5
+    warmup_epochs: NonNegative = 2.5
     warmup_factor: Annotated[float, Field(gt=0, le=1)] = 0.1
     cosine: Literal["epoch", "step"] = "epoch"
 
 
-class BatchConfig(RecipeModel):
-    """clips: in one step of the optimizer, over all processes. micro: at once in one of them;
-    None: as fits the memory."""
+class RunConfig(RecipeSection):
+    """Settings of the run that are not part of the method.
 
-    clips: Count = 64
-    micro: Count | None = None
-
-
-class RunConfig(RecipeModel):
-    """How the machine is used; nothing here is part of the method.
-
-    workers: processes that read, for each that trains; 0: none. None: by the number of cores.
-    checkpoint_minutes: at least so often; also after each epoch. product: which weights are kept.
+    Attributes:
+        precision: Precision of the forward pass.
+        grad_checkpointing: Recompute blocks in the backward pass to save memory.
+        workers: Data loading processes per training process; 0: load in the training process.
+            None: by the number of cores.
+        checkpoint_minutes: Maximum time between two checkpoints. There is also one per epoch.
+        max_checkpoints: How many checkpoints are kept.
+        val_epochs: Validate every so many epochs.
+        keep_checkpoint: Which weights become the finished model: of the best or the last epoch.
     """
 
     precision: Literal["f32", "bf16", "fp16"] = "f32"
-    checkpointing: bool = False
+    grad_checkpointing: bool = False
     workers: Annotated[int, Field(ge=0)] | None = None
     checkpoint_minutes: Positive = 10.0
-    keep_checkpoints: Count = 2
+    max_checkpoints: Count = 2
     val_epochs: Count = 1
-    product: Literal["best", "last"] = "best"
+    keep_checkpoint: Literal["best", "last"] = "best"
 
 
-class Recipe(RecipeModel):
-    """A whole training. ema_decay: average the weights, None is off."""
+class Recipe(RecipeSection):
+    """A complete training recipe.
 
-    model: ModelConfigPart = ModelConfigPart()
+    Attributes:
+        model: The network and its start weights.
+        data: The datasets.
+        clip: Frames, pixels and test views.
+        augment: Augmentation.
+        loss: The loss.
+        optimizer: AdamW.
+        schedule: Epochs and learning-rate schedule.
+        batch_size: Clips per optimizer step, over all processes and micro batches.
+        micro_batch_size: Clips per forward pass of one process; None: as many as fit in memory.
+        run: Settings of the run that are not part of the method.
+        ema_decay: Exponential moving average of the weights; None is off.
+        seed: Seed of everything random.
+    """
+
+    model: NetworkConfig = NetworkConfig()
     data: DataConfig = DataConfig()
     clip: ClipConfig = ClipConfig()
     augment: AugmentConfig = AugmentConfig()
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
-    batch: BatchConfig = BatchConfig()
+    batch_size: Count = 64
+    micro_batch_size: Count | None = None
     run: RunConfig = RunConfig()
     ema_decay: Annotated[float, Field(gt=0, lt=1)] | None = None
     seed: Annotated[int, Field(ge=0)] = 0

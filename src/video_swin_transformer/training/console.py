@@ -1,22 +1,42 @@
-"""How a run looks to the person at the terminal: a table that lives, else plain lines."""
+"""Progress of a run on the terminal: a table that is updated in place, else plain lines."""
 
 from __future__ import annotations
 
+import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..terminal import live_display, stderr_console
+from ..terminal import live_display
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 _SECONDS_BETWEEN_LINES = 30.0
-_PAIRS_PER_LINE = 3
+_PAIRS_PER_ROW = 3
+_METRIC_LABELS = {"top1": "top-1", "map": "mAP"}
 
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run is. loss, accuracy: over the epoch so far; nan where there is none. watched:
-    top-1 or, with several labels a clip, mAP."""
+    """Where a run is; passed to the `progress` callback after each step.
+
+    Attributes:
+        step: Steps so far.
+        num_steps: Steps of the whole training.
+        epoch: The current epoch, from 0.
+        num_epochs: Epochs of the whole training.
+        loss: Mean training loss of this epoch so far.
+        accuracy: Training accuracy of this epoch so far; NaN if it is not defined.
+        learning_rate: Learning rate of the head in the last step.
+        clips_per_second: Speed since the process started.
+        data_wait_fraction: Fraction of the time spent waiting for clips.
+        memory_bytes: Memory of this process (CUDA: the peak).
+        seconds_left: Estimated time to the end.
+        metric_name: The validation metric: "top1" or "map".
+        val_metric: Its last value, None before the first validation.
+        num_failures: Clips that could not be read.
+    """
 
     step: int
     num_steps: int
@@ -29,30 +49,24 @@ class Progress:
     data_wait_fraction: float
     memory_bytes: int
     seconds_left: float
-    watched: float | None
-    is_multilabel: bool
-    num_bad_clips: int
+    metric_name: str
+    val_metric: float | None
+    num_failures: int
 
-    def cells(self) -> list[tuple[str, str]]:
-        val = "-" if self.watched is None else f"{self.watched:.1%}"
-        return [
-            ("epoch", f"{self.epoch + 1}/{self.num_epochs}"),
-            ("step", f"{self.step}/{self.num_steps}"),
-            ("loss", f"{self.loss:.4f}"),
-            ("accuracy", "-" if self.accuracy != self.accuracy else f"{self.accuracy:.1%}"),
-            ("watched mAP" if self.is_multilabel else "watched", val),
-            ("rate", f"{self.learning_rate:.2e}"),
-            ("clips/s", f"{self.clips_per_second:.2f}"),
-            ("waiting for data", f"{self.data_wait_fraction:.0%}"),
-            ("memory", f"{self.memory_bytes / 2**30:.1f} GB"),
-            ("bad clips", str(self.num_bad_clips)),
-            ("left", duration(self.seconds_left)),
-        ]
+    @property
+    def is_epoch_end(self) -> bool:
+        """Whether the last step was the last one of its epoch."""
+        return self.step % (self.num_steps // self.num_epochs) == 0
 
 
-def duration(seconds: float) -> str:
+def metric_label(metric_name: str) -> str:
+    """How a validation metric is printed."""
+    return _METRIC_LABELS.get(metric_name, metric_name)
+
+
+def format_duration(seconds: float) -> str:
     """
-    >>> duration(3700)
+    >>> format_duration(3700)
     '1 h 02 min'
     """
     if seconds < 90:
@@ -64,50 +78,65 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes % 60:02d} min" if hours < 48 else f"{hours / 24:.1f} days"
 
 
-class Display:
-    """Shows progress on stderr. `say` puts a line above the table."""
+class ProgressDisplay:
+    """A `progress` callback for `train`, and the context in which it may draw.
 
-    def __init__(self, say: Callable[[str], None], *, is_shown: bool = True) -> None:
-        self._say = say if is_shown else lambda message: None
-        self._is_shown = is_shown
-        self._live: Any = None
+    Args:
+        console: The terminal that shows a table. Whatever else is printed meanwhile must go
+            through this console. None: plain lines on stderr, one every 30 seconds and per epoch.
+    """
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._live: Any = None if console is None else live_display(console)
         self._last_line = 0.0
 
-    def __enter__(self) -> Display:
-        console = stderr_console() if self._is_shown else None
-        if console is not None:
-            self._live = live_display(console)
+    def __enter__(self) -> ProgressDisplay:
+        if self._live is not None:
             self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._live is not None:
             self._live.stop()
-            self._live = None
 
-    def say(self, message: str) -> None:
-        if self._live is None:
-            self._say(message)
-        else:
-            self._live.console.print(message, markup=False, highlight=False)
-
-    def show(self, progress: Progress, *, at_once: bool = False) -> None:
+    def __call__(self, progress: Progress) -> None:
         if self._live is not None:
-            self._live.update(_as_table(progress))
+            self._live.update(_table(progress))
             return
         now = time.monotonic()
-        if self._is_shown and (at_once or now - self._last_line >= _SECONDS_BETWEEN_LINES):
+        if progress.is_epoch_end or now - self._last_line >= _SECONDS_BETWEEN_LINES:
             self._last_line = now
-            self._say(", ".join(f"{name} {value}" for name, value in progress.cells()))
+            line = ", ".join(f"{name} {value}" for name, value in _cells(progress))
+            print(line, file=sys.stderr, flush=True)
 
 
-def _as_table(progress: Progress) -> Any:
-    """Three pairs a line, which fits any terminal."""
+def _cells(progress: Progress) -> list[tuple[str, str]]:
+    p = progress
+    return [
+        ("epoch", f"{p.epoch + 1}/{p.num_epochs}"),
+        ("step", f"{p.step}/{p.num_steps}"),
+        ("loss", f"{p.loss:.4f}"),
+        ("accuracy", "-" if p.accuracy != p.accuracy else f"{p.accuracy:.1%}"),
+        (
+            f"val {metric_label(p.metric_name)}",
+            "-" if p.val_metric is None else f"{p.val_metric:.1%}",
+        ),
+        ("lr", f"{p.learning_rate:.2e}"),
+        ("clips/s", f"{p.clips_per_second:.2f}"),
+        ("data wait", f"{p.data_wait_fraction:.0%}"),
+        ("memory", f"{p.memory_bytes / 2**30:.1f} GB"),
+        ("unreadable clips", str(p.num_failures)),
+        ("left", format_duration(p.seconds_left)),
+    ]
+
+
+def _table(progress: Progress) -> Any:
+    """Three pairs per row, which fits any terminal."""
     from rich.table import Table
 
     table = Table.grid(padding=(0, 2))
-    cells = progress.cells()
-    for begin in range(0, len(cells), _PAIRS_PER_LINE):
-        line = cells[begin : begin + _PAIRS_PER_LINE]
-        table.add_row(*(text for name, value in line for text in (f"[dim]{name}[/dim]", value)))
+    cells = _cells(progress)
+    for begin in range(0, len(cells), _PAIRS_PER_ROW):
+        row = cells[begin : begin + _PAIRS_PER_ROW]
+        table.add_row(*(text for name, value in row for text in (f"[dim]{name}[/dim]", value)))
     return table

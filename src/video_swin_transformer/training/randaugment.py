@@ -1,16 +1,16 @@
-"""RandAugment as the Something-Something recipe uses it: drawn once for a clip, frozen for it.
+"""RandAugment as in the Something-Something recipe; all frames of a clip get the same operations.
 
-Every clip loses up to magnitude / 224 of each side. Then come `num_ops` different ones of 18
-operations, in random order; magnitude m of 30 makes
+Every clip loses up to magnitude / 224 of each side. Then `num_ops` different operations out of 18
+follow, in random order. At magnitude m of 30 they are
 
-    rotate m degrees            shear 0.57 m degrees          translate 1.1 m per cent
-    posterize to 8 - m / 5 bits   solarize from 256 - 8.53 m   cutout of 2.08 m per cent a side
+    rotate m degrees              shear 0.57 m degrees          translate 1.1 m percent
+    posterize to 8 - m / 5 bits   solarize from 256 - 8.53 m   cutout of 2.08 m percent of a side
     color, contrast, brightness, sharpness by 1 +- 0.03 m
 
-with either sign, and 128 where there is no pixel. The numbers are imgaug's (`RandAugment(n=4,
-m=7)`), which also mirrors half of all clips, labels unchanged; here that is `augment.flip`, and 0
-in the recipe, since this dataset has classes that tell left from right. Pillow does the pixels, as
-imgaug does with its "pillike" augmenters.
+with either sign; empty pixels become 128. The numbers are those of imgaug (`RandAugment(n=4,
+m=7)`), which also flips half of all clips without changing the label. Here that is `augment.flip`,
+which is 0 in the recipe because classes of this dataset distinguish left from right. Pillow
+processes the pixels, as in imgaug's "pillike" augmenters.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 FILL = 128
-MOST = 30  # of the magnitude
+MAX_MAGNITUDE = 30
 
 Operation = Callable[["Image"], "Image"]
 
@@ -56,7 +56,7 @@ OPERATIONS = (
 
 
 def require_pillow() -> None:
-    """Raises MissingExtraError where Pillow is not installed."""
+    """Raises MissingExtraError if Pillow is not installed."""
     try:
         import PIL  # noqa: F401
     except ImportError as error:
@@ -66,29 +66,39 @@ def require_pillow() -> None:
 def randaugment(
     frames: Frames, num_ops: int, magnitude: int, generator: np.random.Generator
 ) -> Frames:
-    """(T, S, S, 3) uint8 RGB -> the same shape."""
+    """Applies the same random operations to all frames.
+
+    Args:
+        frames: (T, H, W, 3) uint8 RGB.
+        num_ops: How many different operations.
+        magnitude: 0 to 30.
+        generator: Source of random numbers.
+
+    Returns:
+        (T, H, W, 3) uint8 RGB.
+    """
     from PIL import Image
 
     height, width = frames.shape[1:3]
-    frames = _cut_borders(frames, magnitude, generator)
+    frames = _crop_borders(frames, magnitude, generator)
     chosen = generator.permutation(len(OPERATIONS))[:num_ops]
     steps = [
         operation(OPERATIONS[number], magnitude, height, width, generator) for number in chosen
     ]
     out = np.empty_like(frames)
     for index, frame in enumerate(frames):
-        picture = Image.fromarray(frame)
+        image = Image.fromarray(frame)
         for step in steps:
-            picture = step(picture)
-        out[index] = np.asarray(picture)
+            image = step(image)
+        out[index] = np.asarray(image)
     return out
 
 
-def _cut_borders(frames: Frames, magnitude: int, generator: np.random.Generator) -> Frames:
+def _crop_borders(frames: Frames, magnitude: int, generator: np.random.Generator) -> Frames:
     height, width = frames.shape[1:3]
-    shares = generator.uniform(0, magnitude, 4) / 224
-    top, bottom = (int(share * height) for share in shares[:2])
-    left, right = (int(share * width) for share in shares[2:])
+    fractions = generator.uniform(0, magnitude, 4) / 224
+    top, bottom = (int(fraction * height) for fraction in fractions[:2])
+    left, right = (int(fraction * width) for fraction in fractions[2:])
     if not (top or bottom or left or right):
         return frames
     out = np.empty_like(frames)
@@ -101,10 +111,10 @@ def _cut_borders(frames: Frames, magnitude: int, generator: np.random.Generator)
 def operation(
     name: str, magnitude: int, height: int, width: int, generator: np.random.Generator
 ) -> Operation:
-    """One operation with its numbers drawn: a function of a picture."""
+    """An operation with its random parameters drawn, as a function of a PIL image."""
     from PIL import ImageEnhance, ImageFilter, ImageOps
 
-    level = magnitude / MOST
+    level = magnitude / MAX_MAGNITUDE
     sign = 1 if generator.random() < 0.5 else -1
     if name == "cutout":
         return _cutout(level * 20 / 32, height, width, generator)
@@ -132,24 +142,24 @@ def operation(
     return table[name]
 
 
-def _affine(picture: Image, matrix: tuple[float, ...]) -> Image:
-    """Each output pixel (x, y) is the input's (a x + b y + c, d x + e y + f), nearest."""
+def _affine(image: Image, matrix: tuple[float, ...]) -> Image:
+    """Output pixel (x, y) is input pixel (a x + b y + c, d x + e y + f), nearest neighbor."""
     from PIL import Image
 
-    return picture.transform(picture.size, Image.Transform.AFFINE, matrix, fillcolor=(FILL,) * 3)
+    return image.transform(image.size, Image.Transform.AFFINE, matrix, fillcolor=(FILL,) * 3)
 
 
-def _cutout(share: float, height: int, width: int, generator: np.random.Generator) -> Operation:
-    """A gray square of `share` of the shorter side, its center anywhere."""
-    half = share * min(height, width) / 2
-    centre_y, centre_x = generator.uniform(0, height), generator.uniform(0, width)
-    top, bottom = (int(min(max(round(centre_y + d), 0), height)) for d in (-half, half))
-    left, right = (int(min(max(round(centre_x + d), 0), width)) for d in (-half, half))
+def _cutout(fraction: float, height: int, width: int, generator: np.random.Generator) -> Operation:
+    """A gray square; its side is `fraction` of the shorter side, its center is anywhere."""
+    half = fraction * min(height, width) / 2
+    center_y, center_x = generator.uniform(0, height), generator.uniform(0, width)
+    top, bottom = (int(min(max(round(center_y + d), 0), height)) for d in (-half, half))
+    left, right = (int(min(max(round(center_x + d), 0), width)) for d in (-half, half))
 
-    def apply(picture: Image) -> Image:
-        picture = picture.copy()
+    def apply(image: Image) -> Image:
+        image = image.copy()
         if right > left and bottom > top:
-            picture.paste((FILL,) * 3, (left, top, right, bottom))
-        return picture
+            image.paste((FILL,) * 3, (left, top, right, bottom))
+        return image
 
     return apply

@@ -1,10 +1,11 @@
-"""Recipes on disk: which file is meant, its YAML, and `key=value` on the command line."""
+"""Recipe files: which file is meant, its YAML, and `key=value` overrides."""
 
 from __future__ import annotations
 
 import difflib
+import logging
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,113 +15,119 @@ from ..errors import ConfigError, MissingExtraError, UnknownNameError
 from ..files import write_atomic
 from .config import Recipe
 
+logger = logging.getLogger(__name__)
+
 _SHIPPED = Path(__file__).parent.parent / "recipes"
-_SHORT = {"data": "data.train", "from": "model.from"}
+_SHORTHANDS = {"data": "data.train", "init_from": "model.init_from"}
 _FLOAT = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?$")
+# Keys that people try first, and the right one. Misspellings are found by similarity.
+_COMMON_MISTAKES = {
+    "batch": "batch_size",
+    "batch.micro": "micro_batch_size",
+    "bs": "batch_size",
+    "checkpoint": "model.init_from",
+    "decay": "optimizer.weight_decay",
+    "ema": "ema_decay",
+    "from": "model.init_from",
+    "grad_clip": "optimizer.grad_clip_norm",
+    "lr": "optimizer.learning_rate",
+    "max_epochs": "schedule.epochs",
+    "num_epochs": "schedule.epochs",
+    "num_workers": "run.workers",
+    "optimizer.lr": "optimizer.learning_rate",
+    "optimizer.wd": "optimizer.weight_decay",
+    "weights": "model.init_from",
+}
+# Settings of the run that may change when it is resumed.
+_FREE_KEYS = frozenset({"run.workers", "run.max_checkpoints", "run.checkpoint_minutes"})
 
 
-def shipped_recipes() -> list[str]:
-    """Names of the recipes in this package."""
-    return sorted(path.stem for path in _SHIPPED.glob("*.yaml"))
+# --- which recipe ---------------------------------------------------------------------------------
 
 
-def find_recipe(name_or_path: str) -> tuple[Path, str | None]:
-    """The file of a recipe, and what to tell about it.
+def shipped_recipes() -> dict[str, str]:
+    """The recipes in this package.
 
-    A file that exists is meant as such. Else the last part of the path may name a recipe that
-    ships, with or without .yaml. Raises UnknownNameError.
+    Returns:
+        The one-line summary of each recipe by its name, in alphabetical order.
+    """
+    summaries = {}
+    for path in sorted(_SHIPPED.glob("*.yaml")):
+        first_line = path.read_text(encoding="utf-8").partition("\n")[0]
+        summaries[path.stem] = first_line.removeprefix("#").strip()
+    return summaries
+
+
+def find_recipe(name_or_path: str | Path) -> Path:
+    """Returns the file of a recipe.
+
+    Args:
+        name_or_path: A file that exists, or the name of a shipped recipe. The last part of a path
+            that does not exist may also be the name of a shipped recipe, with or without .yaml.
+
+    Raises:
+        UnknownNameError: There is no such file and no such shipped recipe.
     """
     path = Path(name_or_path)
     if path.is_file():
-        return path, None
+        return path
     shipped = _SHIPPED / f"{path.name.removesuffix('.yaml')}.yaml"
-    if shipped.is_file():
-        is_path = path.suffix == ".yaml" or len(path.parts) > 1
-        note = f"There is no file {name_or_path!r} here; the recipe that ships is used."
-        return shipped, note if is_path else None
-    raise UnknownNameError("recipe", name_or_path, shipped_recipes())
+    if not path.name or not shipped.is_file():
+        raise UnknownNameError("recipe", str(name_or_path), shipped_recipes())
+    if path.suffix == ".yaml" or len(path.parts) > 1:
+        logger.info("There is no file %r; using the shipped recipe.", str(name_or_path))
+    return shipped
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
-    """The checked recipe. overrides: "optimizer.learning_rate=1e-3" and the like.
+def load_recipe(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Reads and validates a recipe.
 
-    Raises ConfigError that names the key, what was got and what is allowed.
+    Args:
+        recipe: A recipe, a YAML file, or the name of a shipped recipe.
+        overrides: Settings that replace those of the recipe, such as
+            "optimizer.learning_rate=1e-3". "data" is short for "data.train", "init_from" for
+            "model.init_from".
+
+    Raises:
+        ConfigError: A key or value is wrong; the message names the key and what is allowed.
+        UnknownNameError: There is no such recipe.
     """
+    if isinstance(recipe, Recipe):
+        source, data = "The recipe", recipe.model_dump()
+    else:
+        path = find_recipe(recipe)
+        source, data = f"The recipe {str(path)!r}", _read_yaml(path)
+    for override in overrides:
+        _apply_override(data, override)
+    return _validate(source, data)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    source = f"The recipe {str(path)!r}"
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"The recipe {str(path)!r} cannot be read: {error}.") from error
-    data = _parse_yaml(text, f"The recipe {str(path)!r}")
+        raise ConfigError(f"{source} cannot be read: {error}.") from error
+    data = _parse_yaml(text, source)
     if data is None:
-        data = {}
+        return {}
     if not isinstance(data, dict):
-        raise ConfigError(f"The recipe {str(path)!r} is no mapping of keys to values.")
-    for override in overrides:
-        _override(data, override)
-    try:
-        return Recipe.model_validate(data)
-    except ValidationError as error:
-        raise ConfigError(_explained(str(path), data, error)) from None
+        raise ConfigError(f"{source} is not a mapping of keys to values.")
+    return data
 
 
-def recipe_text(recipe: Recipe) -> str:
-    """The recipe as YAML, every setting written down."""
-    yaml = _yaml()
-    return str(yaml.safe_dump(recipe.model_dump(by_alias=True), sort_keys=False, width=100))
-
-
-def parse_recipe(text: str, what: str) -> Recipe:
-    """The recipe in a text of `recipe_text`. Raises ConfigError."""
-    try:
-        return Recipe.model_validate(_parse_yaml(text, what))
-    except ValidationError as error:
-        raise ConfigError(f"{what} is of another version: {error.errors()[0]['msg']}.") from None
-
-
-def write_recipe(path: Path, recipe: Recipe) -> None:
-    write_atomic(path, recipe_text(recipe).encode())
-
-
-def differences(old: Recipe, new: Recipe) -> list[str]:
-    """Keys in which two recipes describe another training; how the machine is used does not."""
-    first, second = _flat(old.model_dump(by_alias=True)), _flat(new.model_dump(by_alias=True))
-    free = ("run.workers", "run.keep_checkpoints", "run.checkpoint_minutes")
-    return [key for key in first if first[key] != second.get(key) and not key.startswith(free)]
-
-
-def _flat(data: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    out: dict[str, Any] = {}
-    for key, value in data.items():
-        if isinstance(value, dict):
-            out |= _flat(value, f"{prefix}{key}.")
-        else:
-            out[prefix + key] = value
-    return out
-
-
-# --- YAML -----------------------------------------------------------------------------------------
-
-
-def _yaml() -> Any:
-    try:
-        import yaml  # type: ignore[import-untyped]
-    except ImportError as error:
-        raise MissingExtraError("pyyaml", "train", "Reading a recipe") from error
-    return yaml
-
-
-def _parse_yaml(text: str, what: str) -> Any:
-    """Plain data; 1e-3 is a number as people mean it (PyYAML reads a text)."""
-    yaml = _yaml()
+def _parse_yaml(text: str, source: str) -> Any:
+    """Plain data. Unlike in PyYAML, 1e-3 is a number, and a duplicate key is an error."""
+    yaml = _import_yaml()
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc,name-defined]
         pass
 
     def mapping(loader: Any, node: Any) -> Any:
         keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
-        twice = [key for place, key in enumerate(keys) if key in keys[:place]]
-        if twice:
-            raise ConfigError(f"{what} has the key {twice[0]!r} twice; keep one of them.")
+        duplicates = [key for index, key in enumerate(keys) if key in keys[:index]]
+        if duplicates:
+            raise ConfigError(f"{source} has the key {duplicates[0]!r} twice; remove one of them.")
         return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
@@ -129,88 +136,143 @@ def _parse_yaml(text: str, what: str) -> Any:
         return yaml.load(text, Loader)
     except (yaml.YAMLError, RecursionError, TypeError) as error:
         reason = " ".join(str(error).split())
-        raise ConfigError(f"{what} is not YAML: {reason}.") from error
+        raise ConfigError(f"{source} is not valid YAML: {reason}.") from error
 
 
-def _override(data: dict[str, Any], override: str) -> None:
-    key, found, written = override.partition("=")
-    if not found or not key:
+def _import_yaml() -> Any:
+    try:
+        import yaml  # type: ignore[import-untyped]
+    except ImportError as error:
+        raise MissingExtraError("pyyaml", "train", "Reading a recipe") from error
+    return yaml
+
+
+def _apply_override(data: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
         raise ConfigError(
-            f"{override!r} is no setting; write key=value, such as data=FOLDER or "
+            f"{override!r} is not a setting; write key=value, such as data=FOLDER or "
             "optimizer.learning_rate=1e-3."
         )
-    parts = _SHORT.get(key, key).split(".")
-    place: Any = data
-    for part in parts[:-1]:
-        below = place.setdefault(part, {})
+    key = _SHORTHANDS.get(key, key)
+    known = dict(_fields(Recipe))
+    if key not in known:
+        raise ConfigError(f"There is no recipe key {key!r}.{_hint(key)}")
+    *sections, name = key.split(".")
+    section = data
+    for part in sections:
+        below = section.get(part)
         if below is None:
-            below = place[part] = {}
+            below = section[part] = {}
         if not isinstance(below, dict):
-            raise ConfigError(f"{key!r} is no key: {part!r} holds a value, not further keys.")
-        place = below
-    # Paths and names are texts, whatever YAML might see in them.
-    is_text = _is_text(parts)
-    place[parts[-1]] = written if is_text else _parse_yaml(written, f"The value of {key!r}")
-    if is_text and written == "null":
-        place[parts[-1]] = None
+            raise ConfigError(f"{key!r} cannot be set: the recipe sets {part!r} to a single value.")
+        section = below
+    if _is_string(known[key]):  # paths and names stay strings, even those that look like numbers
+        section[name] = None if text == "null" else text
+    else:
+        section[name] = _parse_yaml(text, f"The value of {key!r}")
 
 
-def _is_text(parts: Sequence[str]) -> bool:
-    kind: Any = Recipe
-    for part in parts:
-        fields = kind.model_fields if isinstance(kind, type) and issubclass(kind, BaseModel) else {}
-        field = next((f for n, f in fields.items() if part in (n, f.alias)), None)
-        if field is None:
-            return False
-        kind = field.annotation
-        inner = [k for k in get_args(kind) if isinstance(k, type) and issubclass(k, BaseModel)]
-        kind = inner[0] if inner else kind
-    return kind is str or set(get_args(kind)) == {str, type(None)}
+def _is_string(annotation: Any) -> bool:
+    return annotation is str or set(get_args(annotation)) == {str, type(None)}
+
+
+def _validate(source: str, data: Mapping[str, Any]) -> Recipe:
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(_describe_first_fault(source, error)) from None
 
 
 # --- what is wrong with it ------------------------------------------------------------------------
 
 
-def _explained(path: str, data: Mapping[str, Any], error: ValidationError) -> str:
-    """One sentence about the first fault, and how many more there are."""
+def _describe_first_fault(source: str, error: ValidationError) -> str:
     faults = error.errors()
-    # A misspelt key explains an absent one, so it comes first.
+    # A misspelled key explains a missing one, so it comes first.
     faults.sort(key=lambda fault: fault["type"] != "extra_forbidden")
     fault = faults[0]
-    key = ".".join(str(part) for part in fault["loc"] if not _is_branch(str(part)))
+    key = ".".join(str(part) for part in fault["loc"] if not _is_union_branch(str(part)))
     more = f" ({len(faults) - 1} more faults.)" if len(faults) > 1 else ""
     if fault["type"] == "extra_forbidden":
-        return f"The recipe {path!r} has no key {key!r}.{_nearest(key)}{more}"
+        if isinstance(fault["input"], dict) and fault["input"]:  # an unknown section
+            key = f"{key}.{next(iter(fault['input']))}"
+        return f"{source} has the unknown key {key!r}.{_hint(key)}{more}"
     reason = fault["msg"].removeprefix("Value error, ")
-    got = repr(fault["input"]) if not isinstance(fault["input"], dict) else "what it is"
-    where = f"{key} is {got}" if key else "the whole is wrong"
-    return f"In the recipe {path!r} {where}, but: {reason[:1].lower()}{reason[1:]}.{more}"
+    reason = f"{reason[:1].lower()}{reason[1:]}"
+    if isinstance(fault["input"], dict):
+        return f"{source} has a fault in {key or 'its top level'}: {reason}.{more}"
+    return f"{source} sets {key} to {fault['input']!r}: {reason}.{more}"
 
 
-def _is_branch(part: str) -> bool:
-    """Pydantic names the alternative of a union it tried as if it were a key."""
+def _is_union_branch(part: str) -> bool:
+    """Pydantic puts the member of a union that it tried into the location, like a key."""
     return "[" in part or part in ("float", "int", "str", "literal")
 
 
-def _nearest(key: str) -> str:
-    known = list(_known_keys(Recipe))
+def _hint(key: str) -> str:
+    """The nearest known key, as a sentence."""
+    known = [name for name, _ in _fields(Recipe)]
+    by_last_part = {name.rpartition(".")[2]: name for name in reversed(known)}
     last = key.rpartition(".")[2]
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    if not near:  # right word, wrong section
-        near = [k for k in known if k.rpartition(".")[2] == last][:1]
-    if not near:
-        words = {k.rpartition(".")[2]: k for k in known}
-        near = [words[w] for w in difflib.get_close_matches(last, words, n=1, cutoff=0.6)]
-    if near:
-        return f" Did you mean {near[0]!r}?"
-    return f" Known: {', '.join(sorted(k for k in known if '.' not in k))}."
+    nearest = _COMMON_MISTAKES.get(key) or by_last_part.get(last) or _COMMON_MISTAKES.get(last)
+    nearest = nearest or _COMMON_MISTAKES.get(key.partition(".")[0])
+    if nearest is None:
+        close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+        close += difflib.get_close_matches(last, by_last_part, n=1, cutoff=0.6)
+        nearest = by_last_part.get(close[0], close[0]) if close else None
+    if nearest is not None:
+        return f" Did you mean {nearest!r}?"
+    sections = sorted(name for name in known if "." not in name)
+    return f" Known: {', '.join(sections)}. `videoswin train RECIPE --keys` lists all keys."
 
 
-def _known_keys(kind: type[BaseModel], prefix: str = "") -> Iterable[str]:
-    for name, field in kind.model_fields.items():
-        key = prefix + (field.alias or name)
-        yield key
-        kinds = [field.annotation, *get_args(field.annotation)]
-        for inner in kinds:
-            if isinstance(inner, type) and issubclass(inner, BaseModel):
-                yield from _known_keys(inner, f"{key}.")
+def _fields(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted key, type) of all fields, sections included."""
+    for name, field in model.model_fields.items():
+        yield prefix + name, field.annotation
+        for kind in (field.annotation, *get_args(field.annotation)):
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                yield from _fields(kind, f"{prefix}{name}.")
+
+
+# --- recipe to text and back ----------------------------------------------------------------------
+
+
+def recipe_keys(recipe: Recipe) -> dict[str, Any]:
+    """All settings of a recipe: the value of each dotted key, such as "schedule.epochs"."""
+    return dict(_flatten(recipe.model_dump()))
+
+
+def _flatten(data: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in data.items():
+        if isinstance(value, dict):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def recipe_text(recipe: Recipe) -> str:
+    """The recipe as YAML with every setting."""
+    return str(_import_yaml().safe_dump(recipe.model_dump(), sort_keys=False, width=100))
+
+
+def parse_recipe(text: str, source: str) -> Recipe:
+    """Parses the output of `recipe_text`.
+
+    Raises:
+        ConfigError: It was written by another version; the message begins with `source`.
+    """
+    return _validate(source, _parse_yaml(text, source))
+
+
+def write_recipe(path: Path, recipe: Recipe) -> None:
+    """Writes a recipe with every setting."""
+    write_atomic(path, recipe_text(recipe).encode())
+
+
+def changed_keys(old: Recipe, new: Recipe) -> list[str]:
+    """Keys in which two recipes differ, without those that may change when a run is resumed."""
+    before, after = recipe_keys(old), recipe_keys(new)
+    keys = [*before, *(key for key in after if key not in before)]
+    return [key for key in keys if before.get(key) != after.get(key) and key not in _FREE_KEYS]

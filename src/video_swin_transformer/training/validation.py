@@ -1,4 +1,4 @@
-"""How good a network is on clips it does not learn from."""
+"""Metrics of the network on clips that it does not train on."""
 
 from __future__ import annotations
 
@@ -19,56 +19,64 @@ from ..evaluation.intervals import Measure, bootstrap, wilson
 from ..evaluation.metrics import AveragePrecision, Bools, Floats
 from ..model import VideoSwinTransformer
 from ..postprocess import average_views
-from .transforms import frame_order
+from .transforms import frame_indices
 
 _SHUFFLE_SEED = 7
 
 
 @dataclass(frozen=True)
 class ValidationResult:
-    """Sums over clips. losses: of -log score of the right class, or of the cross-entropy of each
-    class on its own. num_right, num_right5: clips of which a class is the first, or among the first
-    five. scores, truth: (N, K) where clips have several labels, else None."""
+    """Sums over clips, and the metrics that follow from them.
+
+    Attributes:
+        num_clips: Clips that could be read.
+        num_correct: Clips of which a label has the highest score.
+        num_correct_top5: Clips of which a label is among the five highest scores.
+        loss_sum: Sum of the loss: -log of the score of the label, or the binary cross-entropy.
+        failures: (path, reason) of clips that could not be read.
+        scores: (N, K) of multi-label clips, else None.
+        truth: (N, K) which labels they have, else None.
+    """
 
     num_clips: int
-    num_right: int
-    num_right5: int
-    losses: float
+    num_correct: int
+    num_correct_top5: int
+    loss_sum: float
     failures: tuple[tuple[str, str], ...] = ()
     scores: Floats | None = field(default=None, compare=False)
     truth: Bools | None = field(default=None, compare=False)
 
     @classmethod
-    def joined(cls, parts: Sequence[ValidationResult]) -> ValidationResult:
-        """The parts of several processes as one."""
+    def merge(cls, parts: Sequence[ValidationResult]) -> ValidationResult:
+        """Joins the results of several processes."""
 
-        def stacked(arrays: list[np.ndarray[Any, Any] | None]) -> Any:
-            there = [array for array in arrays if array is not None]
-            return np.concatenate(there) if there else None
+        def concatenate(arrays: list[np.ndarray[Any, Any] | None]) -> Any:
+            present = [array for array in arrays if array is not None]
+            return np.concatenate(present) if present else None
 
         return cls(
             sum(part.num_clips for part in parts),
-            sum(part.num_right for part in parts),
-            sum(part.num_right5 for part in parts),
-            sum(part.losses for part in parts),
+            sum(part.num_correct for part in parts),
+            sum(part.num_correct_top5 for part in parts),
+            sum(part.loss_sum for part in parts),
             tuple(failure for part in parts for failure in part.failures),
-            stacked([part.scores for part in parts]),
-            stacked([part.truth for part in parts]),
+            concatenate([part.scores for part in parts]),
+            concatenate([part.truth for part in parts]),
         )
 
     @property
-    def figures(self) -> dict[str, float]:
-        """The one that is watched, then another, by name and as `videoswin evaluate` has them."""
+    def metrics(self) -> dict[str, float]:
+        """The validation metric and a second one, named as in `videoswin evaluate`."""
         if self.scores is None or self.truth is None:
             return {"top1": self.top1, "top5": self.top5}
         num_labeled = int(self.truth.any(axis=1).sum())
-        hit1 = self.num_right / max(num_labeled, 1)
+        hit1 = self.num_correct / max(num_labeled, 1)
         return {"map": AveragePrecision(self.scores, self.truth).mean(), "hit1": hit1}
 
     def measure(self) -> Measure:
-        """The watched figure with its interval."""
+        """The validation metric with its 95 % interval."""
         if self.scores is None or self.truth is None:
-            return wilson(self.num_right, self.num_clips)
+            return wilson(self.num_correct, self.num_clips)
         if not self.num_clips:
             return wilson(0, 0)
         precision = AveragePrecision(self.scores, self.truth)
@@ -76,110 +84,129 @@ class ValidationResult:
 
     @property
     def top1(self) -> float:
-        return self.num_right / max(self.num_clips, 1)
+        """Fraction of clips of which a label has the highest score."""
+        return self.num_correct / max(self.num_clips, 1)
 
     @property
     def top5(self) -> float:
-        return self.num_right5 / max(self.num_clips, 1)
+        """Fraction of clips of which a label is among the five highest scores."""
+        return self.num_correct_top5 / max(self.num_clips, 1)
 
     @property
     def loss(self) -> float:
-        return self.losses / max(self.num_clips, 1)
+        """Mean loss per clip."""
+        return self.loss_sum / max(self.num_clips, 1)
 
 
 def metric_names(is_multilabel: bool) -> tuple[str, str]:
-    """Names of what `ValidationResult.figures` holds."""
+    """The keys of `ValidationResult.metrics`; the first is the validation metric."""
     return ("map", "hit1") if is_multilabel else ("top1", "top5")
 
 
-def watch(
+def validate(
     model: VideoSwinTransformer,
     annotations: Annotations,
     sampling: ClipSampling,
     preprocessing: Preprocessing,
-    control: str,
-    share: range,
-    num_readers: int,
+    frame_order: str,
+    indices: range,
+    num_threads: int,
     device: torch.device,
     autocast: AbstractContextManager[object],
 ) -> ValidationResult:
-    """The mean over views of softmax or sigmoid of the clips in `share`. A clip without a label
-    shows none of the classes where clips have several, else it is left out.
+    """Scores clips; the score of a clip is the mean over views of softmax or sigmoid.
 
-    The model is put in evaluation mode and left so. Clips that cannot be read are reported.
+    Args:
+        model: The network; it is left in evaluation mode.
+        annotations: The clips. Without a label a multi-label clip shows none of the classes, any
+            other clip is left out.
+        sampling: Frames of a clip.
+        preprocessing: Views of a clip.
+        frame_order: "natural", "single_frame" or "shuffled".
+        indices: The clips of this process.
+        num_threads: Threads that read clips.
+        device: Where the network is.
+        autocast: Context of the forward passes.
+
+    Returns:
+        The sums over the clips of this process, unreadable clips listed.
     """
-    views = EvalClips(annotations, sampling, preprocessing)
-    several = annotations.is_multilabel
-    wanted = [index for index in share if several or annotations.items[index].labels]
+    clips = EvalClips(annotations, sampling, preprocessing)
+    is_multilabel = annotations.is_multilabel
+    wanted = [index for index in indices if is_multilabel or annotations.items[index].labels]
     model.eval()
-    multi_label = model.bundle.multi_label
-    right = right5 = num = 0
-    losses = 0.0
+    binary = model.bundle.multi_label
+    num_clips = num_correct = num_correct_top5 = 0
+    loss_sum = 0.0
     failures = []
-    table: list[Floats] = []
-    truths: list[Bools] = []
+    scores_rows: list[Floats] = []
+    truth_rows: list[Bools] = []
     with torch.inference_mode(), autocast:
-        for sample in _read_ahead(views, wanted, num_readers):
+        for sample in _prefetch(clips, wanted, num_threads):
             if sample.error is not None:
                 failures.append((sample.path, sample.error))
                 continue
-            clips = torch.from_numpy(_controlled(sample, control)).to(device)
-            scores = _scores(model, clips)
-            places = [int((scores > scores[label]).sum()) for label in sample.labels]
-            place = min(places, default=len(scores))
-            num, right, right5 = num + 1, right + (place < 1), right5 + (place < 5)
-            losses += _loss(scores, sample.labels, multi_label)
-            if several:
-                table.append(scores.double().cpu().numpy())
-                truths.append(np.isin(np.arange(len(scores)), sample.labels))
-    if not several:
-        return ValidationResult(num, right, right5, losses, tuple(failures))
-    shape = (num, model.num_classes)
+            views = torch.from_numpy(_reorder_frames(sample, frame_order)).to(device)
+            scores = _scores(model, views)
+            ranks = [int((scores > scores[label]).sum()) for label in sample.labels]
+            rank = min(ranks, default=len(scores))
+            num_clips += 1
+            num_correct += rank < 1
+            num_correct_top5 += rank < 5
+            loss_sum += _loss(scores, sample.labels, binary)
+            if is_multilabel:
+                scores_rows.append(scores.double().cpu().numpy())
+                truth_rows.append(np.isin(np.arange(len(scores)), sample.labels))
+    if not is_multilabel:
+        return ValidationResult(num_clips, num_correct, num_correct_top5, loss_sum, tuple(failures))
+    shape = (num_clips, model.num_classes)
     return ValidationResult(
-        num,
-        right,
-        right5,
-        losses,
+        num_clips,
+        num_correct,
+        num_correct_top5,
+        loss_sum,
         tuple(failures),
-        np.reshape(np.asarray(table, np.float64), shape),
-        np.reshape(np.asarray(truths, np.bool_), shape),
+        np.reshape(np.asarray(scores_rows, np.float64), shape),
+        np.reshape(np.asarray(truth_rows, np.bool_), shape),
     )
 
 
-def _scores(model: VideoSwinTransformer, views: Tensor) -> Tensor:
-    """(V, C, T, H, W) -> (K,): one view at a time, so that memory does not depend on the views."""
-    logits = torch.cat([model(view[None]).float() for view in views])
-    views_logits = logits.cpu().double().numpy()
-    return torch.from_numpy(average_views(views_logits, "prob", model.bundle.multi_label)[0])
+def _prefetch(clips: EvalClips, indices: list[int], num_threads: int) -> Iterator[Sample]:
+    """Samples in order, read ahead by threads: decoding releases the GIL."""
+    with ThreadPoolExecutor(max(num_threads, 1)) as pool:
+        pending: deque[Future[Sample]] = deque()
+        try:
+            for index in indices:
+                pending.append(pool.submit(clips.__getitem__, index))
+                if len(pending) > 2 * num_threads + 1:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()
 
 
-def _loss(scores: Tensor, labels: tuple[int, ...], multi_label: bool) -> float:
-    """-log of the score of the right class, or the mean of it over questions of yes and no."""
-    if not multi_label:
-        return -float(scores[labels[0]].clamp_min(1e-30).log())
-    own = 1 - scores
-    own[list(labels)] = scores[list(labels)]
-    return -float(own.clamp_min(1e-30).log().mean())
-
-
-def _controlled(sample: Sample, control: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
-    """Views (V, C, T, H, W) whose frames have lost their order where the control says so."""
+def _reorder_frames(
+    sample: Sample, frame_order: str
+) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    """The views (V, C, T, H, W) of a sample with their frames in the given order."""
     generator = np.random.default_rng((_SHUFFLE_SEED, sample.index))
-    order = frame_order(sample.views.shape[2], control, generator)
+    order = frame_indices(sample.views.shape[2], frame_order, generator)
     return np.ascontiguousarray(sample.views[:, :, order])
 
 
-def _read_ahead(views: EvalClips, wanted: list[int], num_readers: int) -> Iterator[Sample]:
-    """Samples in order; threads, since decoding leaves Python's lock alone."""
-    with ThreadPoolExecutor(max(num_readers, 1)) as pool:
-        waiting: deque[Future[Sample]] = deque()
-        try:
-            for index in wanted:
-                waiting.append(pool.submit(views.__getitem__, index))
-                if len(waiting) > 2 * num_readers + 1:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for future in waiting:
-                future.cancel()
+def _scores(model: VideoSwinTransformer, views: Tensor) -> Tensor:
+    """(V, C, T, H, W) -> (K,), one view at a time, so memory does not depend on their number."""
+    logits = torch.cat([model(view[None]).float() for view in views])
+    view_logits = logits.cpu().double().numpy()
+    return torch.from_numpy(average_views(view_logits, "prob", model.bundle.multi_label)[0])
+
+
+def _loss(scores: Tensor, labels: tuple[int, ...], binary: bool) -> float:
+    """-log of the label's score, or the mean binary cross-entropy over the classes."""
+    if not binary:
+        return -float(scores[labels[0]].clamp_min(1e-30).log())
+    probabilities = 1 - scores
+    probabilities[list(labels)] = scores[list(labels)]
+    return -float(probabilities.clamp_min(1e-30).log().mean())

@@ -8,7 +8,7 @@ from pathlib import Path
 from ..errors import CheckpointError, DataError, VideoSwinError
 from ..labels import find_label_set, read_labels
 from ..registry import ModelCard, cards_for, is_there, labels_path, weights_path
-from .http import Job, Progress, fetch, require_digest
+from .http import DownloadRequest, Progress, download_file, require_digest
 from .progress import terminal_progress
 
 _MAX_LABEL_BYTES = 1 << 20
@@ -37,11 +37,11 @@ def download_weights(
         except OSError as error:
             raise CheckpointError(f"{target} cannot be read: {error.strerror}.") from error
         return target
-    job = Job(card.weights.url, target, digest)
+    request = DownloadRequest(card.weights.url, target, digest)
     if progress is not None:
-        return fetch(job, force, progress)
+        return download_file(request, force, progress)
     with terminal_progress(card.name) as bar:
-        return fetch(job, force, bar)
+        return download_file(request, force, bar)
 
 
 def _nothing_to_download(card: ModelCard) -> str:
@@ -75,14 +75,14 @@ def download_labels(label_set: str, force: bool = False) -> tuple[str, ...]:
                 f"be. {error}"
             ) from error
 
-    job = Job(
+    request = DownloadRequest(
         labels.url,
         target,
         check=check,
-        limit_bytes=_MAX_LABEL_BYTES,
+        max_bytes=_MAX_LABEL_BYTES,
         timeout_seconds=_LABEL_TIMEOUT_SECONDS,
     )
-    return read_labels(fetch(job, force), labels.num_classes)
+    return read_labels(download_file(request, force), labels.num_classes)
 
 
 def labels_of(card: ModelCard) -> tuple[str, ...]:
