@@ -24,7 +24,7 @@ WITH_CODE = [
     and any(b.language in ("console", "python") and b.reason is None for b in read_blocks(page))
 ]
 # More than a minute on one core: a quantization, a training run.
-SLOW = {"export.md"}
+SLOW = {"docs/export.md", "docs/training.md"}
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def folder(tmp_path, monkeypatch):
         pytest.param(
             page,
             id=str(page.relative_to(DOCS)),
-            marks=[pytest.mark.slow] if page.name in SLOW else [],
+            marks=[pytest.mark.slow] if str(page.relative_to(ROOT)) in SLOW else [],
         )
         for page in WITH_CODE
     ],
