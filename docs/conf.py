@@ -34,19 +34,27 @@ if "intersphinx" in tags:  # type: ignore[name-defined]  # noqa: F821
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
 
-autodoc_default_options = {"members": True, "show-inheritance": True}
+# `name` in a docstring is code; "--" in a help text is the start of an option.
+default_role = "literal"
+smartquotes = False
+
+autodoc_default_options = {"members": True}
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 python_maximum_signature_line_length = 88
 napoleon_numpy_docstring = False
 napoleon_use_rtype = False
+napoleon_use_ivar = True
 add_module_names = False
 
 copybutton_prompt_text = "$ "
 copybutton_only_copy_prompt_lines = True
 
 html_theme = "furo"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_title = "video-swin-transformer"
 html_theme_options = {
     "source_repository": "https://github.com/video-swin-transformer/video-swin-transformer",

@@ -1,4 +1,4 @@
-"""The directive `videoswin`: the help of one command as a section of a page.
+"""The directive `videoswin`: the help of one command on a page.
 
 It walks the same objects that print `videoswin COMMAND -h`, so both say the same.
 """
@@ -29,7 +29,7 @@ class CommandDirective(SphinxDirective):
         module = f"video_swin_transformer.cli.{name.replace('-', '_')}"
         examples = importlib.import_module(module).EXAMPLES
         text = "\n".join(_markdown(name, command, examples))
-        return self.parse_text_to_nodes(text, allow_section_headings=True)
+        return self.parse_text_to_nodes(text)
 
 
 def _markdown(name: str, command: Any, examples: tuple[str, ...]) -> Iterator[str]:
@@ -38,11 +38,11 @@ def _markdown(name: str, command: Any, examples: tuple[str, ...]) -> Iterator[st
     usage = " ".join(p.metavar if p.required else f"[{p.metavar}]" for p in arguments)
     yield from (command.help or "", "", "```text")
     yield from (f"videoswin {name} [OPTIONS] {usage}".rstrip(), "```", "")
-    yield from ("## Examples", "", "```text", *examples, "```", "")
+    yield from ("```{rubric} Examples", "```", "", "```text", *examples, "```", "")
     if arguments:
-        yield from ("## Arguments", "")
+        yield from ("```{rubric} Arguments", "```", "")
         yield from _table("Argument", [(f"`{p.metavar}`", p) for p in arguments])
-    yield from ("## Options", "")
+    yield from ("```{rubric} Options", "```", "")
     yield from _table("Option", [(_option_names(p), p) for p in options])
 
 
