@@ -10,6 +10,7 @@ import pytest
 
 from video_swin_transformer import ConfigError
 from video_swin_transformer.bench import (
+    PRODUCT_SIZE,
     Timed,
     alternate,
     count_operations,
@@ -35,9 +36,9 @@ def test_calls_alternate_and_the_warm_up_is_not_counted():
 def test_figures_are_what_their_names_say():
     timed = Timed("x", (4.0, 1.0, 2.0))
     assert timed.median_seconds == 2.0
-    assert product_rate(timed) == 2 * 4096**3 / 2.0
+    assert product_rate(timed) == 2 * PRODUCT_SIZE**3 / 2.0
     expected = np.array([[2.0, -4.0]], np.float32)
-    assert relative_error(np.array([[2.0, -3.0]], np.float32), expected) == pytest.approx(0.25)
+    assert relative_error(expected, np.array([[2.0, -3.0]], np.float32)) == pytest.approx(0.25)
 
 
 def test_operations_grow_with_the_frames():
@@ -73,21 +74,21 @@ def test_peak_memory_is_that_of_a_process_of_its_own():
 
 def test_the_command(tmp_path, capfd):
     figures = tmp_path / "bench.json"
-    code = run(["bench", "--engine", "torch:bf16", "--rounds", "1", "--json", str(figures)])
+    code = run(["bench", "--runtime", "torch:bf16", "--rounds", "1", "--json", str(figures)])
     printed = capfd.readouterr()
     assert code == 0
     lines = printed.out.splitlines()
-    assert lines[0].split()[:3] == ["engine", "seconds", "views/s"]
+    assert lines[0].split()[:3] == ["runtime", "seconds", "views/s"]
     assert [line.split()[:2] for line in lines[1:3]] == [["torch", "f32"], ["torch", "bf16"]]
     assert "median of 1 rounds" in printed.err
     data = json.loads(figures.read_text())
-    assert [e["precision"] for e in data["engines"]] == ["f32", "bf16"]
+    assert [e["precision"] for e in data["runtimes"]] == ["f32", "bf16"]
     assert data["views"] == [1, 3, 8, 112, 112]
 
 
 def test_an_architecture_is_timed_with_random_weights(capfd):
     # No weights of this name are at hand, and none are downloaded for a benchmark.
-    code = run(["bench", "--model", "swin-nano", "--engine", "torch:f32", "--rounds", "1"])
+    code = run(["bench", "--model", "swin-nano", "--runtime", "torch:f32", "--rounds", "1"])
     printed = capfd.readouterr()
     assert code == 0 and "timed with random weights" in printed.err
 
@@ -95,8 +96,8 @@ def test_an_architecture_is_timed_with_random_weights(capfd):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--engine", "torch"], "engine is 'torch', but must be an engine and a precision"),
-        (["--engine", "tensorrt:f32"], "tensorrt"),
+        (["--runtime", "torch"], "engine is 'torch', but must be an engine and a precision"),
+        (["--runtime", "tensorrt:f32"], "tensorrt"),
         (["--model", "swin-tny"], "swin-tny"),
         (["--rounds", "0"], "rounds"),
     ],

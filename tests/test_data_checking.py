@@ -303,7 +303,7 @@ def test_the_command_and_its_second_run(run, dataset, tmp_path):
     assert "3 clips were added to" in err and len(kept.read_text().splitlines()) == 3
     assert json.loads((tmp_path / "out.json").read_text())["num_unusable"] == 4
     code, out, err = run(*command)
-    assert "3 clips were found unusable earlier" in out
+    assert "3 clips are in the quarantine list and were skipped" in out
     assert "cannot be read" not in out and "label outside the map: 1" in out
     assert code == 1  # the label is still outside: the list has to be corrected
 
@@ -316,7 +316,7 @@ def test_a_sound_folder_has_nothing_to_report_and_keeps_no_list(run, tmp_path):
             path.parent.mkdir(exist_ok=True)
             Clip().make(path, frames)
     code, out, err = run("check-data", tmp_path, "--clip-length", 4, "--deep", "--workers", 1)
-    assert (code, err) == (0, "") and "Nothing to report." in out
+    assert (code, err) == (0, "") and "No problems found." in out
     assert not default_quarantine(tmp_path).exists()
 
 
