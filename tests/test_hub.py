@@ -206,7 +206,7 @@ def test_a_refusal_is_a_sentence(hub: Hub, model: vst.VideoSwinTransformer, stat
     hub.refuse = status
     with pytest.raises(vst.CheckpointError, match=r"No local folder 'ann/clips'.*manually"):
         vst.VideoSwinTransformer.from_pretrained(REPO)
-    with pytest.raises(vst.CheckpointError, match=r"Cannot upload to 'ann/clips'.*token"):
+    with pytest.raises(vst.CheckpointError, match=r"Cannot upload the model to 'ann/clips'.*token"):
         model.push_to_hub(REPO)
 
 

@@ -305,7 +305,7 @@ def test_classify_with_config_and_checkpoint(small_pair, capsys):
     line = json.loads(capsys.readouterr().out)
     assert line["model"] == str(checkpoint) and line["labels"][0]["label"].isdigit()
     assert cli.run(command[:4]) == 2
-    assert "config goes with a checkpoint" in capsys.readouterr().err
+    assert "config and checkpoint must be given together" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_another_network_is_refused(small_pair, configs):
