@@ -213,7 +213,10 @@ def test_a_gpu_is_asked_for_only_where_there_may_be_one(folders, monkeypatch):
     [
         ({"precision": "int8"}, "videoswin export .*--precision int8 --calibrate CLIPS"),
         ({"precision": "fp8"}, "precision is 'fp8', but must be one of"),
-        ({"runtime": "onnxruntime", "precision": "bf16"}, "use the runtime openvino or torch for it"),
+        (
+            {"runtime": "onnxruntime", "precision": "bf16"},
+            "use the runtime openvino or torch for it",
+        ),
         ({"runtime": "openvino", "device": "cuda"}, "use device cpu or runtime torch"),
     ],
 )
