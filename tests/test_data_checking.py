@@ -55,9 +55,9 @@ def test_a_crash_and_a_hang_cost_their_own_task_only():
         number: result for number, result in results.items() if not isinstance(result, TaskFailure)
     }
     assert good == {n: n * n for n in (0, 1, 2, 4, 6, 8, 9)}
-    assert results[3] == TaskFailure("the process that read it died (signal SIGKILL)", True)
-    assert results[5] == TaskFailure("no answer within 5 s", False)
-    assert results[7] == TaskFailure("the process that read it died (exit code 4)", True)
+    assert results[3] == TaskFailure("the worker process died (signal SIGKILL)", True)
+    assert results[5] == TaskFailure("timed out after 5 s", False)
+    assert results[7] == TaskFailure("the worker process died (exit code 4)", True)
 
 
 def test_a_mistake_of_our_own_is_no_fault_of_the_data():
@@ -182,11 +182,11 @@ def report(dataset):
     [
         ("unreadable", [("text.mp4", "not a video"), ("cut.mp4", "truncated")]),
         ("absent", [("godo1.mp4", "good1.mp4")]),
-        ("outside_map", [("outside.mp4", "its label is 9, but labels are 0 to 3")]),
-        ("listed_twice", [("good3.mp4", "again")]),
-        ("duplicate", [("twin.mp4", "good0.mp4 and another label")]),
-        ("shared", [("test twin.mp4", "good1.mp4 of train"), ("good2.mp4", "of train")]),
-        ("short", [("short.mp4", "3 frames, a clip spans 4")]),
+        ("outside_map", [("outside.mp4", "label is 9, but must be 0 to 3")]),
+        ("listed_twice", [("good3.mp4", "more than once")]),
+        ("duplicate", [("twin.mp4", "good0.mp4, with a different label")]),
+        ("shared", [("test twin.mp4", "good1.mp4 in train"), ("good2.mp4", "in train")]),
+        ("short", [("short.mp4", "3 frames, but a clip needs 4")]),
         ("rotated", [("turned.mp4", "90 degrees")]),
         ("singleton_class", [("three", ""), ("zero", ""), ("one", "")]),
         ("empty_class", [("two", ""), ("two", ""), ("three", "")]),
@@ -219,7 +219,7 @@ def test_lists_that_tell_a_wrong_number_of_pictures(tmp_path):
     (tmp_path / "l.txt").write_text("a 5 0\nb 9 0\n")
     found = check_dataset({"l": read_annotations(tmp_path / "l.txt")}, CheckPlan(SHORT))
     (problem,) = found.of("listed_count")
-    assert problem.detail == "the list says 9, there are 6 pictures"
+    assert problem.detail == "9 frames listed, 6 images found"
 
 
 def test_much_imbalance_is_reported(tmp_path):
@@ -269,11 +269,11 @@ def test_what_is_no_quarantine_list(tmp_path):
     (tmp_path / "q").write_text("a.mp4\n")
     with pytest.raises(DataError, match="Line 1"):
         Quarantine(tmp_path / "q")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="Cannot read"):
         Quarantine(tmp_path)
     kept = Quarantine(tmp_path / "file" / "below")
     (tmp_path / "file").touch()
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(DataError, match="Cannot write"):
         kept.add([("a", "b")])
 
 
@@ -298,13 +298,13 @@ def test_the_command_and_its_second_run(run, dataset, tmp_path):
     )  # fmt: skip
     code, out, err = run(*command)
     assert code == 1
-    assert "UNUSABLE: cannot be read: 2" in out and "cut.mp4" in out and "there is" in out
-    assert "note: in another split, too: 2" in out
+    assert "UNUSABLE: cannot be read: 2" in out and "cut.mp4" in out and "did you mean" in out
+    assert "note: also in another split: 2" in out
     assert "3 clips were added to" in err and len(kept.read_text().splitlines()) == 3
     assert json.loads((tmp_path / "out.json").read_text())["num_unusable"] == 4
     code, out, err = run(*command)
-    assert "3 clips were found unusable earlier" in out
-    assert "cannot be read" not in out and "label outside the map: 1" in out
+    assert "3 clips are in the quarantine list" in out
+    assert "cannot be read" not in out and "label not in the label map: 1" in out
     assert code == 1  # the label is still outside: the list has to be corrected
 
 
@@ -316,7 +316,7 @@ def test_a_sound_folder_has_nothing_to_report_and_keeps_no_list(run, tmp_path):
             path.parent.mkdir(exist_ok=True)
             Clip().make(path, frames)
     code, out, err = run("check-data", tmp_path, "--clip-length", 4, "--deep", "--workers", 1)
-    assert (code, err) == (0, "") and "Nothing to report." in out
+    assert (code, err) == (0, "") and "No problems found." in out
     assert not default_quarantine(tmp_path).exists()
 
 

@@ -90,7 +90,7 @@ def test_a_list_without_labels_has_the_classes_of_its_folders(tmp_path):
     assert found.classes == ("Archery", "Surfing")
     assert [item.labels for item in found.items] == [(1,), (0,)]
     assert found.items[0].path == str(tmp_path / "Surfing" / "v_1.mp4")
-    assert found.notes == ("Written with .avi, found with .mp4: 1 of the paths.",)
+    assert found.notes == ("1 paths listed with .avi were found with .mp4.",)
 
 
 def test_frame_folders(tmp_path):
@@ -117,11 +117,11 @@ def test_an_unknown_label_is_no_label(tmp_path):
 @pytest.mark.parametrize(
     ("text", "format", "says"),
     [
-        ("", None, "names no clip"),
-        ("\n  \n", None, "names no clip"),
+        ("", None, "contains no clips"),
+        ("\n  \n", None, "contains no clips"),
         ("a.mp4 10\nb.mp4\n", "frames", "Line 1"),
-        ("dir ten 3\n", "frames", "its number of frames and a label"),
-        ("v1.mp4\n", "list", "lies in no folder"),
+        ("dir ten 3\n", "frames", "a number of frames and a label"),
+        ("v1.mp4\n", "list", "has no parent folder"),
     ],
 )
 def test_a_list_that_cannot_be(tmp_path, text, format, says):
@@ -132,13 +132,13 @@ def test_a_list_that_cannot_be(tmp_path, text, format, says):
 def test_what_is_no_text_or_not_there(tmp_path):
     binary = tmp_path / "list.txt"
     binary.write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="Cannot read"):
         read_annotations(binary)
-    with pytest.raises(DataError, match="no list or folder"):
+    with pytest.raises(DataError, match="File not found"):
         read_annotations(tmp_path / "absent.txt")
     with pytest.raises(UnknownNameError, match="Did you mean 'kinetics'"):
         read_annotations(binary, format="kinetic")
-    with pytest.raises(DataError, match="no folder"):
+    with pytest.raises(DataError, match="root folder .* does not exist"):
         read_annotations(listed(tmp_path, "a.mp4 1"), root=tmp_path / "absent")
 
 
@@ -150,24 +150,26 @@ def test_a_label_outside_the_map_is_refused_by_name(tmp_path):
     found = read_annotations(path, num_classes=5)
     assert len(found.items) == 1
     assert [refusal.reason for refusal in found.refused] == [
-        "its label is 7, but labels are 0 to 4",
-        "its label is -3, but labels are 0 to 4",
+        "label is 7, but must be 0 to 4",
+        "label is -3, but must be 0 to 4",
     ]
-    with pytest.raises(DataError, match=r"2 clips of .* outside the map: .*b\.mp4: its label is 7"):
+    with pytest.raises(
+        DataError, match=r"2 clips of .* not in the label map: .*b\.mp4: label is 7"
+    ):
         found.require_sound()
 
 
 def test_labels_that_count_from_one_are_recognized_as_such(tmp_path):
     found = read_annotations(listed(tmp_path, "a.mp4 1\nb.mp4 3\n"), num_classes=3)
     assert (
-        found.refused[0].reason == "its label is 3, but labels are 0 to 2; these seem to begin at 1"
+        found.refused[0].reason == "label is 3, but must be 0 to 2; the labels seem to start at 1"
     )
 
 
 def test_an_unknown_name_gets_the_nearest(tmp_path):
     found = read_annotations(listed(tmp_path, "a.mp4 surffing\n"), labels=["surfing", "archery"])
     assert found.refused[0].reason == (
-        "its label 'surffing' is not in the map; did you mean 'surfing'?"
+        "label 'surffing' is not in the label map; did you mean 'surfing'?"
     )
 
 
@@ -204,7 +206,7 @@ def test_kinetics_files_are_found_by_id_and_time(tmp_path):
 
 def test_kinetics_errors_name_the_row_and_the_split(tmp_path):
     path = listed(tmp_path, KINETICS, "k.csv")
-    with pytest.raises(DataError, match=r"splits train, val; name one of them with --split"):
+    with pytest.raises(DataError, match=r"splits train, val; select one with --split"):
         read_annotations(path)
     with pytest.raises(UnknownNameError, match="Did you mean 'val'"):
         read_annotations(path, split="vall")
@@ -239,7 +241,7 @@ def test_something_something(tmp_path):
         assert found.format == "sthv2"
         assert brief(found, tmp_path) == [("videos/78687.webm", (0,)), ("videos/42.mp4", (1,))]
         assert found.classes == ("Holding something next to something", "Opening something")
-        assert "'Closing something' is not in the map" in found.refused[0].reason
+        assert "'Closing something' is not in the label map" in found.refused[0].reason
 
 
 def test_mmaction_json(tmp_path):
@@ -289,7 +291,7 @@ def test_folders_called_by_numbers_keep_their_order(tmp_path):
 def test_a_folder_of_splits(tmp_path):
     touch(tmp_path, "train/a/1.mp4", "train/b/2.mp4", "test/a/3.mp4", "val/b/4.mp4")
     assert find_splits(tmp_path) == ["train", "val", "test"]
-    with pytest.raises(DataError, match="holds the splits train, val, test"):
+    with pytest.raises(DataError, match="contains the splits train, val, test"):
         read_annotations(tmp_path)
     train = read_annotations(tmp_path, split="train")
     val = read_annotations(tmp_path, split="val", labels=train.classes)
@@ -301,19 +303,19 @@ def test_a_folder_of_splits(tmp_path):
 
 def test_a_folder_without_classes(tmp_path):
     touch(tmp_path, "1.mp4")
-    with pytest.raises(DataError, match="one folder for each class"):
+    with pytest.raises(DataError, match="one subfolder per class"):
         read_annotations(tmp_path)
 
 
 def test_a_list_has_no_splits(tmp_path):
-    with pytest.raises(DataError, match="is one split"):
+    with pytest.raises(DataError, match="is a single split"):
         read_annotations(listed(tmp_path, "a.mp4 1"), split="val")
 
 
 def test_label_maps(tmp_path):
     assert len(label_map("kinetics400")) == 400
     assert label_map(str(listed(tmp_path, "walk\nrun\n"))) == ("walk", "run")
-    with pytest.raises(DataError, match="do not ship"):
+    with pytest.raises(DataError, match="is not bundled"):
         label_map("sthv2")
 
 
@@ -349,7 +351,9 @@ def test_the_only_clip_of_a_class_stays_in_training():
 
 def test_splits_that_share_a_clip_are_refused_by_name():
     both = many(9, 3)
-    with pytest.raises(DataError, match=r"9 clips are in 'made' and in 'made', such as g0/0\.mp4"):
+    with pytest.raises(
+        DataError, match=r"9 clips are in both 'made' and 'made', such as g0/0\.mp4"
+    ):
         require_disjoint(both, both)
-    with pytest.raises(DataError, match="names no clip"):
+    with pytest.raises(DataError, match="contains no clips"):
         both.where(lambda item: False).require_sound()

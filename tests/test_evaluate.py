@@ -183,10 +183,10 @@ def test_bad_clips_are_named_counted_and_left_out_next_time(run, tmp_path):
 @pytest.mark.parametrize(
     ("lines", "code", "says"),
     [
-        ("a.mp4 12", 1, "its label is 12, but labels are 0 to 9"),
+        ("a.mp4 12", 1, "label is 12, but must be 0 to 9"),
         ("a.mp4 pan_lefty", 1, "did you mean 'pan_left'?"),
         ("a.mp4 -1\nb.mp4 2", 1, "1 of 2 clips of"),
-        ("", 1, "names no clip"),
+        ("", 1, "contains no clips"),
     ],
 )
 def test_labels_that_cannot_be_evaluated(run, tmp_path, lines, code, says):

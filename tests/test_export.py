@@ -176,8 +176,8 @@ def test_a_clip_of_another_shape_names_the_axes(nano):
     [
         (("m.bin", "openvino"), ConfigError, "must be named 'm.xml'"),
         (("m.onnx", "tflite"), UnknownNameError, "Unknown format 'tflite'"),
-        (("m.onnx", "onnx", "int8"), ConfigError, "int8 goes with --format openvino"),
-        (("m.xml", "openvino", "bf16"), ConfigError, "chosen when the model is run"),
+        (("m.onnx", "onnx", "int8"), ConfigError, "int8 requires --format openvino"),
+        (("m.xml", "openvino", "bf16"), ConfigError, "selected at run time"),
         (("m.xml", "openvino", "int8"), ConfigError, "--calibrate CLIPS"),
     ],
 )

@@ -118,7 +118,7 @@ def test_what_transformers_saves_is_a_folder_of_ours(
         (lambda t: t.update(extra=torch.zeros(1)), "unexpected: extra"),
         (
             lambda t: t.update({"cls_head.fc_cls.bias": torch.zeros(4)}),
-            "of another shape: cls_head.fc_cls.bias",
+            "mismatched shape: cls_head.fc_cls.bias",
         ),
     ],
 )

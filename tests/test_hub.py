@@ -193,7 +193,7 @@ def test_a_file_on_the_hub_is_read_as_strictly_as_any(
     settings = json.loads(hub.files["config.json"])
     settings["model"]["depths"] = [1, 2]
     hub.files["config.json"] = json.dumps(settings).encode()
-    with pytest.raises(vst.CheckpointError, match="do not fit its config"):
+    with pytest.raises(vst.CheckpointError, match="do not match its config"):
         vst.VideoSwinTransformer.from_pretrained(REPO)
     hub.files.clear()
     hub.files["pytorch_model.bin"] = b"x"
@@ -204,9 +204,9 @@ def test_a_file_on_the_hub_is_read_as_strictly_as_any(
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_a_refusal_is_a_sentence(hub: Hub, model: vst.VideoSwinTransformer, status: int) -> None:
     hub.refuse = status
-    with pytest.raises(vst.CheckpointError, match=r"no folder 'ann/clips' here.*by hand"):
+    with pytest.raises(vst.CheckpointError, match=r"No local folder 'ann/clips'.*manually"):
         vst.VideoSwinTransformer.from_pretrained(REPO)
-    with pytest.raises(vst.CheckpointError, match=r"cannot be uploaded to 'ann/clips'.*token"):
+    with pytest.raises(vst.CheckpointError, match=r"Cannot upload the model to 'ann/clips'.*token"):
         model.push_to_hub(REPO)
 
 
@@ -222,9 +222,9 @@ def test_without_a_network_the_cache_serves_or_a_sentence_comes(
     _use(monkeypatch, nobody, tmp_path / "cache")
     assert vst.VideoSwinTransformer.from_pretrained(REPO).bundle == model.bundle
     _use(monkeypatch, nobody, tmp_path / "another cache")
-    with pytest.raises(vst.CheckpointError, match="the Hub does not give it"):
+    with pytest.raises(vst.CheckpointError, match="cannot be downloaded from the Hub"):
         vst.VideoSwinTransformer.from_pretrained(REPO)
-    with pytest.raises(vst.CheckpointError, match="cannot be uploaded"):
+    with pytest.raises(vst.CheckpointError, match="Cannot upload"):
         model.push_to_hub(REPO, token=TOKEN)
 
 

@@ -58,13 +58,13 @@ def test_every_kind_of_file(write, name, text, encoding):
         ("a.json", '["one"]', "has 1 labels, but the model has 3 classes"),
         ("a.json", "{", "is not JSON"),
         ("a.json", "[" * 100_000, "is not JSON"),
-        ("a.json", "3", "JSON of another kind"),
-        ("a.json", '{"a": [1]}', "JSON of another kind"),
-        ("a.json", '{"a": "0", "b": "0", "c": "1"}', "gives the id 0 twice, to 'a' and to 'b'"),
+        ("a.json", "3", "not a JSON label map"),
+        ("a.json", '{"a": [1]}', "not a JSON label map"),
+        ("a.json", '{"a": "0", "b": "0", "c": "1"}', "assigns the id 0 twice, to 'a' and to 'b'"),
         ("a.json", '{"a": "1", "b": "2", "c": "3"}', "ids .* run from 1 to 3, but must run from 0"),
-        ("a.json", '{"a": "first", "b": "1"}', "gives 'a' the id 'first'"),
+        ("a.json", '{"a": "first", "b": "1"}', "assigns 'a' the id 'first'"),
         ("a.csv", "", "has 0 labels"),
-        ("a.csv", "id,video\n0,x\n", "has columns id, video; one must be headed name or label"),
+        ("a.csv", "id,video\n0,x\n", "has columns id, video; one must be named name or label"),
         ("a.csv", "id,name\n0,a\n1\n", "Row 2 .* has 1 columns, but must have 2"),
         ("a.csv", "id,name\n0,a\n2,b\n1,c\n5,d\n", "run from 0 to 5, but must run from 0 to 3"),
         ("a.csv", "id,name\n-1,a\n", "the id '-1'"),
@@ -77,10 +77,10 @@ def test_what_is_wrong_is_said(write, name, text, says):
 
 
 def test_unreadable_files(tmp_path):
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="Cannot read"):
         read_labels(tmp_path / "absent.txt", 3)
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match="Cannot read"):
         read_labels(tmp_path / "binary.txt", 3)
 
 

@@ -190,22 +190,22 @@ def test_merging_and_deleting(tmp_path):
         ("def f(): pass\n", "the statement"),
         ("x = y\n", "the name 'y'"),
         ("x = {}.fromkeys(range(9))\n", "the call"),
-        ("x = 'a' * 10**9\n", "not read"),
+        ("x = 'a' * 10**9\n", "not supported"),
         ("x = 2\n" + "x = x * x\n" * 40, "a number as large"),
         ("x = [1] * 9\n", "arithmetic"),
-        ("a = [1, 1]\n" + "a = [a, a]\n" * 60, "unfolds to more than"),
-        ("a = dict(v=1)\n" + "a = dict(v=a, w=a)\n" * 60, "unfolds to more than"),
+        ("a = [1, 1]\n" + "a = [a, a]\n" * 60, "expands to more than"),
+        ("a = dict(v=1)\n" + "a = dict(v=a, w=a)\n" * 60, "expands to more than"),
         ("x = " + "[" * 5000 + "]" * 5000, "not a Python config file|nested too deeply"),
         ("x = (\n", "not a Python config file"),
-        ("_base_ = 'config.py'\n", "a base of itself"),
+        ("_base_ = 'config.py'\n", "circular _base_ reference"),
         ("_base_ = 'absent.py'\n", "absent.py"),
         ("_base_ = ['one.py', 'two.py']\n", "Two bases"),
-        ("x = dict(a=1)\nx['b']['c'] = 1\n", "absent here"),
+        ("x = dict(a=1)\nx['b']['c'] = 1\n", "which does not exist"),
         ("x = 1\n", "has no dict 'model'"),
         ("model = dict(backbone=dict(type='ResNet3d'), cls_head=dict())\n", "'ResNet3d'"),
         (
             "model = dict(backbone=dict(type='SwinTransformer3D', depths=3), cls_head=dict())",
-            "wrong kind",
+            "wrong type",
         ),
         (
             "model = dict(backbone=dict(type='SwinTransformer3D', arch='huge'), cls_head=dict())",
@@ -305,7 +305,7 @@ def test_classify_with_config_and_checkpoint(small_pair, capsys):
     line = json.loads(capsys.readouterr().out)
     assert line["model"] == str(checkpoint) and line["labels"][0]["label"].isdigit()
     assert cli.run(command[:4]) == 2
-    assert "config goes with a checkpoint" in capsys.readouterr().err
+    assert "config and checkpoint must be given together" in capsys.readouterr().err
 
 
 def test_a_checkpoint_of_another_network_is_refused(small_pair, configs):

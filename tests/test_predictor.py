@@ -165,9 +165,10 @@ def test_labels_from_a_file_and_numbers_without(predictor, tmp_path, tiny_folder
     assert {label for label, _ in numbered.top(5)} == {"0", "1", "2"}
 
 
-def test_bf16_is_another_answer_but_near(predictor):
+def test_bf16_differs_slightly_from_f32(predictor):
     exact = predictor.classify(EXAMPLES / "roll_cw.mp4")
-    rough = Predictor.load(precision="bf16", device="cpu").classify(EXAMPLES / "roll_cw.mp4")
+    bf16 = Predictor.load(runtime="torch", precision="bf16", device="cpu")
+    rough = bf16.classify(EXAMPLES / "roll_cw.mp4")
     assert rough.top(1)[0][0] == "roll_cw"
     assert 0 < np.abs(rough.scores - exact.scores).max() < 0.1
 

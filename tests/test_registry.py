@@ -211,5 +211,5 @@ def test_markdown_table_of_everything_published(run):
             assert f"`{card.name}`" in line
             assert card.weights.accuracy is None or card.weights.accuracy.views == views
     (best,) = (line for line in lines if "window81212_kinetics400" in line)
-    assert "84.9 / 96.7" in best and "10x5 views" in best and "never released" in best
+    assert "84.9 / 96.7" in best and "10x5 views" in best and "not released" in best
     assert run("swin-t", "--markdown") == [""]

@@ -191,7 +191,7 @@ def test_auto_takes_the_fastest_installed_and_says_why(folders, monkeypatch):
     runtime = open_runtime(folders["load"])
     assert runtime.description.startswith("openvino") and runtime.description.endswith("cpu, f32")
     assert (
-        "fastest engine installed" in runtime.selection_reason
+        "fastest runtime installed" in runtime.selection_reason
         and "bf16" in runtime.selection_reason
     )
     monkeypatch.setitem(selection.PRECISIONS_OF, "openvino", ())
@@ -213,8 +213,11 @@ def test_a_gpu_is_asked_for_only_where_there_may_be_one(folders, monkeypatch):
     [
         ({"precision": "int8"}, "videoswin export .*--precision int8 --calibrate CLIPS"),
         ({"precision": "fp8"}, "precision is 'fp8', but must be one of"),
-        ({"runtime": "onnxruntime", "precision": "bf16"}, "use --runtime openvino or torch for it"),
-        ({"runtime": "openvino", "device": "cuda"}, "use --device cpu, or --runtime torch"),
+        (
+            {"runtime": "onnxruntime", "precision": "bf16"},
+            "use the runtime openvino or torch for it",
+        ),
+        ({"runtime": "openvino", "device": "cuda"}, "use device cpu or runtime torch"),
     ],
 )
 def test_choices_that_contradict_each_other(options, says, folders):
@@ -304,7 +307,6 @@ def test_a_damaged_entry_is_rebuilt_with_a_notice(damage, folders, home, caplog)
     first = open_runtime(folders["load"], "openvino").run(views).logits
     (entry,) = entries(home)
     data = bytearray(entry.read_bytes())
-    whole = bytes(data)
     if damage == "flipped":
         data[len(data) // 2] ^= 1
     elif damage == "cut":
@@ -315,8 +317,8 @@ def test_a_damaged_entry_is_rebuilt_with_a_notice(damage, folders, home, caplog)
     with caplog.at_level(logging.WARNING):
         again = open_runtime(folders["load"], "openvino").run(views).logits
     np.testing.assert_allclose(again, first, rtol=1e-5)
-    assert "built anew" in caplog.text and str(entry) in caplog.text
-    assert len(entry.read_bytes()) == len(whole)
+    assert "compiled again" in caplog.text and str(entry) in caplog.text
+    assert entry.read_bytes() != bytes(data)  # two compilations may differ in a few bytes
 
 
 def test_a_damaged_bundle_is_read_anew(folders, home, caplog):
@@ -345,7 +347,7 @@ def test_where_nothing_can_be_kept_the_model_still_runs(folders, tmp_path, monke
     (tmp_path / "file").touch()
     monkeypatch.setenv("VIDEOSWIN_HOME", str(tmp_path / "file" / "home"))
     assert open_runtime(folders["load"], "openvino").run(views_of(CLIP)).logits.shape == (3, 5)
-    assert "set VIDEOSWIN_HOME to a folder that can be written to" in caplog.text
+    assert "set VIDEOSWIN_HOME to a writable folder" in caplog.text
 
 
 def test_the_least_recently_used_give_way(home, monkeypatch):
@@ -364,7 +366,7 @@ def test_the_least_recently_used_give_way(home, monkeypatch):
 def test_weights_without_torch_say_what_to_do(folders, home):
     done = in_a_process("import sys; sys.modules['torch'] = None" + ANSWERS, folders["load"])
     assert done.returncode == 1 and "torch cannot be imported here" in done.stderr
-    assert "exported model" in done.stderr
+    assert "use a model exported on another machine" in done.stderr
 
 
 def test_absent_weights(tmp_path):

@@ -169,7 +169,7 @@ def test_a_run_is_neither_overwritten_nor_resumed_with_another_recipe(tmp_path, 
     ("settings", "code", "says"),
     [
         ([], 2, "has no training clips; set data.train to a folder of classes"),
-        (["data=nowhere"], 1, "There is no list or folder 'nowhere'"),
+        (["data=nowhere"], 1, "File not found: 'nowhere'"),
         (["data={clips}", "init_from=null", "model.pretrained=required"], 2, "init_from=swin-t"),
         (["data={clips}", "init_from=nonsens"], 2, "Unknown model 'nonsens'"),
         (["data={clips}", "model.sizes=null"], 2, "describes no network"),
@@ -296,7 +296,7 @@ def test_wrong_labels_shared_clips_and_empty_lists_are_rejected(tmp_path, clips)
     first, second = (sorted((clips / kind).iterdir())[0] for kind in TWO)
     lines = [f"{first} 0", f"{second} 1"]
     (tmp_path / "train.txt").write_text("\n".join([*lines, f"{second} 7"]) + "\n")
-    with pytest.raises(DataError, match=r"outside the map: .*its label is 7"):
+    with pytest.raises(DataError, match=r"not in the label map: .*label is 7"):
         train_here(tmp_path, TINY, f"data={tmp_path / 'train.txt'}", "data.num_classes=2")
     (tmp_path / "train.txt").write_text("\n".join(lines) + "\n")
     (tmp_path / "val.txt").write_text(lines[1] + "\n")

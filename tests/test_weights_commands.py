@@ -81,7 +81,7 @@ def test_inspect_says_what_does_not_fit(tmp_path, capsys):
     assert "1 unexpected: backbone.nrom.weight" in text
     assert run(["inspect", str(path), "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
-    assert told["missing"] == ["backbone.norm.weight"] and not told["loads"]
+    assert told["missing_keys"] == ["backbone.norm.weight"] and not told["loads"]
 
 
 def test_inspect_takes_names_and_refuses_what_is_no_weights(tmp_path, capsys):

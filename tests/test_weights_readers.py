@@ -238,10 +238,16 @@ def test_cut_and_scribbled_files_raise_only_our_errors(kind, tmp_path):
     ("content", "says"),
     [
         (b"", "is empty"),
-        (b"<html><body>404: Not found</body></html>" * 20, "not a pickle|another format"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 1\n", "another format"),
+        (
+            b"<html><body>404: Not found</body></html>" * 20,
+            "damaged, truncated or not a file of torch.save",
+        ),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 1\n",
+            "damaged, truncated or not a file of torch.save",
+        ),
         (b"PK\x03\x04 and no zip", "damaged or truncated"),
-        (pickle.dumps({"a": [1, 2]}), "another format|holds no tensors"),
+        (pickle.dumps({"a": [1, 2]}), "damaged, truncated or not a file"),
     ],
 )
 def test_what_is_no_file_of_weights_gets_a_sentence(content, says, tmp_path):
@@ -258,7 +264,10 @@ def test_what_is_no_file_of_weights_gets_a_sentence(content, says, tmp_path):
         ([torch.zeros(2)], "holds a list, not a dict"),
         (torch.zeros(2), "holds a Tensor, not a dict"),
         ({"epoch": 3, "state_dict": {}}, "holds no tensors"),
-        ({"fc.weight": torch.zeros(2, 2)}, r"named fc\.weight are of no known format"),
+        (
+            {"fc.weight": torch.zeros(2, 2)},
+            r"not in a known format: its 1 tensors are named fc\.weight",
+        ),
         ({"a": torch.zeros(2, device="meta")}, "'meta'; only plain dense tensors"),
         ({"a": torch.eye(3).to_sparse()}, "only plain dense tensors"),
     ],

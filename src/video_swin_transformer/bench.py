@@ -1,11 +1,12 @@
-"""How fast a model runs on this machine: engines and precisions side by side, in alternation.
+"""Measures how fast a model runs on this machine in each runtime and precision.
 
-Times on a shared or throttled machine drift by tens of percent within minutes. So everything that
-is compared runs in one process, in turn, round after round, and the medians are compared.
+Timings on a shared or throttled machine drift by tens of percent within minutes. So everything
+that is compared runs in one process, in alternation, and the medians over all rounds are compared.
 """
 
 from __future__ import annotations
 
+import logging
 import statistics
 import subprocess
 import sys
@@ -24,13 +25,15 @@ from .verification import relative_error
 
 Views = npt.NDArray[np.float32]
 
-PRODUCT_SIZE = 4096  # of the matrix product that stands for what this machine can do
+PRODUCT_SIZE = 4096  # of the matrix product that estimates the peak throughput of this machine
 _REFERENCE = ("torch", "f32")
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Timed:
-    """Seconds of one thing in each round, after a warm-up round that is not counted."""
+    """Seconds per call in each round; the warm-up round is not counted."""
 
     name: str
     seconds: tuple[float, ...]
@@ -42,7 +45,7 @@ class Timed:
 
 @dataclass(frozen=True)
 class RuntimeTiming:
-    """One engine at one precision: its times and how far its logits are from f32 PyTorch's."""
+    """Timing of one runtime and precision, and the error of its logits relative to f32 PyTorch."""
 
     runtime: str
     precision: str
@@ -54,45 +57,47 @@ class RuntimeTiming:
 def alternate(
     calls: Mapping[str, Callable[[], object]],
     num_rounds: int,
-    show: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Timed]:
-    """Runs every call once a round, in turn, and a round before that to warm up."""
+    """Times all calls in alternation, once per round, after one warm-up round.
+
+    `progress(done, total)` is called after each call.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     total = (num_rounds + 1) * len(calls)
     for number in range(num_rounds + 1):
-        for place, (name, call) in enumerate(calls.items(), start=1):
+        for position, (name, call) in enumerate(calls.items(), start=1):
             began = time.perf_counter()
             call()
             took = time.perf_counter() - began
             if number > 0:
                 seconds[name].append(took)
-            show(number * len(calls) + place, total)
+            progress(number * len(calls) + position, total)
     return {name: Timed(name, tuple(values)) for name, values in seconds.items()}
 
 
 def open_runtimes(
     source: str | Path,
-    wanted: Iterable[tuple[str, str]],
+    requested: Iterable[tuple[str, str]],
     threads: int | None,
-    tell: Callable[[str], None],
 ) -> dict[tuple[str, str], Runtime]:
-    """The engines of (runtime, precision) pairs; tells of those that this machine has not, and why.
+    """Opens (runtime, precision) pairs; logs and skips those unavailable on this machine.
 
     Raises UnknownNameError, CheckpointError.
     """
     opened: dict[tuple[str, str], Runtime] = {}
-    for runtime, precision in wanted:
+    for runtime, precision in requested:
         try:
             opened[runtime, precision] = open_runtime(
                 source, runtime, precision, device="cpu", threads=threads
             )
         except (ConfigError, MissingExtraError) as error:
-            tell(f"{runtime} {precision}: left out. {error}")
+            _log.info("Skipped %s %s: %s", runtime, precision, error)
     return opened
 
 
 def open_exported(paths: Iterable[Path], threads: int | None) -> dict[tuple[str, str], Runtime]:
-    """The engines of exported models, by file name and precision. Raises CheckpointError."""
+    """Opens exported models, by (file name, precision). Raises CheckpointError."""
     return {
         (path.name, read_exported_model(path).precision): open_runtime(
             path, device="cpu", threads=threads
@@ -102,42 +107,42 @@ def open_exported(paths: Iterable[Path], threads: int | None) -> dict[tuple[str,
 
 
 def time_runtimes(
-    engines: Mapping[tuple[str, str], Runtime],
+    runtimes: Mapping[tuple[str, str], Runtime],
     views: Views,
     num_rounds: int,
     others: Mapping[str, Callable[[], object]],
-    show: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[list[RuntimeTiming], dict[str, Timed]]:
-    """Times of engines on the same views, and of other calls in the same rounds.
+    """Times runtimes on the same views, and other calls in the same rounds.
 
-    Errors are against f32 PyTorch, which must be among the engines.
+    Errors are relative to f32 PyTorch, which must be among the runtimes.
     """
-    if _REFERENCE not in engines:
+    if _REFERENCE not in runtimes:
         raise ConfigError(
             "A benchmark compares with torch at f32, which could not be opened for this model; "
             "give a model that PyTorch can load, not an exported file."
         )
-    logits = {key: engine.run(views).logits for key, engine in engines.items()}
+    logits = {key: runtime.run(views).logits for key, runtime in runtimes.items()}
     calls: dict[str, Callable[[], object]] = {
-        " ".join(key): lambda engine=engine: engine.run(views)  # type: ignore[misc]
-        for key, engine in engines.items()
+        " ".join(key): lambda runtime=runtime: runtime.run(views)  # type: ignore[misc]
+        for key, runtime in runtimes.items()
     }
-    timed = alternate({**calls, **others}, num_rounds, show)
+    timed = alternate({**calls, **others}, num_rounds, progress)
     timings = [
         RuntimeTiming(
             runtime=key[0],
             precision=key[1],
-            description=engine.description,
+            description=runtime.description,
             timed=timed[" ".join(key)],
             relative_error=relative_error([logits[_REFERENCE]], [logits[key]]),
         )
-        for key, engine in engines.items()
+        for key, runtime in runtimes.items()
     ]
     return timings, {name: timed[name] for name in others}
 
 
 def matrix_product(precision: str) -> Callable[[], object]:
-    """A call that multiplies two large matrices in PyTorch: the rate to measure up to."""
+    """A call that multiplies two large matrices in PyTorch, an estimate of peak throughput."""
     import torch
 
     dtype = {"f32": torch.float32, "bf16": torch.bfloat16}[precision]
@@ -146,19 +151,19 @@ def matrix_product(precision: str) -> Callable[[], object]:
 
 
 def product_rate(timed: Timed) -> float:
-    """Floating-point operations a second of a timed `matrix_product`."""
+    """Floating-point operations per second of a timed `matrix_product`."""
     return 2 * PRODUCT_SIZE**3 / timed.median_seconds
 
 
 def count_operations(source: str | Path, views_shape: Sequence[int]) -> int:
-    """Floating-point operations of the matrix products and convolutions of one pass."""
+    """Floating-point operations of the matrix products and convolutions in one forward pass."""
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
     from .weights import load_model
 
     model = load_model(source)
-    # With gradients on the network works on whole tensors, so nothing is counted piece by piece.
+    # With gradients enabled, the model processes whole tensors rather than chunks.
     with FlopCounterMode(display=False) as counter:
         model(torch.zeros(tuple(views_shape)))
     return int(counter.get_total_flops())
@@ -171,9 +176,9 @@ def peak_memory_mib(
     views_shape: Sequence[int],
     threads: int | None = None,
 ) -> float | None:
-    """Highest resident set of a fresh process that runs an engine twice, interpreter included.
+    """Peak resident set size in MiB of a new process that runs the model twice.
 
-    None where the system does not tell (only Linux does).
+    Includes the interpreter. None on systems other than Linux.
     """
     if not Path("/proc/self/status").exists():
         return None
@@ -183,16 +188,16 @@ def peak_memory_mib(
     )
     if done.returncode != 0:
         raise VideoSwinError(
-            f"The process that measures the memory of {runtime} {precision} ended with "
+            f"The process that measures the memory of {runtime} {precision} exited with code "
             f"{done.returncode}: {done.stderr.strip().splitlines()[-1:]}."
         )
     return float(done.stdout.split()[-1])
 
 
 def own_peak_memory_mib() -> float:
-    """Highest resident set of this process so far. Linux only.
+    """Peak resident set size of this process in MiB. Linux only.
 
-    Not getrusage's figure, which in a child begins with that of the process that started it.
+    Unlike getrusage, it does not include the peak inherited from the parent process.
     """
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
@@ -200,11 +205,11 @@ def own_peak_memory_mib() -> float:
 
 def _print_peak_memory(arguments: Sequence[str]) -> None:
     source, runtime, precision, num_threads, *shape = arguments
-    threads = int(num_threads) or None  # 0 stands for None on the command line
-    engine = open_runtime(source, runtime, precision, device="cpu", threads=threads)
+    threads = int(num_threads) or None  # 0 means None on the command line
+    opened = open_runtime(source, runtime, precision, device="cpu", threads=threads)
     views = np.random.default_rng(0).standard_normal(tuple(map(int, shape)), np.float32)
     for _ in range(2):
-        engine.run(views)
+        opened.run(views)
     print(own_peak_memory_mib())
 
 

@@ -1,13 +1,15 @@
-"""Export with proof: ONNX, OpenVINO IR or a torch.export program, and a sidecar to feed it.
+"""Exports models to ONNX, OpenVINO IR or a torch.export program, with a JSON sidecar.
 
-What is written has given the answers of the eager network, on views of videos and on random ones;
-see `verification.py` for the bounds and `runtimes/sidecar.py` for what reads it back.
+Before any file is written to its final path, the exported model is compared with the eager model
+on views of videos and on random inputs. See `verification.py` for the error bounds and
+`exporters/sidecar.py` for reading an export back.
 """
 
 from __future__ import annotations
 
+import logging
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -30,11 +32,12 @@ __all__ = ["FORMAT_SUFFIXES", "ExportError", "ExportResult", "export"]
 
 FORMAT_SUFFIXES = {name: suffix for suffix, name in EXPORT_FORMATS.items()}
 _PRECISIONS = {"onnx": ("f32",), "openvino": ("f32", "int8"), "torch": ("f32",)}
+# The runtime that runs the exported model during verification.
 _VERIFYING_RUNTIMES = {
     "onnx": "onnxruntime",
     "openvino": "openvino",
     "torch": "torch",
-}  # that compare
+}
 _LIBRARIES = {
     "onnx": ("torch", "onnx", "onnxscript"),
     "openvino": ("torch", "openvino"),
@@ -42,9 +45,19 @@ _LIBRARIES = {
 }
 
 
+_log = logging.getLogger(__name__)
+
+
 @dataclass(frozen=True)
 class ExportResult:
-    """What was written, and what it showed."""
+    """An exported model and its verification.
+
+    Attributes:
+        path: The main file.
+        num_bytes: Size of all files, including the sidecar.
+        clip_shape: Shape of one view, (C, T, H, W).
+        verification: The runtime used and the errors measured, as JSON data.
+    """
 
     path: Path
     num_bytes: int
@@ -61,16 +74,29 @@ def export(
     calibrate: Sequence[str | Path] = (),
     check: Sequence[str | Path] = (),
     max_error: float | None = None,
-    tell: Callable[[str], None] = lambda _: None,
 ) -> ExportResult:
-    """Writes a model in another engine's format, with a sidecar, if its answers are right.
+    """Exports a model for another runtime and verifies its outputs against the eager model.
 
-    source: weights by name, folder or file. out: the file to write (.onnx, .xml or .pt2).
-    precision: "f32", or "int8" for OpenVINO, with `calibrate`: videos its ranges are measured on.
-    check: videos it is compared on; without them those of `calibrate`, else a rendered one.
-    max_error: the largest relative error let through; None for `verification.MAX_EXPORT_ERROR`.
-    tell: hears each step.
-    Raises ConfigError, ExportError (nothing is written), MissingExtraError, VideoDecodeError.
+    Progress is logged at DEBUG level.
+
+    Args:
+        source: A model name, a model folder or a weights file.
+        out: The file to write: .onnx, .xml or .pt2. Existing files are replaced.
+        format: "onnx", "openvino" or "torch".
+        precision: "f32", or "int8" for OpenVINO (requires `calibrate`).
+        calibrate: Videos to calibrate the int8 quantization ranges on.
+        check: Videos to verify the export on. Empty: those of `calibrate`, else a synthetic one.
+        max_error: Largest relative error allowed. None: `verification.MAX_EXPORT_ERROR`.
+
+    Returns:
+        The written file and the measured errors.
+
+    Raises:
+        ConfigError: The arguments contradict each other.
+        UnknownNameError: Unknown format or model name.
+        ExportError: The exported model differs too much from the original; nothing is written.
+        MissingExtraError: A library needed for the format is not installed.
+        VideoDecodeError: A video cannot be read.
     """
     out = Path(out)
     check_arguments(out, format, precision, calibrate)
@@ -82,21 +108,21 @@ def export(
     from .runtimes.torch_runtime import TorchRuntime
 
     eager = TorchRuntime(model, network.bundle, "f32", "cpu")
-    tell("reading videos")
+    _log.debug("reading videos")
     predictor = Predictor(eager, str(source))
     ranges = [predictor.views(video) for video in calibrate]
     seen = [predictor.views(video) for video in check] or ranges
     if not seen:
         seen = [predictor.views(synthetic_video(2 * network.bundle.sampling.num_frames))]
-    tell("asking the network")
+    _log.debug("running the original model")
     cases = {"video": np.concatenate(seen), RANDOM: random_views(shape)}
     known = {name: (views, eager.run(views)) for name, views in cases.items()}
-    tell("tracing")
+    _log.debug("tracing")
     program = trace(model, shape)
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as folder:
         draft = Path(folder, out.name)
-        tell(f"writing {format}, {precision}")
+        _log.debug("writing %s, %s", format, precision)
         if format == "openvino":
             views = np.concatenate(ranges) if ranges else None
             _write_openvino(program, draft, views, eager, bound)
@@ -111,17 +137,17 @@ def export(
         }
         sidecar = sidecar_path(draft)
         sidecar.write_text(sidecar_text(network.bundle, export), "utf-8")
-        tell("comparing")
+        _log.debug("verifying")
         try:
             export["verification"] = _verify(draft, format, precision, known, bound)
         except ExportError:
             if format != "openvino":
                 raise
-            export["fused_attention"] = False  # OpenVINO gets some shapes of it wrong
+            export["fused_attention"] = False  # OpenVINO computes some of its shapes incorrectly
             sidecar.write_text(sidecar_text(network.bundle, export), "utf-8")
             export["verification"] = _verify(draft, format, precision, known, bound)
         sidecar.write_text(sidecar_text(network.bundle, export), "utf-8")
-        # The sidecar goes last: without it the others are not taken for a model.
+        # The sidecar goes last: without it, the other files are not recognized as a model.
         files = [*reversed(files_of(draft)), sidecar]
         num_bytes = sum(file.stat().st_size for file in files)
         for file in files:
@@ -141,29 +167,29 @@ def _verify(
 
 
 def check_arguments(out: Path, format: str, precision: str, calibrate: Sequence[object]) -> None:
-    """Raises ConfigError or UnknownNameError for what no export can be made of."""
+    """Raises ConfigError or UnknownNameError for arguments that cannot be exported."""
     if format not in FORMAT_SUFFIXES:
         raise UnknownNameError("format", format, FORMAT_SUFFIXES)
     if out.suffix != FORMAT_SUFFIXES[format]:
         raise ConfigError(
-            f"out is {str(out)!r}, but a file of format {format} must be named "
+            f"out is {str(out)!r}, but a {format} file must be named "
             f"{out.with_suffix(FORMAT_SUFFIXES[format]).name!r}."
         )
     if out.is_dir():
-        raise ConfigError(f"out {str(out)!r} is a folder; name the file to write.")
+        raise ConfigError(f"out {str(out)!r} is a folder; give the path of the file to write.")
     if precision not in _PRECISIONS[format]:
         others = [name for name, known in _PRECISIONS.items() if precision in known]
-        instead = f"; {precision} goes with --format {' or '.join(others)}" if others else ""
+        instead = f"; {precision} requires --format {' or '.join(others)}" if others else ""
         if precision == "bf16":
-            instead = "; bf16 is chosen when the model is run: --precision bf16"
+            instead = "; bf16 is selected at run time: export f32 and run it with --precision bf16"
         raise ConfigError(
-            f"precision is {precision!r}, but format {format} is exported in "
-            f"{' or '.join(_PRECISIONS[format])}{instead}."
+            f"precision is {precision!r}, but format {format} supports only "
+            f"{' and '.join(_PRECISIONS[format])}{instead}."
         )
     if (precision == "int8") != bool(calibrate):
         raise ConfigError(
-            "precision int8 and videos to calibrate on go together: give --precision int8 "
-            "--calibrate CLIPS, a dozen or more of the kind the model will see."
+            "precision int8 and calibration videos require each other: give --precision int8 "
+            "--calibrate CLIPS, with a dozen or more videos like those the model will run on."
         )
 
 
@@ -181,7 +207,7 @@ def _write(program: Any, path: Path, format: str) -> None:
 def _write_openvino(
     program: Any, path: Path, ranges: Floats | None, eager: Runtime, bound: float
 ) -> None:
-    """The graph as IR, quantize if there are views to measure ranges on."""
+    """Writes OpenVINO IR, quantized to int8 if there are views to calibrate on."""
     from .exporters.openvino_model import import_openvino, openvino_graph
     from .exporters.quantization import quantize
 

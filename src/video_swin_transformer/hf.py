@@ -1,10 +1,10 @@
-"""A bridge to the transformers library: import this module, and its Auto classes read our folders.
+"""Transformers integration: importing this module registers the models with the Auto classes.
 
 >>> import video_swin_transformer.hf                                         # doctest: +SKIP
 >>> pipeline("video-classification", model=folder)("clip.mp4")               # doctest: +SKIP
 
-Frames are decoded, chosen and prepared by our own reader, one clip and one crop of each video, so
-that the scores are those of `videoswin classify --views 1x1`; torchcodec is not needed.
+Videos are decoded and preprocessed by this package, one clip and one crop per video, so the scores
+match `videoswin classify --views 1x1`; torchcodec is not needed.
 """
 
 from __future__ import annotations
@@ -60,11 +60,17 @@ _HUB_OPTIONS = (
 
 
 class VideoSwinConfig(PreTrainedConfig):
-    """Our `config.json` as transformers sees it; what either side writes, the other reads.
+    """Transformers configuration of a Video Swin Transformer.
 
-    The number of labels decides the size of the classifier, as everywhere in transformers:
-    `num_labels` and `id2label` win over `model["num_classes"]`. Classes without names are called
-    by their number.
+    Compatible with the `config.json` of `VideoSwinTransformer.save_pretrained` in both
+    directions. As usual in transformers, `num_labels` and `id2label` determine the size of the
+    classifier and override `model["num_classes"]`. Classes without names are named by their index.
+
+    Args:
+        name: Name of the model.
+        model: Fields of `ModelConfig`. None: the defaults.
+        sampling: Fields of `ClipSampling`. None: the defaults.
+        preprocessing: Fields of `Preprocessing`. None: the defaults.
     """
 
     model_type: ClassVar[str] = MODEL_TYPE
@@ -97,16 +103,16 @@ class VideoSwinConfig(PreTrainedConfig):
 
     @property
     def bundle(self) -> BundleConfig:
-        """The same as our own data. Raises ConfigError where a setting is not allowed."""
+        """The equivalent `BundleConfig`. Raises ConfigError for invalid settings."""
         return BundleConfig.from_json(json.dumps(self.to_dict(), default=str))
 
     @classmethod
     def from_bundle(cls, bundle: BundleConfig) -> VideoSwinConfig:
-        """The config of a model of ours."""
+        """Creates the config of a `BundleConfig`."""
         return cls(**json.loads(bundle.to_json()))
 
     def to_dict(self) -> dict[str, Any]:
-        """All settings, with the classifier's size in `model` and only real names as labels."""
+        """Returns all settings, with the classifier size in `model` and no generated labels."""
         settings: dict[str, Any] = super().to_dict()
         labels = settings.get("id2label") or {}
         settings["model"] = {**settings["model"], "num_classes": len(labels)}
@@ -116,10 +122,13 @@ class VideoSwinConfig(PreTrainedConfig):
 
 
 class VideoSwinForVideoClassification(PreTrainedModel):
-    """VideoSwinTransformer for transformers: same tensors by the same names, frames before colors.
+    """`VideoSwinTransformer` as a transformers model, with the same parameter names.
 
-    `from_pretrained` refuses whatever does not fit. Only a classifier of another size may be
-    replaced by a fresh one, where `ignore_mismatched_sizes=True` asks for it.
+    Inputs are (B, T, C, H, W). `from_pretrained` raises an error if any tensor does not match;
+    only a classifier of a different size is reinitialized with `ignore_mismatched_sizes=True`.
+
+    Args:
+        config: The configuration.
     """
 
     config_class = VideoSwinConfig
@@ -141,7 +150,16 @@ class VideoSwinForVideoClassification(PreTrainedModel):
         labels: Tensor | None = None,
         return_dict: bool | None = None,
     ) -> ImageClassifierOutput | tuple[Tensor, ...]:
-        """(B, T, C, H, W) float, normalized -> logits (B, num_labels), and the loss of `labels`."""
+        """Classifies a batch of clips.
+
+        Args:
+            pixel_values: (B, T, C, H, W) float, normalized.
+            labels: (B,) int64 class indices to compute the loss for.
+            return_dict: False returns a tuple, with the loss first if there is one.
+
+        Returns:
+            Logits (B, num_labels), and the loss if `labels` is given.
+        """
         logits = self.cls_head(self.backbone(pixel_values.transpose(1, 2)))
         loss = None if labels is None else self.loss_function(labels, logits, self.config)
         if return_dict is False:
@@ -154,25 +172,29 @@ class VideoSwinForVideoClassification(PreTrainedModel):
         every_n_layers: int = 1,
         offload: bool = False,
     ) -> None:
-        """Recomputes block activations in the backward pass: every block, non-reentrant."""
+        """Recomputes the activations of all blocks in the backward pass (non-reentrant).
+
+        Raises:
+            ConfigError: every_n_layers is not 1, or offload is True.
+        """
         if every_n_layers != 1 or offload:
             raise ConfigError(
                 f"every_n_layers is {every_n_layers} and offload {offload}, but must be 1 and "
-                "False: this network recomputes all of its blocks or none, and offloads nothing."
+                "False: this model checkpoints all blocks or none and does not offload."
             )
         self.backbone.use_checkpoint = True
 
     def gradient_checkpointing_disable(self) -> None:
-        """Keeps activations again."""
+        """Disables gradient checkpointing."""
         self.backbone.use_checkpoint = False
 
     @property
     def is_gradient_checkpointing(self) -> bool:
-        """Whether activations are recomputed."""
+        """Whether gradient checkpointing is enabled."""
         return self.backbone.use_checkpoint
 
     def _init_weights(self, module: nn.Module) -> None:
-        """A fresh module's values, as `SwinTransformer3D.init_weights` and `I3DHead` give them."""
+        """Initializes a module like `SwinTransformer3D.init_weights` and `I3DHead`."""
         if isinstance(module, nn.Linear):
             if module is self.cls_head.fc_cls:
                 init.normal_(module.weight, std=0.01)
@@ -190,14 +212,18 @@ class VideoSwinForVideoClassification(PreTrainedModel):
     def from_pretrained(
         cls, pretrained_model_name_or_path: Any, *model_args: Any, **kwargs: Any
     ) -> Any:
-        """As in transformers, except that weights which do not fit are a CheckpointError."""
+        """Loads a model as in transformers, but requires all weights to match.
+
+        Raises:
+            CheckpointError: Weights are missing, unexpected or of a different shape.
+        """
         wants_info = kwargs.pop("output_loading_info", False)
         new_head_allowed = kwargs.pop("ignore_mismatched_sizes", False)
         model, info = super().from_pretrained(
             pretrained_model_name_or_path,
             *model_args,
             output_loading_info=True,
-            ignore_mismatched_sizes=True,  # to name them below in one sentence
+            ignore_mismatched_sizes=True,  # reported below
             **kwargs,
         )
         other_shape = {
@@ -210,26 +236,29 @@ class VideoSwinForVideoClassification(PreTrainedModel):
             for what, names in (
                 ("missing", set(info["missing_keys"])),
                 ("unexpected", set(info["unexpected_keys"])),
-                ("of another shape", other_shape),
+                ("mismatched shape", other_shape),
             )
             if names
         ]
         if problems:
             hint = ""
             if all(name.startswith(_HEAD) for name in other_shape) and len(problems) == 1:
-                hint = " For a fresh classifier pass ignore_mismatched_sizes=True."
+                hint = " Pass ignore_mismatched_sizes=True to reinitialize the classifier."
             raise CheckpointError(
-                f"The weights in {str(pretrained_model_name_or_path)!r} do not fit their config "
+                f"The weights in {str(pretrained_model_name_or_path)!r} do not match the config "
                 f"({'; '.join(problems)}).{hint if other_shape else ''}"
             )
         return (model, info) if wants_info else model
 
 
 class VideoSwinVideoProcessor(BaseVideoProcessor):
-    """Videos -> `pixel_values` (B, T, C, H, W), one clip and one crop of each.
+    """Preprocesses videos to `pixel_values` (B, T, C, H, W), one clip and one crop per video.
 
-    Takes files, frame folders or (T, H, W, 3) uint8 arrays, one or a list of them, and reads them
-    as `Predictor` does. In a folder of ours its settings are those of `config.json`.
+    Reads videos like `Predictor`. Without a processor file, settings come from `config.json`.
+
+    Args:
+        sampling: Fields of `ClipSampling`. None: the defaults.
+        preprocessing: Fields of `Preprocessing`. None: the defaults.
     """
 
     model_input_names: ClassVar[list[str]] = ["pixel_values"]
@@ -238,7 +267,7 @@ class VideoSwinVideoProcessor(BaseVideoProcessor):
         self,
         sampling: Mapping[str, Any] | None = None,
         preprocessing: Mapping[str, Any] | None = None,
-        **kwargs: Any,  # what the base class keeps in its files
+        **kwargs: Any,  # settings stored by the base class
     ) -> None:
         super().__init__(**kwargs)
         self.sampling = dict(sampling or dataclasses.asdict(ClipSampling()))
@@ -251,7 +280,20 @@ class VideoSwinVideoProcessor(BaseVideoProcessor):
         do_sample_frames: bool = True,
         return_tensors: str | None = "pt",
     ) -> BatchFeature:
-        """`do_sample_frames=False` takes every frame there is. Raises VideoDecodeError."""
+        """Preprocesses one video or a list of videos.
+
+        Args:
+            videos: Video files, frame folders or (T, H, W, 3) uint8 arrays.
+            num_frames: Frames per clip. None: as configured.
+            do_sample_frames: False uses all frames.
+            return_tensors: Tensor type of the result, as in transformers.
+
+        Returns:
+            `pixel_values`, (B, T, C, H, W) float32.
+
+        Raises:
+            VideoDecodeError: A video cannot be read.
+        """
         many = list(videos) if isinstance(videos, Sequence) and not _is_path(videos) else [videos]
         sampling = ClipSampling(**{**self.sampling, "num_clips": 1})
         if num_frames is not None:
@@ -266,7 +308,7 @@ class VideoSwinVideoProcessor(BaseVideoProcessor):
     preprocess = __call__
 
     def to_dict(self) -> dict[str, Any]:
-        """What goes into `video_preprocessor_config.json`."""
+        """Returns the contents of `video_preprocessor_config.json`."""
         return {
             "video_processor_type": type(self).__name__,
             "sampling": dict(self.sampling),
@@ -277,7 +319,7 @@ class VideoSwinVideoProcessor(BaseVideoProcessor):
     def get_video_processor_dict(
         cls, pretrained_model_name_or_path: Any, **kwargs: Any
     ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """The settings of the processor's file, or where it has none those of `config.json`."""
+        """Returns the settings of the processor file, or of `config.json` without one."""
         settings, rest = super().get_video_processor_dict(pretrained_model_name_or_path, **kwargs)
         if "sampling" not in settings or "preprocessing" not in settings:
             options = {name: kwargs[name] for name in _HUB_OPTIONS if name in kwargs}
@@ -295,7 +337,7 @@ def _is_path(video: object) -> bool:
 
 
 def _clip(video: Any, sampling: ClipSampling | None, preprocessing: Preprocessing) -> Any:
-    """(T, C, H, W) float32: the clip of a video, or all its frames without `sampling`."""
+    """Reads one clip, or all frames if `sampling` is None, as (T, C, H, W) float32."""
     source = video.numpy() if isinstance(video, torch.Tensor) else video
     with VideoReader(source) as reader:
         if sampling is None:
@@ -308,13 +350,13 @@ def _clip(video: Any, sampling: ClipSampling | None, preprocessing: Preprocessin
 
 
 def register() -> None:
-    """Makes the Auto classes and the "video-classification" pipeline know our folders."""
+    """Registers the models with the Auto classes and the "video-classification" pipeline."""
     AutoConfig.register(MODEL_TYPE, VideoSwinConfig, exist_ok=True)
     AutoModelForVideoClassification.register(
         VideoSwinConfig, VideoSwinForVideoClassification, exist_ok=True
     )
     AutoVideoProcessor.register(VideoSwinConfig, VideoSwinVideoProcessor, exist_ok=True)
-    # The pipeline compares the model's class with this list of names and complains otherwise.
+    # The pipeline logs an error if the model class is not in this mapping.
     MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING_NAMES[MODEL_TYPE] = (
         VideoSwinForVideoClassification.__name__
     )

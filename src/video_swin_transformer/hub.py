@@ -1,6 +1,6 @@
-"""Models on huggingface.co: down into its cache, up with a model card.
+"""Downloads models from and uploads models to the Hugging Face Hub.
 
-Files are read as strictly as any saved folder; nothing here loads weights.
+Nothing here loads weights; downloaded folders are validated like any saved folder.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _PAPER = "https://arxiv.org/abs/2106.13230"
 
 
 def is_repo_id(source: str | Path) -> bool:
-    """Whether `source` is a repository such as "owner/name", and no path on this machine.
+    """Returns whether `source` is a repository id such as "owner/name" and not a local path.
 
-    A name with the suffix of a file, or inside a folder that exists, is taken for a mistyped path.
+    A name with a file suffix, or inside an existing folder, is considered a mistyped path.
     """
     if not isinstance(source, str) or _REPO_ID.fullmatch(source) is None:
         return False
@@ -37,29 +37,29 @@ def is_repo_id(source: str | Path) -> bool:
 
 
 def download_folder(repo_id: str, revision: str | None = None, token: str | None = None) -> Path:
-    """The folder in the Hub's cache that holds config and weights of one revision.
+    """Downloads config and weights of one revision and returns their folder in the Hub cache.
 
-    Without a network the cached files are used. Raises CheckpointError if they cannot be had.
+    Offline, cached files are used. Raises CheckpointError if there are none.
     """
     with without_telemetry():
         from huggingface_hub import snapshot_download
 
-    wanted = [CONFIG_FILE, WEIGHTS_FILE]
+    needed = [CONFIG_FILE, WEIGHTS_FILE]
     try:
         folder = Path(
-            snapshot_download(repo_id, revision=revision, token=token, allow_patterns=wanted)
+            snapshot_download(repo_id, revision=revision, token=token, allow_patterns=needed)
         )
     except _hub_errors() as error:
         raise CheckpointError(
-            f"There is no folder {repo_id!r} here, and the Hub does not give it: {_cause(error)}. "
-            "Check the name, the network and, for a private model, the token; or download "
-            f"{CONFIG_FILE} and {WEIGHTS_FILE} by hand and name their folder."
+            f"No local folder {repo_id!r}, and it cannot be downloaded from the Hub: "
+            f"{_cause(error)}. Check the name, the network and, for a private model, the token; "
+            f"or download {CONFIG_FILE} and {WEIGHTS_FILE} manually and give their folder."
         ) from error
-    absent = [name for name in wanted if not (folder / name).is_file()]
+    absent = [name for name in needed if not (folder / name).is_file()]
     if absent:
         raise CheckpointError(
-            f"{repo_id!r} on the Hub has no {' and no '.join(absent)}; a model of this package "
-            f"has both, as push_to_hub writes them."
+            f"{repo_id!r} on the Hub has no {' and no '.join(absent)}; a model repository "
+            "must contain both files, as written by push_to_hub."
         )
     return folder
 
@@ -71,7 +71,7 @@ def upload_folder(
     private: bool = False,
     token: str | None = None,
 ) -> str:
-    """Makes the repository if need be and uploads model and card; the url of the upload."""
+    """Uploads model and model card, creating the repository if needed. Returns the commit URL."""
     with without_telemetry():
         from huggingface_hub import HfApi
 
@@ -91,17 +91,17 @@ def upload_folder(
             )
         except _hub_errors() as error:
             raise CheckpointError(
-                f"The model cannot be uploaded to {repo_id!r}: {_cause(error)}. Check the name "
-                "(owner/name), the network, and that the token may write (`hf auth login`)."
+                f"Cannot upload the model to {repo_id!r}: {_cause(error)}. Check the name "
+                "(owner/name), the network, and that the token has write access (`hf auth login`)."
             ) from error
     return str(done.commit_url)
 
 
 def published_card(bundle: BundleConfig) -> ModelCard | None:
-    """The registry's card of the weights `bundle` is named after, if it is still that model.
+    """Returns the registry card of the published weights that `bundle` is named after.
 
-    Another network, other classes or other labels make it another model, whose accuracy is not
-    the published one.
+    None if the architecture, the classes or the labels differ, since the published accuracy then
+    does not apply.
     """
     try:
         card = find_card(bundle.name or "")
@@ -118,9 +118,9 @@ def published_card(bundle: BundleConfig) -> ModelCard | None:
 
 
 def model_card_text(repo_id: str, bundle: BundleConfig, card: ModelCard | None = None) -> str:
-    """README.md of a repository: metadata as YAML, then what it is and how to use it.
+    """Renders the model card (README.md): YAML metadata, description and usage.
 
-    License, training data and accuracy are those of `card`; without one none are claimed.
+    License, training data and accuracy are taken from `card`, or omitted without one.
     """
     name = bundle.name or repo_id.rpartition("/")[2]
     return f"---\n{_metadata(name, card)}\n---\n\n{_text(repo_id, name, bundle, card)}"
@@ -174,9 +174,9 @@ def _text(repo_id: str, name: str, bundle: BundleConfig, card: ModelCard | None)
         f"A [Video Swin Transformer]({_PAPER}) for `video-swin-transformer`.",
         "",
         f"- {model.num_params:,} parameters, {model.num_classes} classes",
-        f"- looks at clips of {sampling.num_frames} frames of {size}x{size} pixels, {chosen}",
+        f"- input: clips of {sampling.num_frames} frames of {size}x{size} pixels, {chosen}",
         f"- {sampling.num_clips} clips x {bundle.preprocessing.crops} crops of each video "
-        "where nothing else is asked for",
+        "by default",
     ]
     weights = None if card is None else card.weights
     if card is not None and weights is not None:
@@ -219,7 +219,7 @@ def _text(repo_id: str, name: str, bundle: BundleConfig, card: ModelCard | None)
 
 
 def _hub_errors() -> tuple[type[Exception], ...]:
-    """Whatever a request to the Hub can fail with: its own errors and those of the network."""
+    """Exceptions that a Hub request can raise, including network errors."""
     with without_telemetry():
         from huggingface_hub import errors
 
@@ -228,6 +228,6 @@ def _hub_errors() -> tuple[type[Exception], ...]:
 
 
 def _cause(error: Exception) -> str:
-    """The first sentence of an error of the Hub, whose messages run over many lines."""
+    """The first lines of a multi-line Hub error message."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:2]).rstrip(".") or type(error).__name__

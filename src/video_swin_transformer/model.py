@@ -351,6 +351,6 @@ class VideoSwinTransformer(nn.Module):
             model.load_state_dict(tensors)
         except RuntimeError as error:
             raise CheckpointError(
-                f"The weights in {str(folder)!r} do not fit its config.json: {error}"
+                f"The weights in {str(folder)!r} do not match its config.json: {error}"
             ) from error
         return model.eval()

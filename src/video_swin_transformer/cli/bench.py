@@ -33,16 +33,18 @@ def bench(
         list[str] | None,
         typer.Option(
             metavar="NAME:TYPE",
-            help="Runtime and precision, such as openvino:bf16. Repeatable. ",
+            help="Runtime and precision, such as openvino:bf16. Repeatable.",
             show_default=", ".join(DEFAULT_RUNTIMES),
         ),
     ] = None,
     exported: Annotated[
         list[Path] | None,
-        typer.Option(metavar="FILE", help="An exported model to time as well. Repeatable."),
+        typer.Option(metavar="FILE", help="Also time this exported model. Repeatable."),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Views per call.")] = 1,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds; medians are reported.")] = 5,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Number of rounds; the median is reported.")
+    ] = 5,
     memory: Annotated[
         bool, typer.Option("--memory", help="Also measure the peak memory of each runtime.")
     ] = False,
@@ -57,11 +59,11 @@ def bench(
     from .. import bench as measure
     from ..files import write_atomic
 
-    wanted = [
+    requested = [
         _parse_runtime(text) for text in dict.fromkeys((_REFERENCE, *(runtime or DEFAULT_RUNTIMES)))
     ]
     with _source(model) as source:
-        runtimes = measure.open_runtimes(source, wanted, threads, say)
+        runtimes = measure.open_runtimes(source, requested, threads)
         runtimes |= measure.open_exported(exported or (), threads)
         bundle = next(iter(runtimes.values())).bundle
         size = bundle.preprocessing.crop_size
@@ -83,8 +85,8 @@ def bench(
     for name, timed in others.items():
         rate = measure.product_rate(timed)
         print(
-            f"a large matrix product runs at {rate / 1e9:.0f} GFLOP/s in {name}; the network's "
-            f"{operations / 1e9:.1f} GFLOP would take {operations / rate:.3f} s"
+            f"a large matrix product reaches {rate / 1e9:.0f} GFLOP/s in {name}; at that rate, the "
+            f"model's {operations / 1e9:.1f} GFLOP would take {operations / rate:.3f} s"
         )
     if json is not None:
         data = _figures(timings, others, peaks, shape, operations)
@@ -98,14 +100,14 @@ def _parse_runtime(text: str) -> tuple[str, str]:
     runtime, _, precision = text.partition(":")
     if not precision:
         raise ConfigError(
-            f"--runtime is {text!r}, but must be a runtime and a precision, such as openvino:bf16."
+            f"--runtime is {text!r}, but must be RUNTIME:PRECISION, such as openvino:bf16."
         )
     return runtime, precision
 
 
 @contextmanager
 def _source(model: str | None) -> Iterator[str]:
-    """The model to time; random weights, which take the same time, if its own are not here."""
+    """The model to time, with random weights if the trained ones are not downloaded."""
     import os
     from tempfile import TemporaryDirectory
 
@@ -116,7 +118,7 @@ def _source(model: str | None) -> Iterator[str]:
     if os.path.exists(source) or pretrained_folder(find_card(source)) is not None:  # noqa: PTH110
         yield source
         return
-    say(f"{source} is timed with random weights, which take the same time as trained ones.")
+    say(f"{source} is not downloaded; timing random weights, which run equally fast.")
     with TemporaryDirectory() as folder:
         create_model(source).save_pretrained(folder)
         yield folder

@@ -1,15 +1,16 @@
-"""videoswin export: a model for other engines and machines, proven to give the same answers."""
+"""videoswin export: convert a model for other runtimes and verify its outputs."""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ..errors import ConfigError
-from .console import say
 from .inputs import expand_inputs
+from .log import log_to_stderr
 from .options import Verbose
 
 EXAMPLES = (
@@ -56,30 +57,33 @@ def export(
             show_default="1e-4 for f32, 0.1 for int8",
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     verbose: Verbose = False,
 ) -> int:
     """Write a model as ONNX, OpenVINO IR or torch.export program, and verify its results."""
     if out.exists() and not force:
-        raise ConfigError(f"{str(out)!r} exists; add --force to replace it, or name another file.")
+        raise ConfigError(
+            f"{str(out)!r} already exists; add --force to replace it, or give another path."
+        )
     from ..exporting import check_arguments, export
 
     check_arguments(out, format, precision, calibrate or ())
-    report = export(
-        model,
-        out,
-        format,
-        precision,
-        calibrate=expand_inputs(calibrate or ()),
-        check=expand_inputs(check or ()),
-        max_error=max_error,
-        tell=say if verbose else lambda _: None,
-    )
+    with log_to_stderr(level=logging.DEBUG if verbose else logging.INFO):
+        report = export(
+            model,
+            out,
+            format,
+            precision,
+            calibrate=expand_inputs(calibrate or ()),
+            check=expand_inputs(check or ()),
+            max_error=max_error,
+        )
     print(f"{report.path}  {format}, {precision}, {report.num_bytes / 1e6:.1f} MB")
-    for one in report.verification["comparisons"]:
+    for comparison in report.verification["comparisons"]:
         print(
-            f"  {one['num_views']} {one['views']} views: relative error of logits "
-            f"{one['logits_max_relative_error']:.1e}, of features "
-            f"{one['features_max_relative_error']:.1e}, same best class {one['top1_agreement']:.1%}"
+            f"  {comparison['num_views']} {comparison['views']} views: relative error of logits "
+            f"{comparison['logits_max_relative_error']:.1e}, of features "
+            f"{comparison['features_max_relative_error']:.1e}, same top-1 class "
+            f"{comparison['top1_agreement']:.1%}"
         )
     return 0

@@ -13,28 +13,31 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def log_to_stderr(console: Console | None = None, *, is_on: bool = True) -> Iterator[None]:
-    """Shows the INFO messages of this package's loggers on stderr, warnings with "warning:".
+def log_to_stderr(
+    console: Console | None = None, *, is_on: bool = True, level: int = logging.INFO
+) -> Iterator[None]:
+    """Writes log messages of this package to stderr; warnings are prefixed with "warning:".
 
-    It replaces other handlers of the package's logger, so it can be nested.
+    It replaces the handlers of the package's logger while active, so it can be nested.
 
     Args:
         console: Prints the messages above a live display of the same console.
-        is_on: False shows nothing, for all but one of several processes.
+        is_on: False discards messages, for all but the first of several processes.
+        level: Lowest level shown.
     """
     logger = logging.getLogger(__name__.partition(".")[0])
-    level, handlers = logger.level, logger.handlers
+    previous_level, handlers = logger.level, logger.handlers
     logger.handlers = [_StderrHandler(console) if is_on else logging.NullHandler()]
-    logger.setLevel(logging.INFO)
+    logger.setLevel(level)
     try:
         yield
     finally:
         logger.handlers = handlers
-        logger.setLevel(level)
+        logger.setLevel(previous_level)
 
 
 class _StderrHandler(logging.Handler):
-    """One line per message; its level is named unless it is INFO."""
+    """Writes one line per message, prefixed with the level for warnings and errors."""
 
     def __init__(self, console: Console | None) -> None:
         super().__init__()

@@ -1,16 +1,16 @@
-"""Datasets: annotations of every common kind, checks, quarantine, and clips for the network.
+"""Datasets: annotation formats, dataset checks, quarantine lists, and clips for the model.
 
-items.py       a dataset: a list of clips with their classes
-lists.py       text lists, one clip a line
-tables.py      CSV and JSON as publishers give them
-places.py      where the clips lie on this disk
-reading.py     recognize the format, find the clips, number the classes
-quarantine.py  clips found unusable, left out by later runs
-processes.py   work in processes that may crash or hang
-probe.py       one clip, looked at from all sides
-checking.py    a whole dataset, its splits and classes
-report.py      what was found, as data
-dataset.py     frames of clips, for training and for testing
+annotations.py    a dataset split: clips and their labels
+lists.py          text lists, one clip per line
+tables.py         published CSV and JSON formats
+path_resolver.py  annotation paths -> files on disk
+readers.py        detect the format, locate the clips, number the classes
+quarantine.py     unusable clips that later runs skip
+worker_pool.py    worker processes that may crash or hang
+probe.py          check one clip
+checking.py       check a dataset, its splits and classes
+report.py         the results of a check
+dataset.py        clips for training and evaluation
 """
 
 from .annotations import Annotations, ClipRecord, hold_out, require_disjoint

@@ -1,4 +1,4 @@
-"""A dataset as this package sees it: a list of clips with their classes."""
+"""Dataset annotations: clips and their labels."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ import numpy.typing as npt
 
 from ..errors import DataError
 
-_NUM_NAMED = 3  # how many culprits a message names
+_NUM_NAMED = 3  # examples listed in an error message
 
 
 @dataclass(frozen=True, slots=True)
 class ClipRecord:
     """One clip: a video file or a folder of frames.
 
-    labels: class numbers; one, several in a multi-label set, none where nothing is known.
-    num_frames: what the annotation says, None where it says nothing.
+    Attributes:
+        path: Path of the file or folder.
+        labels: Class indices: one, several in a multi-label dataset, empty if unlabeled.
+        num_frames: Number of frames given in the annotation, if any.
     """
 
     path: str
@@ -29,7 +31,7 @@ class ClipRecord:
 
 @dataclass(frozen=True, slots=True)
 class RejectedEntry:
-    """A line of the annotation that cannot be used, and why (a label outside the map)."""
+    """An annotation entry rejected because its label is not in the label map."""
 
     path: str
     reason: str
@@ -37,10 +39,16 @@ class RejectedEntry:
 
 @dataclass(frozen=True)
 class Annotations:
-    """The clips of one split.
+    """The clips of one dataset split.
 
-    classes: names in the order of class numbers, empty where the annotation has numbers only.
-    refused: what was left out. notes: what was taken otherwise than written, for people.
+    Attributes:
+        source: Path of the list or folder.
+        format: One of `FORMATS`.
+        items: The clips.
+        classes: Class names by class index; empty if the annotation has only numbers.
+        is_multilabel: Whether a clip can have several labels.
+        refused: Entries with invalid labels, not in `items`.
+        notes: Messages for the user, such as paths found with a different suffix.
     """
 
     source: str
@@ -53,50 +61,57 @@ class Annotations:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes: of the names, or one more than the largest number."""
+        """Number of class names or, without names, the largest class index plus one."""
         if self.classes:
             return len(self.classes)
         return 1 + max((label for item in self.items for label in item.labels), default=-1)
 
     def class_name(self, label: int) -> str:
-        """The name of a class; its number where there are no names."""
+        """Returns the name of a class, or its index as text if there are no names."""
         return self.classes[label] if label < len(self.classes) else str(label)
 
     def class_counts(self) -> npt.NDArray[np.int64]:
-        """(num_classes,) int64: how many clips each class has."""
+        """Returns the number of clips per class, (num_classes,) int64."""
         labels = [label for item in self.items for label in item.labels]
         return np.bincount(np.asarray(labels, np.int64), minlength=self.num_classes)
 
     def where(self, keep: Callable[[ClipRecord], bool]) -> Annotations:
-        """The same set with those clips only for which `keep` is true."""
+        """Returns a copy with only the clips for which `keep` returns True."""
         return dataclasses.replace(self, items=tuple(filter(keep, self.items)))
 
     def require_sound(self) -> None:
-        """Raises DataError if a label lies outside the map, or if no clip is left."""
+        """Raises DataError if any label is invalid or if there are no clips."""
         if self.refused:
             first = "; ".join(f"{r.path}: {r.reason}" for r in self.refused[:_NUM_NAMED])
             more = len(self.refused) - _NUM_NAMED
             raise DataError(
-                f"{len(self.refused)} clips of {self.source!r} have a label outside the map: "
-                f"{first}{f'; and {more} more' if more > 0 else ''}. Correct the list, or give "
-                "the label map that it was made with (--labels)."
+                f"{len(self.refused)} clips of {self.source!r} have a label that is not in the "
+                f"label map: {first}{f'; and {more} more' if more > 0 else ''}. Fix it, or give "
+                "the label map it was created with (--labels)."
             )
         if not self.items:
             raise DataError(
-                f"{self.source!r} names no clip; give a list or folder that holds some."
+                f"{self.source!r} contains no clips; give a list or folder that contains some."
             )
 
 
 def require_disjoint(train: Annotations, other: Annotations) -> None:
-    """Raises DataError if a clip stands in both splits (by its path; check-data compares content).
+    """Checks that two splits have no clip in common.
 
-    A clip that was trained on says nothing about new ones.
+    Compares paths only; `check_dataset` also compares file contents.
+
+    Args:
+        train: The split to train on.
+        other: The split to validate or test on.
+
+    Raises:
+        DataError: A path is in both splits.
     """
     both = sorted({item.path for item in train.items} & {item.path for item in other.items})
     if both:
         raise DataError(
-            f"{len(both)} clips are in {train.source!r} and in {other.source!r}, such as "
-            f"{', '.join(both[:_NUM_NAMED])}; a clip may be in one split only."
+            f"{len(both)} clips are in both {train.source!r} and {other.source!r}, such as "
+            f"{', '.join(both[:_NUM_NAMED])}; remove them from one of the splits."
         )
 
 
@@ -106,11 +121,20 @@ def hold_out(
     seed: int = 0,
     group_of: Callable[[ClipRecord], str] | None = None,
 ) -> tuple[Annotations, Annotations]:
-    """(the rest, the held-out part), at random and by class (the first of several), with at least
-    one of each class left.
+    """Splits off a random validation set, stratified by class.
 
-    `group_of` names what must stay together (takes of one scene); whole groups are then held out,
-    by the class of their first clip.
+    Clips are stratified by their first label. At least one clip (or group) of each class stays in
+    the training set.
+
+    Args:
+        annotations: The clips to split.
+        fraction: Fraction of each class to hold out, 0 to 1.
+        seed: Seed of the random selection.
+        group_of: Returns the group of a clip, such as its scene. Groups are never split; they are
+            stratified by the first label of their first clip. None: every clip is its own group.
+
+    Returns:
+        The remaining clips and the held-out clips.
     """
     groups: dict[str, list[ClipRecord]] = {}
     for item in annotations.items:

@@ -1,4 +1,4 @@
-"""Looks at every clip of a dataset and at how its splits fit together."""
+"""Checks every clip of a dataset, overlap between its splits, and class balance."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ from .quarantine import Quarantine
 from .report import KINDS, CheckReport, Problem, SplitReport
 from .worker_pool import TaskFailure, run_in_processes
 
-MAX_CLASS_IMBALANCE = 10.0  # largest class over smallest above which it is reported
-_MAX_GUESSES = 200  # near paths are looked for this often: each may list large folders
+MAX_CLASS_IMBALANCE = 10.0  # a larger ratio of the largest to the smallest class is reported
+_MAX_GUESSES = 200  # path suggestions per split; each may list large folders
 
 
 @dataclass(frozen=True)
 class CheckPlan:
-    """How to look.
+    """Settings of a dataset check.
 
-    sampling: clips shorter than num_frames * stride are `short`. deep: decode every frame.
-    timeout_seconds: a clip that takes longer is given up.
+    Attributes:
+        sampling: Clips shorter than num_frames * stride frames are reported as `short`.
+        deep: Decode every frame instead of only the sampled ones.
+        num_workers: Number of worker processes.
+        timeout_seconds: Time limit per clip.
     """
 
     sampling: ClipSampling = field(default_factory=ClipSampling)
@@ -39,13 +42,20 @@ def check_dataset(
     splits: Mapping[str, Annotations],
     plan: CheckPlan,
     quarantines: Mapping[str, Quarantine] | None = None,
-    advance: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
     probe: Callable[[ProbeTask], ClipFacts] = probe_clip,
 ) -> CheckReport:
-    """The report on all splits, the first of which is the one to train on.
+    """Checks a dataset: every clip, its splits and its classes.
 
-    quarantines: by split; what stands there is not looked at again. advance(done, total) is called
-    after each clip. probe: what looks at a clip, in another process.
+    Args:
+        splits: Annotations by split name; the first one is the training split.
+        plan: Settings of the check.
+        quarantines: Quarantine lists by split name; clips on them are not checked again.
+        progress: Called as `progress(done, total)` after each clip.
+        probe: Checks one clip, in a worker process. Must be importable by name.
+
+    Returns:
+        Statistics per split and all problems found.
     """
     usable: dict[str, Annotations] = {}
     left_out: dict[str, dict[str, str]] = {}
@@ -53,7 +63,7 @@ def check_dataset(
         usable[name], left_out[name] = split, {}
         if quarantines is not None and name in quarantines:
             usable[name], left_out[name] = quarantines[name].filter(split)
-    facts = _probed(usable, plan, advance, probe)
+    facts = _probed(usable, plan, progress, probe)
     readable = {name: split.where(_is_readable(facts)) for name, split in usable.items()}
     problems = [
         *(problem for name in splits for problem in _refusals(name, splits[name])),
@@ -61,8 +71,8 @@ def check_dataset(
         *_same_content(usable, facts, plan),
         *(problem for name in splits for problem in _of_classes(name, readable[name])),
     ]
-    order = {kind: place for place, kind in enumerate(KINDS)}
-    problems.sort(key=lambda problem: order[problem.kind])  # stable: split and list order stay
+    order = {kind: position for position, kind in enumerate(KINDS)}
+    problems.sort(key=lambda problem: order[problem.kind])  # stable: keeps split and list order
     reports = [
         _split_report(name, splits[name], readable[name], left_out[name], facts) for name in splits
     ]
@@ -72,16 +82,16 @@ def check_dataset(
 def _probed(
     splits: Mapping[str, Annotations],
     plan: CheckPlan,
-    advance: Callable[[int, int], None],
+    progress: Callable[[int, int], None],
     probe: Callable[[ProbeTask], ClipFacts],
 ) -> dict[str, ClipFacts | TaskFailure]:
-    """Facts by path; a clip that stands in several places is looked at once."""
+    """Probes each distinct path once."""
     paths = list(dict.fromkeys(item.path for split in splits.values() for item in split.items))
     tasks = [ProbeTask(path, plan.sampling, plan.deep) for path in paths]
     facts: dict[str, ClipFacts | TaskFailure] = {}
     for number, result in run_in_processes(probe, tasks, plan.num_workers, plan.timeout_seconds):
         facts[paths[number]] = result
-        advance(len(facts), len(paths))
+        progress(len(facts), len(paths))
     return facts
 
 
@@ -104,25 +114,25 @@ def _of_clips(
     facts: Mapping[str, ClipFacts | TaskFailure],
     plan: CheckPlan,
 ) -> Iterator[Problem]:
-    places = PathResolver(Path(annotations.source).parent)
+    resolver = PathResolver(Path(annotations.source).parent)
     num_guesses = 0
     seen: set[str] = set()
     for item in annotations.items:
         if item.path in seen:
-            yield Problem(name, "listed_twice", item.path, "the list names it again")
+            yield Problem(name, "listed_twice", item.path, "the list contains it more than once")
             continue
         seen.add(item.path)
         if not item.labels and not annotations.is_multilabel:
-            yield Problem(name, "unlabeled", item.path, "the list gives no label")
+            yield Problem(name, "unlabeled", item.path, "no label in the list")
         fact = facts[item.path]
         if isinstance(fact, TaskFailure):
             kind = "crashed" if fact.has_crashed else "timeout"
             yield Problem(name, kind, item.path, fact.reason)
         elif fact.is_absent:
             num_guesses += 1
-            guess = places.guess(Path(item.path)) if num_guesses <= _MAX_GUESSES else None
-            hint = f"; there is {str(guess)!r}" if guess is not None else ""
-            yield Problem(name, "absent", item.path, f"there is no such file or folder{hint}")
+            guess = resolver.guess(Path(item.path)) if num_guesses <= _MAX_GUESSES else None
+            hint = f"; did you mean {str(guess)!r}?" if guess is not None else ""
+            yield Problem(name, "absent", item.path, f"no such file or folder{hint}")
         elif fact.error is not None:
             yield Problem(name, "unreadable", item.path, fact.error)
         else:
@@ -132,35 +142,37 @@ def _of_clips(
 def _oddities(
     name: str, item: ClipRecord, fact: ClipFacts, sampling: ClipSampling
 ) -> Iterator[Problem]:
-    """What is worth knowing of a clip that can be read."""
+    """Yields warnings about a readable clip."""
     num = fact.num_frames
     counted = count_images(item.path)
     if item.num_frames is not None and item.num_frames != (counted or num):
-        there = f"{num} frames" if counted is None else f"{counted} pictures"
-        detail = f"the list says {item.num_frames}, there are {there}"
+        actual = f"{num} frames" if counted is None else f"{counted} images"
+        detail = f"{item.num_frames} frames listed, {actual} found"
         yield Problem(name, "listed_count", item.path, detail)
     if fact.stated_num_frames is not None and fact.stated_num_frames != num:
-        detail = f"the container says {fact.stated_num_frames}, {num} come out of the decoder"
+        detail = f"the container header says {fact.stated_num_frames} frames, {num} were decoded"
         yield Problem(name, "stated_count", item.path, detail)
     if fact.rotation_degrees:
-        detail = f"by {fact.rotation_degrees} degrees; it is read upright"
+        detail = f"rotated by {fact.rotation_degrees} degrees; it is decoded upright"
         yield Problem(name, "rotated", item.path, detail)
     if fact.has_variable_rate:
-        detail = f"{fact.fps:.2f} frames a second on average" if fact.fps else "uneven times"
+        detail = f"{fact.fps:.2f} fps on average" if fact.fps else "uneven timestamps"
         yield Problem(name, "variable_rate", item.path, detail)
     at_rate = at_fps(sampling, fact.fps)
-    span = at_rate.num_frames if sampling.rule == "uniform" else at_rate.num_frames * at_rate.stride
-    if num < span:
-        detail = f"{num} frames, a clip spans {span}; the sampler repeats frames"
+    clip_length = (
+        at_rate.num_frames if sampling.rule == "uniform" else at_rate.num_frames * at_rate.stride
+    )
+    if num < clip_length:
+        detail = f"{num} frames, but a clip needs {clip_length}; frames are repeated"
         yield Problem(name, "short", item.path, detail)
 
 
 def _same_content(
     splits: Mapping[str, Annotations], facts: Mapping[str, ClipFacts | TaskFailure], plan: CheckPlan
 ) -> Iterator[Problem]:
-    """Clips that are equal byte for byte, and paths that stand in several splits.
+    """Yields byte-identical clips and paths that are in several splits.
 
-    Only files of equal size are read for their digests.
+    Only files of equal size are hashed.
     """
     homes: dict[str, list[tuple[str, ClipRecord]]] = defaultdict(list)  # path -> (split, item)
     for name, split in splits.items():
@@ -185,27 +197,27 @@ def _same_content(
 
 
 def _twins(group: list[tuple[str, ClipRecord]]) -> Iterator[Problem]:
-    """Problems of clips with one content: each is set against the first of its kind."""
+    """Yields a problem for every clip but the first in a group of identical clips."""
     first_split, first = group[0]
     first_in = {first_split: first}
     for split, item in group[1:]:
         if split in first_in:
             original = first_in[split]
-            other = " and another label" if item.labels != original.labels else ""
-            yield Problem(split, "duplicate", item.path, f"the same as {original.path}{other}")
+            other = ", with a different label" if item.labels != original.labels else ""
+            yield Problem(split, "duplicate", item.path, f"identical to {original.path}{other}")
         else:
             first_in[split] = item
-            yield Problem(split, "shared", item.path, f"the same as {first.path} of {first_split}")
+            yield Problem(split, "shared", item.path, f"identical to {first.path} in {first_split}")
 
 
 def _of_classes(name: str, annotations: Annotations) -> Iterator[Problem]:
     counts = annotations.class_counts()
     for label, count in enumerate(counts.tolist()):
         if count == 1:
-            detail = "it cannot be learned and measured"
+            detail = "cannot be split into training and validation"
             yield Problem(name, "singleton_class", annotations.class_name(label), detail)
         elif count == 0:
-            yield Problem(name, "empty_class", annotations.class_name(label), "no clip has it")
+            yield Problem(name, "empty_class", annotations.class_name(label), "no clips")
     present = counts[counts > 0]
     if len(present) and present.max() / present.min() > MAX_CLASS_IMBALANCE:
         most, least = int(counts.argmax()), int((counts + (counts == 0) * counts.max()).argmin())

@@ -1,7 +1,7 @@
-"""Annotations -> arrays a network can be fed with; reads only the frames that are needed.
+"""Datasets that read clips as arrays; only the frames that are needed are decoded.
 
-A dataset here is what torch's DataLoader calls map-style (`len` and `[]`), and imports no torch:
-it is as well a plain sequence. It is picklable, so workers may be spawned processes.
+The datasets are map-style (`len` and `[]`), so they work with torch's DataLoader, but they do not
+import torch. They are picklable, so they work with spawned worker processes.
 """
 
 from __future__ import annotations
@@ -22,9 +22,14 @@ from .annotations import Annotations, ClipRecord
 
 @dataclass(frozen=True)
 class Sample:
-    """One clip. `views` is None where `error` says why the clip cannot be read.
+    """One clip of a dataset.
 
-    views: what the transform made of the frames; for testing (V, C, T, H, W) float32.
+    Attributes:
+        index: Index in the dataset.
+        path: Path of the clip.
+        labels: Class indices.
+        views: Output of the transform; (V, C, T, H, W) float32 in `EvalClips`. None on error.
+        error: Why the clip cannot be read, or None.
     """
 
     index: int
@@ -35,16 +40,21 @@ class Sample:
 
 
 class TrainClips:
-    """Random clips for training.
+    """Map-style dataset of randomly sampled training clips.
 
-    `dataset[index]` or `dataset[epoch, index]` draws from numbers that belong to (seed, epoch,
-    index) alone: whichever worker reads a clip, and after whatever interruption, it gives the same
-    frames and the same augmentation. `dataset[epoch, index, position]` draws for one of several
-    places that a clip has in an epoch.
+    `dataset[index]` and `dataset[epoch, index]` are deterministic: sampling and augmentation are
+    seeded with (seed, epoch, index), independent of the worker and of interruptions.
+    `dataset[epoch, index, position]` gives a different sample per position, for datasets that
+    repeat a clip within an epoch.
 
-    Frames are resized to `short_side` as they come, each once however often a short video repeats
-    it, and handed on as (num_clips, T, H, W, 3) uint8 RGB. `transform(clips, generator)` crops,
-    flips and normalizes; None leaves them so.
+    Args:
+        annotations: The clips.
+        sampling: Which frames to read.
+        short_side: Size in pixels that the shorter side of every frame is resized to.
+        interpolation: Resize interpolation; see `Preprocessing`.
+        transform: Called as `transform(clips, generator)` with (num_clips, T, H, W, 3) uint8 RGB
+            frames; crops, flips and normalizes them. None returns the frames unchanged.
+        seed: Base seed.
     """
 
     def __init__(
@@ -84,9 +94,15 @@ class TrainClips:
 
 
 class EvalClips:
-    """The views of the test protocol, (V, C, T, H, W) float32 normalized, crop-major."""
+    """Map-style dataset of evaluation views, (V, C, T, H, W) float32, normalized, crop-major.
 
-    __test__ = False  # for pytest: this is no test
+    Args:
+        annotations: The clips.
+        sampling: Which frames to read.
+        preprocessing: Resize, crops and normalization.
+    """
+
+    __test__ = False  # not a pytest class
 
     def __init__(
         self, annotations: Annotations, sampling: ClipSampling, preprocessing: Preprocessing
@@ -102,7 +118,7 @@ class EvalClips:
         p = self._preprocessing
         try:
             clips = read_clips(item, clip_indices, self._sampling, p.short_side, p.interpolation)
-            views: Views = views_from_frames(clips, p)  # finds them resized already
+            views: Views = views_from_frames(clips, p)  # the frames are already resized
         except VideoSwinError as error:
             return Sample(index, item.path, item.labels, None, str(error))
         return Sample(index, item.path, item.labels, views)
@@ -115,19 +131,19 @@ def read_clips(
     short_side: int,
     interpolation: str = "bilinear",
 ) -> Frames:
-    """(num_clips, T, H, W, 3) uint8 RGB with min(H, W) = short_side.
+    """Reads (num_clips, T, H, W, 3) uint8 RGB frames with min(H, W) = short_side.
 
-    choose(num_video_frames, sampling) says which frames; only these are decoded, and each is
-    resized once. Raises VideoDecodeError.
+    `choose(num_video_frames, sampling)` returns the frame indices; only these are decoded, and
+    each is resized once. Raises VideoDecodeError.
     """
     with VideoReader(item.path) as video:
         indices = choose(video.num_frames, at_fps(sampling, video.fps))
-        needed, place = np.unique(indices, return_inverse=True)
+        needed, inverse = np.unique(indices, return_inverse=True)
         frames = resize_frames(video.frames_at(needed), short_side, interpolation)
-    place = place.reshape(indices.shape)
-    if np.array_equal(place.ravel(), np.arange(len(needed))):
-        return frames.reshape(*indices.shape, *frames.shape[1:])  # in order already: no copy
-    clips: Frames = frames[place]
+    inverse = inverse.reshape(indices.shape)
+    if np.array_equal(inverse.ravel(), np.arange(len(needed))):
+        return frames.reshape(*indices.shape, *frames.shape[1:])  # already in order: no copy
+    clips: Frames = frames[inverse]
     return clips
 
 

@@ -1,12 +1,12 @@
-"""Text lists: one clip a line, its classes at the end of the line.
+"""Text lists: one clip per line, followed by its labels.
 
     list        relative/path label                label: a number or a name
-    multilabel  relative/path label label ...      (or label,label,...; may be none at all)
+    multilabel  relative/path label label ...      (or label,label,...; may be empty)
     frames      relative/folder num_frames label
 
-Fields are split from the right, so that paths may hold blanks. Where a path ends with the suffix
-of a video, what follows it is the label, so that names of classes may hold blanks, too. A line of
-a path only has the class of its folder (as the test lists of UCF-101 have it). -1 means unknown.
+Fields are split from the right, so paths may contain spaces. If a path ends with a video suffix,
+everything after it is the label, so class names may contain spaces, too. If no line has a label
+(as in the UCF-101 test lists), the parent folder is the class. -1 means unknown.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NUMBERS = re.compile(r"-?[0-9]+(?:[\s,;]+-?[0-9]+)*$")
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One clip as written: labels are texts, numbers or names."""
+    """One clip as written in the annotation; labels are names or numbers, as text."""
 
     path: str
     labels: tuple[str, ...]
@@ -34,21 +34,21 @@ class Entry:
 
 
 def read_text(path: Path) -> str:
-    """The UTF-8 text of an annotation file. Raises DataError."""
+    """Reads the UTF-8 text of an annotation file. Raises DataError."""
     try:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"The list {str(path)!r} cannot be read: {error}.") from error
+        raise DataError(f"Cannot read the list {str(path)!r}: {error}.") from error
 
 
 def list_lines(text: str) -> list[tuple[int, str]]:
-    """(line number, line) of every line that is not blank."""
+    """Returns (line number, line) for every line that is not blank."""
     lines = (line.strip() for line in text.split("\n"))
     return [(number, line) for number, line in enumerate(lines, start=1) if line]
 
 
 def recognize_list(lines: list[tuple[int, str]]) -> str:
-    """list, multilabel or frames; what the lines leave open is a `list`."""
+    """Detects "list", "multilabel" or "frames"; ambiguous lines are a "list"."""
     counts, are_videos = set(), True
     for _, line in lines:
         matched = _VIDEO_LINE.match(line)
@@ -63,7 +63,7 @@ def recognize_list(lines: list[tuple[int, str]]) -> str:
 def read_list(
     path: Path, lines: list[tuple[int, str]], kind: str, delimiter: str | None
 ) -> list[Entry]:
-    """The entries of a list of that kind. Raises DataError naming the line that is wrong."""
+    """Parses a list of the given kind. Raises DataError with the number of an invalid line."""
     entries = []
     for number, line in lines:
         try:
@@ -80,11 +80,11 @@ def _entry(line: str, kind: str, delimiter: str | None) -> Entry:
     if kind == "frames":
         parts = line.rsplit(delimiter, 2)
         if len(parts) != 3 or not parts[1].strip().isdecimal():
-            raise ValueError("it must be a folder, its number of frames and a label")
+            raise ValueError("it must be a folder, a number of frames and a label")
         return Entry(_unquoted(parts[0]), _label(parts[2]), int(parts[1]))
     path, tail = _split_path(line, kind, delimiter)
     if not path:
-        raise ValueError("it has no path; a line is a path and a label")
+        raise ValueError("it has no path; a line must be a path and a label")
     if kind == "multilabel":
         parts = re.split(r"[\s,;]+" if delimiter in (None, " ") else r"[,;|]", tail)
         labels = tuple(dict.fromkeys(part.strip() for part in parts if part.strip()))
@@ -124,7 +124,7 @@ def _with_folder_as_label(path: Path, entry: Entry) -> Entry:
     folder = PurePosixPath(entry.path.replace("\\", "/")).parent.name
     if not folder:
         raise DataError(
-            f"The list {str(path)!r} has no labels, and {entry.path!r} lies in no folder that "
-            "could name its class; a line is a path and a label."
+            f"The list {str(path)!r} has no labels, and {entry.path!r} has no parent folder "
+            "to take the class from; every line must be a path and a label."
         )
     return Entry(entry.path, (folder,), entry.num_frames)

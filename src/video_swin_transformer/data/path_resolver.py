@@ -1,4 +1,4 @@
-"""Where the clips of an annotation lie on this disk."""
+"""Resolves annotation paths to files on disk."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from pathlib import Path
 
 from ..video.discovery import VIDEO_SUFFIXES, videos_below
 
-_MIN_SIMILARITY = 0.75  # similarity of names below which a guess would only confuse
+_MIN_SIMILARITY = 0.75  # less similar names are not suggested
 
 
 class PathResolver:
-    """Paths below `root`; each folder is listed once, so that long lists cost few calls."""
+    """Resolves paths below `root`. Folder listings are cached, which keeps long lists fast."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -20,19 +20,19 @@ class PathResolver:
         self._by_stem: dict[str, list[Path]] | None = None
 
     def find(self, written: str) -> tuple[Path, bool]:
-        """(the path, whether it leads to something): as written, or with another video suffix."""
+        """Returns (path, exists), trying the path as written, then other video suffixes."""
         path = self.root / written
         if self._is_there(path):
             return path, True
         if path.suffix.lower() in VIDEO_SUFFIXES or not path.suffix:
             for name in sorted(self._names_in(path.parent)):
-                there = Path(name)
-                if there.stem == path.stem and there.suffix.lower() in VIDEO_SUFFIXES:
+                candidate = Path(name)
+                if candidate.stem == path.stem and candidate.suffix.lower() in VIDEO_SUFFIXES:
                     return path.with_name(name), True
         return path, False
 
     def find_below(self, written: str) -> tuple[Path, bool]:
-        """As `find`, and then anywhere below the root: by name, first in a folder of that name."""
+        """Like `find`, then searches by file name below the root, preferring the same folder."""
         path, is_there = self.find(written)
         if is_there:
             return path, True
@@ -41,12 +41,12 @@ class PathResolver:
             for video in videos_below(self.root):
                 self._by_stem[video.stem].append(video)
         candidates = self._by_stem.get(path.stem, [])
-        wanted = plain_name(path.parent.name)
-        near = [found for found in candidates if plain_name(found.parent.name) == wanted]
+        parent = plain_name(path.parent.name)
+        near = [found for found in candidates if plain_name(found.parent.name) == parent]
         return (near or candidates or [path])[0], bool(candidates)
 
     def guess(self, path: Path) -> Path | None:
-        """The path most likely meant by one that leads nowhere, or None."""
+        """Returns the existing path most similar to `path`, or None."""
         parts = Path(str(path).replace("\\", "/")).parts
         at = Path(parts[0]) if parts else Path()
         for part in parts[1:]:
@@ -60,7 +60,7 @@ class PathResolver:
         return at if at != path else None
 
     def _is_there(self, path: Path) -> bool:
-        # The second look is for file systems to which A and a are one name.
+        # exists() is for case-insensitive file systems.
         return path.name in self._names_in(path.parent) or path.exists()
 
     def _names_in(self, folder: Path) -> frozenset[str]:
@@ -73,7 +73,7 @@ class PathResolver:
 
 
 def plain_name(name: str) -> str:
-    """A class name without what publishers write differently: case, blanks, quotes.
+    """Normalizes the case, spaces and quotes of a class name.
 
     >>> plain_name("Air_Drumming") == plain_name('"air drumming"')
     True

@@ -1,4 +1,4 @@
-"""One clip, looked at from all sides. Runs in worker processes; raises nothing."""
+"""Checks one clip. Runs in worker processes; never raises."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from ..video.images import IMAGE_SUFFIXES
 from ..video.metadata import read_metadata
 
 _FRAMES_PER_CHUNK = 64
-# Times are rounded to the container's unit (1 ms in mkv), which is no variable rate.
+# Rounding to the container's time base (1 ms in mkv) does not count as a variable frame rate.
 _MIN_DEVIATION_SECONDS = 0.0025
-_MIN_DEVIATION = 0.25  # of the usual distance between frames
+_MIN_DEVIATION = 0.25  # fraction of the median frame interval
 _QUARTER_TURN = 90
 
 
 @dataclass(frozen=True)
 class ProbeTask:
-    """deep: decode every frame instead of those of the clips of `sampling`."""
+    """A clip to check; `deep` decodes every frame instead of only the sampled ones."""
 
     path: str
     sampling: ClipSampling
@@ -35,7 +35,7 @@ class ProbeTask:
 
 @dataclass(frozen=True)
 class ClipFacts:
-    """What was seen of a clip; `error` says why it cannot be used, without naming it again."""
+    """Properties of a clip; `error` says why it cannot be used, without its path."""
 
     path: str
     error: str | None = None
@@ -51,14 +51,14 @@ class ClipFacts:
 
 
 def probe_clip(task: ProbeTask) -> ClipFacts:
-    """Opens a clip, reads the frames sampled of it (all if deep), and says what it is."""
+    """Opens a clip, decodes the sampled frames (all if `deep`), and returns its properties."""
     path = Path(task.path)
     try:
         with VideoReader(task.path) as video:
             indices = clip_indices(video.num_frames, task.sampling, video.fps)
-            wanted = np.arange(video.num_frames) if task.deep else np.unique(indices)
-            for start in range(0, len(wanted), _FRAMES_PER_CHUNK):
-                video.frames_at(wanted[start : start + _FRAMES_PER_CHUNK])
+            needed = np.arange(video.num_frames) if task.deep else np.unique(indices)
+            for start in range(0, len(needed), _FRAMES_PER_CHUNK):
+                video.frames_at(needed[start : start + _FRAMES_PER_CHUNK])
             num_frames, fps, times = video.num_frames, video.fps, video.times_seconds
             height, width = video.height, video.width
         stated_num_frames, rotation = None, 0
@@ -80,21 +80,21 @@ def probe_clip(task: ProbeTask) -> ClipFacts:
         reason = str(error).removeprefix(f"Cannot read {task.path!r}: ").rstrip(".")
         return ClipFacts(task.path, error=reason, is_absent=not _exists(path))
     except MemoryError:
-        return ClipFacts(task.path, error="there is not enough memory for it")
+        return ClipFacts(task.path, error="not enough memory to decode it")
 
 
 def is_variable(times_seconds: npt.NDArray[np.float64] | None) -> bool:
-    """Are frames at uneven distances, beyond what rounding explains?"""
+    """Returns whether frame intervals vary by more than rounding explains."""
     if times_seconds is None or len(times_seconds) < 3:
         return False
-    distances = np.diff(times_seconds)
-    usual = float(np.median(distances))
-    off = float(np.abs(distances - usual).max())
-    return off > max(_MIN_DEVIATION * usual, _MIN_DEVIATION_SECONDS)
+    intervals = np.diff(times_seconds)
+    median = float(np.median(intervals))
+    deviation = float(np.abs(intervals - median).max())
+    return deviation > max(_MIN_DEVIATION * median, _MIN_DEVIATION_SECONDS)
 
 
 def digest_clip(path: str) -> str | None:
-    """SHA-256 of the content of a file or of all pictures of a folder; None if unreadable."""
+    """Returns the SHA-256 of a file or of all images in a folder; None if unreadable."""
     try:
         return sha256_files(_parts(Path(path)))
     except OSError:
@@ -102,7 +102,7 @@ def digest_clip(path: str) -> str | None:
 
 
 def count_images(path: str) -> int | None:
-    """How many pictures a folder of frames holds; None for what is no folder."""
+    """Returns the number of images in a folder; None if `path` is not a folder."""
     return len(_parts(Path(path))) if Path(path).is_dir() else None
 
 

@@ -1,7 +1,7 @@
-"""Clips that were found unusable, in a file that later runs honor.
+"""Lists of unusable clips that later runs skip.
 
-One JSON object a line: {"path", "reason", "num_bytes", "modified_ns"}. An entry holds as long as
-the file is the one that failed; a file that was repaired or copied again is looked at again.
+One JSON object per line: {"path", "reason", "num_bytes", "modified_ns"}. An entry applies as long
+as the size and modification time match; a repaired or replaced file is used again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .annotations import Annotations, ClipRecord
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedClip:
-    """num_bytes and modified_ns are None for a file that is not there."""
+    """An entry of the list; num_bytes and modified_ns are None for a missing file."""
 
     path: str
     reason: str
@@ -29,9 +29,13 @@ class QuarantinedClip:
 
 
 class Quarantine:
-    """The list at `path`; a file that does not exist is an empty list.
+    """A quarantine list stored as a JSON Lines file.
 
-    Raises DataError where the file is there and is something else.
+    Args:
+        path: The file. If it does not exist, the list is empty.
+
+    Raises:
+        DataError: The file exists but is not a quarantine list.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -42,8 +46,8 @@ class Quarantine:
                 clip = QuarantinedClip(**json.loads(line))
             except (json.JSONDecodeError, TypeError, RecursionError) as error:
                 raise DataError(
-                    f"Line {number} of {str(self.path)!r} is no entry of a quarantine list; name "
-                    "the right file with --quarantine, or move this one away."
+                    f"Line {number} of {str(self.path)!r} is not a quarantine entry; give another "
+                    "file with --quarantine, or delete this one."
                 ) from error
             self._clips[clip.path] = clip
 
@@ -51,14 +55,18 @@ class Quarantine:
         return len(self._clips)
 
     def reason(self, path: str) -> str | None:
-        """Why the clip at `path` is left out, or None if it is not."""
+        """Returns why the clip at `path` is quarantined, or None if it is not."""
         clip = self._clips.get(_key(path))
         if clip is None or (clip.num_bytes, clip.modified_ns) != _state(path):
             return None
         return clip.reason
 
     def filter(self, annotations: Annotations) -> tuple[Annotations, dict[str, str]]:
-        """(the clips that may be used, reason by path of those left out)."""
+        """Removes quarantined clips.
+
+        Returns:
+            The remaining clips, and the reasons by path of the removed ones.
+        """
         out: dict[str, str] = {}
         if not self._clips:
             return annotations, out
@@ -72,7 +80,11 @@ class Quarantine:
         return dataclasses.replace(annotations, items=tuple(kept)), out
 
     def add(self, reasons: Iterable[tuple[str, str]]) -> None:
-        """Takes in (path, reason) pairs and writes the file whole. Raises DataError."""
+        """Adds (path, reason) pairs and rewrites the file.
+
+        Raises:
+            DataError: The file cannot be written.
+        """
         for path, reason in reasons:
             self._clips[_key(path)] = QuarantinedClip(_key(path), reason, *_state(path))
         lines = (
@@ -83,8 +95,8 @@ class Quarantine:
             write_atomic(self.path, "".join(f"{line}\n" for line in lines).encode("utf-8"))
         except OSError as error:
             raise DataError(
-                f"The quarantine list {str(self.path)!r} cannot be written "
-                f"({error.strerror or error}); name another file with --quarantine."
+                f"Cannot write the quarantine list {str(self.path)!r} "
+                f"({error.strerror or error}); give another file with --quarantine."
             ) from error
 
     def _lines(self) -> list[str]:
@@ -94,12 +106,19 @@ class Quarantine:
             return []
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(
-                f"The quarantine list {str(self.path)!r} cannot be read: {error}."
+                f"Cannot read the quarantine list {str(self.path)!r}: {error}."
             ) from error
 
 
 def default_quarantine(source: str | Path) -> Path:
-    """Where the list of an annotation is kept: beside a file, inside a folder of classes."""
+    """Returns the default quarantine path of a dataset.
+
+    Args:
+        source: An annotation list or a folder of classes.
+
+    Returns:
+        A path next to the list, or inside the folder.
+    """
     source = Path(source)
     if source.is_dir():
         return source / "quarantine.jsonl"
@@ -107,7 +126,7 @@ def default_quarantine(source: str | Path) -> Path:
 
 
 def _key(path: str) -> str:
-    return os.path.abspath(path)  # noqa: PTH100 (resolving links would ask the disk)
+    return os.path.abspath(path)  # noqa: PTH100 (resolve() would access the disk)
 
 
 def _state(path: str) -> tuple[int | None, int | None]:

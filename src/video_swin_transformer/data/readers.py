@@ -1,4 +1,4 @@
-"""Any annotation -> `Annotations`: recognize the format, find the clips, number the classes."""
+"""Reads annotations: detects the format, locates the clips and numbers the classes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _STHV2_MAPS = ("something-something-v2-labels.json", "labels.json")
 
 
 class _Written(NamedTuple):
-    """What an annotation says, before anything is looked up."""
+    """A parsed annotation, before paths and labels are resolved."""
 
     format: str
     entries: list[Entry]
@@ -48,25 +48,34 @@ def read_annotations(
     delimiter: str | None = None,
     split: str | None = None,
 ) -> Annotations:
-    """The clips that a list or a folder of classes names.
+    """Reads an annotation list or a folder of classes.
 
-    root: the folder that paths are relative to; the list's own where it is None.
-    format: one of FORMATS; None recognizes it.
-    labels: names in the order of class numbers. None: names are numbered in alphabetical order,
-    numbers stay. num_classes: how many numbers there are, where there are no names.
-    delimiter: what separates path and label in a text list; None: blanks (see lists.py).
-    split: a split of a list with a column of that name, or a folder train, val or test.
+    Videos are not opened; missing files are kept and fail when they are read. Entries whose label
+    is not in the label map are collected in `Annotations.refused`.
 
-    Nothing is opened, and a path that leads nowhere is kept: reading it will say so. A label
-    outside the map is refused by name (`Annotations.refused`). Raises DataError for a source that
-    cannot be read or holds nothing, UnknownNameError for another format or split.
+    Args:
+        source: The list, or a folder with one subfolder per class.
+        root: Folder that paths in the list are relative to. None: the folder of the list.
+        format: One of `FORMATS`. None detects it.
+        labels: Class names by class index. None numbers class names alphabetically and keeps
+            numeric labels.
+        num_classes: Number of classes, for numeric labels without names.
+        delimiter: Separator between path and label in a text list. None: whitespace.
+        split: The split to read, from a list with a `split` column or a folder of splits.
+
+    Returns:
+        The clips and their labels.
+
+    Raises:
+        DataError: The source cannot be read or contains no clips.
+        UnknownNameError: Unknown format or split.
     """
     source = Path(source)
     if format is not None and format not in FORMATS:
         raise UnknownNameError("format", format, FORMATS)
     if not source.exists():
         raise DataError(
-            f"There is no list or folder {str(source)!r}; give a folder of classes or a list."
+            f"File not found: {str(source)!r}; give an annotation list or a folder of classes."
         )
     if source.is_dir() or format == "folder":
         written, root = _read_folder(source, split)
@@ -74,21 +83,31 @@ def read_annotations(
         written = _read_file(source, format, delimiter, split)
         root = source.parent if root is None else Path(root)
         if not root.is_dir():
-            raise DataError(f"There is no folder {str(root)!r} for the paths of {str(source)!r}.")
+            raise DataError(
+                f"The root folder {str(root)!r} for the paths in {str(source)!r} does not exist."
+            )
     if not written.entries:
-        raise DataError(f"{str(source)!r} names no clip; a list must not be empty.")
+        raise DataError(f"{str(source)!r} contains no clips; give a list with at least one.")
     if written.format == "sthv2" and labels is None:
         labels = _sthv2_labels(source)
     return _resolved(source, Path(root), written, labels, num_classes)
 
 
 def find_splits(source: str | Path, format: str | None = None) -> list[str]:
-    """The splits inside one source: of a Kinetics list or a folder; empty where there are none."""
+    """Finds the splits in a Kinetics list or a folder.
+
+    Args:
+        source: The list or folder.
+        format: One of `FORMATS`. None detects it.
+
+    Returns:
+        Split names; empty if the source is a single split.
+    """
     source = Path(source)
     if source.is_dir():
         names = sorted(p.name for p in _subfolders(source))
         are_splits = bool(names) and all(name.lower() in SPLIT_FOLDERS for name in names)
-        order = {name: place for place, name in enumerate(SPLIT_FOLDERS)}
+        order = {name: position for position, name in enumerate(SPLIT_FOLDERS)}
         return sorted(names, key=lambda n: order[n.lower()]) if are_splits else []
     if format == "kinetics" or (format is None and source.suffix.lower() == ".csv"):
         if format is None and not is_kinetics(read_text(source)):
@@ -98,18 +117,28 @@ def find_splits(source: str | Path, format: str | None = None) -> list[str]:
 
 
 def label_map(name_or_file: str) -> tuple[str, ...]:
-    """The names of a label file or of a set that ships, in the order of class numbers."""
+    """Reads class names from a label file or a bundled label set.
+
+    Args:
+        name_or_file: A file (see `labels.read_labels`) or a name such as "kinetics400".
+
+    Returns:
+        Class names by class index.
+
+    Raises:
+        DataError: The file cannot be read, or the label set is not bundled.
+    """
     if name_or_file in LABEL_SETS and not Path(name_or_file).exists():
         if names := shipped_labels(name_or_file):
             return names
         raise DataError(
-            f"The labels {name_or_file!r} do not ship with the package; fetch "
-            f"{LABEL_SETS[name_or_file].url} and give the file."
+            f"The label set {name_or_file!r} is not bundled with the package; download "
+            f"{LABEL_SETS[name_or_file].url} and give the path of the file."
         )
     return read_labels(name_or_file, None)
 
 
-# --- reading what is written --------------------------------------------------------------------
+# --- parsing ------------------------------------------------------------------------------------
 
 
 def _read_folder(source: Path, split: str | None) -> tuple[_Written, Path]:
@@ -119,7 +148,7 @@ def _read_folder(source: Path, split: str | None) -> tuple[_Written, Path]:
         source = source / split
     elif splits:
         raise DataError(
-            f"The folder {str(source)!r} holds the splits {', '.join(splits)}; name one of them "
+            f"The folder {str(source)!r} contains the splits {', '.join(splits)}; select one "
             f"with --split, or give {str(source / splits[0])!r}."
         )
     entries = []
@@ -128,8 +157,8 @@ def _read_folder(source: Path, split: str | None) -> tuple[_Written, Path]:
         entries += [Entry(path.relative_to(source).as_posix(), (folder.name,)) for path in below]
     if not entries:
         raise DataError(
-            f"The folder {str(source)!r} is no folder of classes; it must hold one folder for "
-            "each class with its clips in it."
+            f"The folder {str(source)!r} is not a folder of classes; it must contain one subfolder "
+            "per class with its clips."
         )
     return _Written("folder", entries), source
 
@@ -138,7 +167,7 @@ def _subfolders(folder: Path) -> list[Path]:
     try:
         entries = sorted(folder.iterdir())
     except OSError as error:
-        raise DataError(f"The folder {str(folder)!r} cannot be listed: {error}.") from error
+        raise DataError(f"Cannot list the folder {str(folder)!r}: {error}.") from error
     return [entry for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
 
 
@@ -161,7 +190,7 @@ def _read_file(
             _require_split(split, splits, source)
         elif len(splits) > 1:
             raise DataError(
-                f"The list {str(source)!r} holds the splits {', '.join(splits)}; name one of them "
+                f"The list {str(source)!r} contains the splits {', '.join(splits)}; select one "
                 "with --split."
             )
         return _Written("kinetics", kinetics_entries(rows, split))
@@ -174,8 +203,8 @@ def _read_file(
 def _refuse_split(source: Path, split: str | None) -> None:
     if split is not None:
         raise DataError(
-            f"The list {str(source)!r} is one split, so there is no {split!r} in it; leave --split "
-            "away, or give a Kinetics list or a folder of splits."
+            f"The list {str(source)!r} is a single split, so {split!r} cannot be selected; omit "
+            "--split, or give a Kinetics list or a folder of splits."
         )
 
 
@@ -188,7 +217,7 @@ def _read_json_file(source: Path, format: str | None) -> _Written:
         entries, is_multilabel = mmaction_entries(source, rows)
         return _Written("mmaction", entries, is_multilabel)
     raise DataError(
-        f"The objects of {str(source)!r} have the keys {', '.join(sorted(rows[0]))}; they must "
+        f"The objects in {str(source)!r} have the keys {', '.join(sorted(rows[0]))}; they must "
         "have id and template (Something-Something), or filename or frame_dir and label."
     )
 
@@ -198,12 +227,12 @@ def _sthv2_labels(source: Path) -> tuple[str, ...]:
         if (source.parent / name).is_file():
             return read_labels(source.parent / name, None)
     raise DataError(
-        f"The list {str(source)!r} has names of classes, and their numbers stand in another file, "
-        f"{_STHV2_MAPS[0]}; give it with --labels, or lay it beside the list."
+        f"The list {str(source)!r} has class names, and the class indices are in a separate file, "
+        f"{_STHV2_MAPS[0]}; give it with --labels, or place it next to the list."
     )
 
 
-# --- paths and numbers ------------------------------------------------------------------------
+# --- paths and class indices ------------------------------------------------------------------
 
 
 def _resolved(
@@ -213,9 +242,9 @@ def _resolved(
     labels: Sequence[str] | None,
     num_classes: int | None,
 ) -> Annotations:
-    places = PathResolver(root)
-    is_published = written.format in ("kinetics", "sthv2")  # places are by name, not written
-    find = places.find_below if is_published else places.find
+    resolver = PathResolver(root)
+    is_published = written.format in ("kinetics", "sthv2")  # files are found by name
+    find = resolver.find_below if is_published else resolver.find
     are_names = written.format == "folder" and labels is None
     numbers = _Numbers(written.entries, labels, num_classes, are_names=are_names)
     items, refused = [], []
@@ -232,7 +261,7 @@ def _resolved(
             continue
         items.append(ClipRecord(str(path), labeled, entry.num_frames))
     notes = [
-        f"Written with {was or 'no suffix'}, found with {now}: {count} of the paths."
+        f"{count} paths listed with {was or 'no suffix'} were found with {now}."
         for (was, now), count in renamed.items()
     ]
     return Annotations(
@@ -247,7 +276,7 @@ def _resolved(
 
 
 class _Numbers:
-    """From labels as written to class numbers."""
+    """Maps labels as written to class indices."""
 
     def __init__(
         self,
@@ -263,7 +292,7 @@ class _Numbers:
         self._are_numbers = look_like_numbers and not are_known and not are_names
         self.classes: tuple[str, ...] = tuple(labels or ())
         if not self.classes and not self._are_numbers:
-            # Folders called 0 to 10 keep their numbers: 2 before 10.
+            # Numeric folder names are sorted as numbers: 2 before 10.
             self.classes = tuple(sorted(written, key=int if look_like_numbers else None))
         self._limit = len(self.classes) or num_classes
         self._by_name = {plain_name(n): i for i, n in reversed(list(enumerate(self.classes)))}
@@ -272,17 +301,17 @@ class _Numbers:
         self._starts_at_one = self._are_numbers and "0" not in written and highest == self._limit
 
     def of(self, label: str) -> int:
-        """The number of a class. Raises LookupError that says what is allowed."""
+        """Returns the index of a class. Raises LookupError with the allowed labels."""
         if self._are_numbers:
             number = int(label)
             if number < 0 or (self._limit is not None and number >= self._limit):
                 allowed = "0 or more" if self._limit is None else f"0 to {self._limit - 1}"
-                hint = "; these seem to begin at 1" if self._starts_at_one else ""
-                raise LookupError(f"its label is {number}, but labels are {allowed}{hint}")
+                hint = "; the labels seem to start at 1" if self._starts_at_one else ""
+                raise LookupError(f"label is {number}, but must be {allowed}{hint}")
             return number
         found = self._by_name.get(label, self._by_name.get(plain_name(label)))
         if found is not None and found < (self._limit or 0):
             return found
         near = difflib.get_close_matches(label, self.classes, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise LookupError(f"its label {label!r} is not in the map{hint}")
+        raise LookupError(f"label {label!r} is not in the label map{hint}")

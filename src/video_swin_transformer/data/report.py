@@ -1,4 +1,4 @@
-"""What is wrong with a dataset, as data: problems by kind, figures by split."""
+"""The results of a dataset check: problems by kind, statistics by split."""
 
 from __future__ import annotations
 
@@ -6,31 +6,38 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-# kind -> (does it make the clip unusable?, what it is called in the table)
+# kind -> (whether the clip is unusable, description in the table)
 KINDS: dict[str, tuple[bool, str]] = {
-    "absent": (True, "path leads to nothing"),
+    "absent": (True, "file not found"),
     "unreadable": (True, "cannot be read"),
     "crashed": (True, "crashed its decoder"),
-    "timeout": (True, "took too long"),
-    "outside_map": (True, "label outside the map"),
-    "unlabeled": (False, "without a label"),
-    "listed_count": (False, "list tells another number of frames"),
-    "stated_count": (False, "container tells another number of frames"),
+    "timeout": (True, "timed out"),
+    "outside_map": (True, "label not in the label map"),
+    "unlabeled": (False, "no label"),
+    "listed_count": (False, "frame count differs from the list"),
+    "stated_count": (False, "frame count differs from the container"),
     "rotated": (False, "stored rotated"),
     "variable_rate": (False, "variable frame rate"),
     "short": (False, "shorter than a clip"),
     "listed_twice": (False, "listed twice"),
     "duplicate": (False, "same content as another clip"),
-    "shared": (False, "in another split, too"),
+    "shared": (False, "also in another split"),
     "singleton_class": (False, "class with a single clip"),
-    "empty_class": (False, "class without a clip"),
-    "imbalance": (False, "classes of very different size"),
+    "empty_class": (False, "class without clips"),
+    "imbalance": (False, "class imbalance"),
 }
 
 
 @dataclass(frozen=True)
 class Problem:
-    """path: the clip, or the class for the kinds about classes."""
+    """A problem with a clip or a class.
+
+    Attributes:
+        split: Name of the split.
+        kind: A key of `KINDS`.
+        path: Path of the clip, or name of the class.
+        detail: Explanation for the user.
+    """
 
     split: str
     kind: str
@@ -44,7 +51,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class SplitReport:
-    """Figures of one split. quarantined: reason by path of what an earlier run left out."""
+    """Statistics of one split. `quarantined` maps skipped paths to the reason."""
 
     name: str
     source: str
@@ -58,28 +65,33 @@ class SplitReport:
 
     @property
     def imbalance(self) -> float:
-        """The largest class in units of the smallest that has clips; 1 where all are equal."""
+        """Ratio of the largest to the smallest nonempty class; 1 if all are equal."""
         counts = [count for count in self.class_counts.values() if count]
         return max(counts) / min(counts) if counts else 1.0
 
 
 @dataclass(frozen=True)
 class CheckReport:
-    """A checked dataset; problems in the order of KINDS."""
+    """The result of `check_dataset`.
+
+    Attributes:
+        splits: Statistics per split.
+        problems: All problems, in the order of `KINDS`.
+    """
 
     splits: tuple[SplitReport, ...]
     problems: tuple[Problem, ...]
 
     @property
     def num_unusable(self) -> int:
-        """Clips newly found unusable."""
+        """Number of newly found unusable clips."""
         return sum(problem.is_unusable for problem in self.problems)
 
     def of(self, kind: str) -> list[Problem]:
         return [problem for problem in self.problems if problem.kind == kind]
 
     def to_data(self) -> dict[str, Any]:
-        """Everything, for JSON."""
+        """Returns the report as JSON data."""
         counts = Counter(problem.kind for problem in self.problems)
         return {
             "num_unusable": self.num_unusable,

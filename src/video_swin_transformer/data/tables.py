@@ -1,9 +1,9 @@
-"""Annotations in CSV and JSON, as the publishers of data sets give them.
+"""Annotations in published CSV and JSON formats.
 
 kinetics   CSV with the columns label, youtube_id, time_start, time_end, split; the files are
-           called youtube_id_000010_000020.mp4 (seconds, six digits), whatever their suffix,
-           in folders named after the classes or all in one
-sthv2      JSON: a list of {"id", "template"}; the files are called <id>.webm or <id>.mp4
+           named youtube_id_000010_000020.mp4 (seconds, six digits) or any other suffix,
+           in one folder per class or in a single folder
+sthv2      JSON: a list of {"id", "template"}; the files are named <id>.webm or <id>.mp4
 mmaction   JSON: a list of {"filename" or "frame_dir", "total_frames", "label": 3 or [3, 7]}
 """
 
@@ -22,21 +22,21 @@ _KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 
 
 def read_json(path: Path) -> list[dict[str, Any]]:
-    """The list of objects in a JSON annotation. Raises DataError."""
+    """Reads a JSON list of objects. Raises DataError."""
     try:
         data = json.loads(read_text(path))
     except (json.JSONDecodeError, RecursionError) as error:
         raise DataError(f"The list {str(path)!r} is not JSON: {error}.") from error
     if not isinstance(data, list) or not all(isinstance(row, dict) for row in data):
         raise DataError(
-            f"{str(path)!r} holds JSON of another kind; it must be a list of objects such as "
+            f"{str(path)!r} is not a JSON annotation; it must be a list of objects such as "
             '{"id": "78687", "template": "Holding [something]"} or {"filename": ..., "label": ...}.'
         )
     return data
 
 
 def recognize_json(rows: list[dict[str, Any]]) -> str | None:
-    """sthv2 or mmaction, or None."""
+    """Detects "sthv2" or "mmaction"; None if neither."""
     keys = set(rows[0]) if rows else set()
     if keys & {"filename", "frame_dir"}:
         return "mmaction"
@@ -44,18 +44,18 @@ def recognize_json(rows: list[dict[str, Any]]) -> str | None:
 
 
 def is_kinetics(text: str) -> bool:
-    """Does the first line head the columns of a Kinetics list?"""
+    """Returns whether the first line is the header of a Kinetics list."""
     heading = [cell.strip().lower() for cell in text.partition("\n")[0].split(",")]
     return "youtube_id" in heading
 
 
 def kinetics_splits(rows: Iterable[dict[str, str]]) -> list[str]:
-    """The splits named in the rows, each once."""
+    """Returns the distinct splits of the rows."""
     return list(dict.fromkeys(row["split"] for row in rows if row.get("split")))
 
 
 def read_kinetics_rows(path: Path) -> list[dict[str, str]]:
-    """The rows of a Kinetics list with stripped cells. Raises DataError naming what is wrong."""
+    """Reads the rows of a Kinetics list, with stripped cells. Raises DataError."""
     try:
         table = csv.reader(read_text(path).splitlines())
         lines = [[cell.strip() for cell in line] for line in table if any(line)]
@@ -65,8 +65,8 @@ def read_kinetics_rows(path: Path) -> list[dict[str, str]]:
     missing = [name for name in _KINETICS_COLUMNS[1:] if name not in heading]
     if missing:
         raise DataError(
-            f"The list {str(path)!r} has no column {missing[0]!r}; a Kinetics list is headed "
-            f"{', '.join(_KINETICS_COLUMNS)} and, if you like, split."
+            f"The list {str(path)!r} has no column {missing[0]!r}; a Kinetics list has the "
+            f"columns {', '.join(_KINETICS_COLUMNS)} and, optionally, split."
         )
     rows = []
     for number, line in enumerate(lines[1:], start=2):
@@ -81,7 +81,7 @@ def read_kinetics_rows(path: Path) -> list[dict[str, str]]:
 
 
 def kinetics_entries(rows: Iterable[dict[str, str]], split: str | None) -> list[Entry]:
-    """The entries of one split (all rows where it is None); a test list has no labels."""
+    """Returns the entries of one split, or of all rows if None. Test lists have no labels."""
     entries = []
     for row in rows:
         if split is not None and row.get("split") != split:
@@ -94,24 +94,24 @@ def kinetics_entries(rows: Iterable[dict[str, str]], split: str | None) -> list[
 
 
 def sthv2_entries(path: Path, rows: list[dict[str, Any]]) -> list[Entry]:
-    """`template` without its brackets is the label; a test list has none."""
+    """Returns entries labeled by `template` without its brackets. Test lists have no labels."""
     entries = []
     for number, row in enumerate(rows):
         if "id" not in row:
-            raise DataError(f"Object {number} of {str(path)!r} has no 'id'; the file is named so.")
+            raise DataError(f"Object {number} of {str(path)!r} has no 'id', which names the file.")
         template = str(row.get("template", "")).replace("[", "").replace("]", "")
         entries.append(Entry(f"{row['id']}.webm", (template,) if template else ()))
     return entries
 
 
 def mmaction_entries(path: Path, rows: list[dict[str, Any]]) -> tuple[list[Entry], bool]:
-    """Entries, and whether any clip has several labels."""
+    """Returns the entries and whether any clip has several labels."""
     entries, is_multilabel = [], False
     for number, row in enumerate(rows):
         name = row.get("filename", row.get("frame_dir"))
         if not isinstance(name, str) or not name:
             raise DataError(
-                f"Object {number} of {str(path)!r} has no 'filename' and no 'frame_dir'."
+                f"Object {number} of {str(path)!r} has neither 'filename' nor 'frame_dir'."
             )
         given = row.get("label", [])
         labels = given if isinstance(given, list) else [given]

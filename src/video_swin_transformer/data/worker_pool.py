@@ -1,8 +1,7 @@
-"""Work on many files in several processes, none of which can stop the rest.
+"""A pool of worker processes that survives crashes and hangs.
 
-A decoder is a large program in C that meets hostile or broken files: it may crash or never come
-back. Each task is given to one process; if that dies or takes too long, the task is lost by name
-and another process takes its place.
+A decoder may crash or hang on a corrupt file. Each task runs in one worker process; if the process
+dies or exceeds the time limit, the task fails and a new process replaces it.
 """
 
 from __future__ import annotations
@@ -21,12 +20,12 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 R = TypeVar("R")
 
-_NUM_STARTS = 3  # processes that die before their first task: not the task's fault
+_NUM_STARTS = 3  # attempts to start a process that dies before its first task
 
 
 @dataclass(frozen=True)
 class TaskFailure:
-    """A task without a result: its process died (`has_crashed`) or took too long."""
+    """A failed task: its process died (`has_crashed`) or exceeded the time limit."""
 
     reason: str
     has_crashed: bool
@@ -34,7 +33,7 @@ class TaskFailure:
 
 @dataclass(frozen=True)
 class _Mistake:
-    """An exception our own code let through, as text."""
+    """The traceback of an exception raised by the task function."""
 
     trace: str
 
@@ -42,10 +41,11 @@ class _Mistake:
 def run_in_processes(
     function: Callable[[T], R], tasks: Sequence[T], num_workers: int, timeout_seconds: float
 ) -> Iterator[tuple[int, R | TaskFailure]]:
-    """(number of the task, its result) as they come; tasks and results must be picklable.
+    """Yields (task index, result) in order of completion.
 
-    `function` must be importable by name and must not raise: what it lets through is taken for a
-    mistake in it and raised here as RuntimeError. Closing the iterator ends the processes.
+    Tasks and results must be picklable, and `function` must be importable by name. An exception
+    it raises is treated as a bug and re-raised as RuntimeError. Closing the iterator terminates
+    the processes.
     """
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
     for number in range(len(tasks)):
@@ -72,7 +72,7 @@ def run_in_processes(
 
 
 class _Lane(Generic[T, R]):
-    """A thread that feeds one process, and starts another where it dies."""
+    """A thread that feeds one process and restarts it if it dies."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class _Lane(Generic[T, R]):
                 if worker is None:
                     worker = _started(self._function, self._is_stopping)
                 if worker is None:
-                    self._done.put((number, _Mistake("its process does not start")))
+                    self._done.put((number, _Mistake("the process cannot be started")))
                     return
                 result = worker.do(self._tasks[number], self._limit_seconds, self._is_stopping)
                 if isinstance(result, TaskFailure):
@@ -126,11 +126,11 @@ def _started(function: Callable[[T], R], is_stopping: threading.Event) -> _Worke
 class _Worker(Generic[T, R]):
     """One process and the pipe to it."""
 
-    _START_SECONDS = 120.0  # a cold disk, a busy machine
-    _LOOK_SECONDS = 0.2  # how soon a stop is noticed
+    _START_SECONDS = 120.0  # enough for a cold disk and a busy machine
+    _POLL_SECONDS = 0.2
 
     def __init__(self, function: Callable[[T], R]) -> None:
-        # spawn: the same on every system, and nothing of this process (threads, torch) in it
+        # spawn: the same on every platform, and does not inherit threads or torch state
         context = multiprocessing.get_context("spawn")
         self._pipe, far_end = context.Pipe()
         self._process = context.Process(target=_serve, args=(far_end, function), daemon=True)
@@ -143,7 +143,7 @@ class _Worker(Generic[T, R]):
     def do(
         self, task: T, timeout_seconds: float, is_stopping: threading.Event
     ) -> R | TaskFailure | _Mistake:
-        with contextlib.suppress(OSError):  # it has died: the answer says so
+        with contextlib.suppress(OSError):  # the process died: _answer reports it
             self._pipe.send(task)
         return self._answer(timeout_seconds, is_stopping)  # type: ignore[no-any-return]
 
@@ -155,16 +155,16 @@ class _Worker(Generic[T, R]):
     def _answer(self, timeout_seconds: float, is_stopping: threading.Event) -> Any:
         waited_seconds = 0.0
         try:
-            while not self._pipe.poll(self._LOOK_SECONDS):
-                waited_seconds += self._LOOK_SECONDS
+            while not self._pipe.poll(self._POLL_SECONDS):
+                waited_seconds += self._POLL_SECONDS
                 if is_stopping.is_set() or waited_seconds >= timeout_seconds:
-                    return TaskFailure(f"no answer within {timeout_seconds:g} s", has_crashed=False)
+                    return TaskFailure(f"timed out after {timeout_seconds:g} s", has_crashed=False)
             return self._pipe.recv()
         except (EOFError, OSError):
             self._process.join()
             code = self._process.exitcode or 0
             how = f"signal {_signal_name(-code)}" if code < 0 else f"exit code {code}"
-            return TaskFailure(f"the process that read it died ({how})", has_crashed=True)
+            return TaskFailure(f"the worker process died ({how})", has_crashed=True)
 
 
 def _signal_name(number: int) -> str:
@@ -175,8 +175,8 @@ def _signal_name(number: int) -> str:
 
 
 def _serve(pipe: Connection, function: Callable[[T], R]) -> None:
-    """In the process: answers tasks until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent gets it, too, and decides
+    """Runs in the worker process: handles tasks until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process handles it
     pipe.send("ready")
     while True:
         try:

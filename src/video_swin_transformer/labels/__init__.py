@@ -1,4 +1,4 @@
-"""Names of classes: from a file, or of the published data sets."""
+"""Class names, from a file or of published datasets."""
 
 from .label_files import read_labels
 from .sets import LABEL_SETS, LabelSet, find_label_set, shipped_labels

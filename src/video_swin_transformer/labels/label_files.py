@@ -1,4 +1,4 @@
-"""Label files of every kind people have: text lines, JSON, CSV -> names in the order of classes."""
+"""Reads class names from text, JSON and CSV files."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ NAME_COLUMNS = ("name", "label", "class", "label_name", "class_name", "display_n
 
 
 def read_labels(path: str | Path, num_classes: int | None) -> tuple[str, ...]:
-    """The labels of a UTF-8 file, in the order of the classes.
+    """Reads the labels of a UTF-8 file, by class index.
 
     .json: a list of names; the Something-Something file (name -> id); or id2label (id -> name).
-    .csv: with a heading, a column of names (`name`, `label`, ...) and, if there is one, of ids
-    (`id`, `index`, ...); without a heading, ids and names, or names only.
-    Anything else: one label a line; blank lines at the end are ignored.
-    Raises DataError if the file cannot be read or does not name `num_classes` classes once each;
-    None takes as many as there are.
+    .csv: with a header, a column of names (`name`, `label`, ...) and, if there is one, of ids
+    (`id`, `index`, ...); without a header, ids and names, or names only.
+    Anything else: one label per line; blank lines at the end are ignored.
+    Raises DataError if the file cannot be read or does not have exactly `num_classes` labels; None
+    accepts any number.
     """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"The label file {str(path)!r} cannot be read: {error}.") from error
+        raise DataError(f"Cannot read the label file {str(path)!r}: {error}.") from error
     kind, counted = path.suffix.lower(), "labels"
     if kind == ".json":
         labels = _from_json(path, text)
@@ -39,7 +39,7 @@ def read_labels(path: str | Path, num_classes: int | None) -> tuple[str, ...]:
     if num_classes is not None and len(labels) != num_classes:
         raise DataError(
             f"The label file {str(path)!r} has {len(labels)} {counted}, but the model has "
-            f"{num_classes} classes; give one label for each class, in the order of the classes."
+            f"{num_classes} classes; give one label per class, in class order."
         )
     return labels
 
@@ -59,7 +59,7 @@ def _from_json(path: Path, text: str) -> tuple[str, ...]:
             pairs = [(value, key) for key, value in pairs]
         return _in_order(path, pairs)
     raise DataError(
-        f"The label file {str(path)!r} holds JSON of another kind; it must be a list of names, "
+        f"The label file {str(path)!r} is not a JSON label map; it must be a list of names, "
         'or an object of names and ids such as {"Opening something": "46"}.'
     )
 
@@ -81,8 +81,8 @@ def _from_csv(path: Path, text: str) -> tuple[str, ...]:
         name_at, id_at = 0, None
     else:
         raise DataError(
-            f"The label file {str(path)!r} has columns {', '.join(heading)}; one must be headed "
-            f"{' or '.join(NAME_COLUMNS[:3])}, and one may be headed {' or '.join(ID_COLUMNS[:3])}."
+            f"The label file {str(path)!r} has columns {', '.join(heading)}; one must be named "
+            f"{' or '.join(NAME_COLUMNS[:3])}, and one may be named {' or '.join(ID_COLUMNS[:3])}."
         )
     widest = max(name_at, -1 if id_at is None else id_at)
     for number, row in enumerate(rows, start=1):
@@ -105,23 +105,23 @@ def _is_number(text: str) -> bool:
 
 
 def _in_order(path: Path, pairs: Iterable[tuple[str, str]]) -> tuple[str, ...]:
-    """Names by (id, name), for ids that run from 0 without a gap."""
+    """Sorts names by id; ids must run from 0 without gaps."""
     names: dict[int, str] = {}
     for number, name in pairs:
         if not _is_number(number):
             raise DataError(
-                f"The label file {str(path)!r} gives {name!r} the id {number!r}, but an id must "
-                "be a whole number."
+                f"The label file {str(path)!r} assigns {name!r} the id {number!r}, but an id must "
+                "be an integer."
             )
         if int(number) in names:
             raise DataError(
-                f"The label file {str(path)!r} gives the id {number} twice, to "
+                f"The label file {str(path)!r} assigns the id {number} twice, to "
                 f"{names[int(number)]!r} and to {name!r}."
             )
         names[int(number)] = name
     if names and (min(names), max(names)) != (0, len(names) - 1):
         raise DataError(
             f"The {len(names)} ids of the label file {str(path)!r} run from {min(names)} to "
-            f"{max(names)}, but must run from 0 to {len(names) - 1} without a gap."
+            f"{max(names)}, but must run from 0 to {len(names) - 1} without gaps."
         )
     return tuple(names[number] for number in range(len(names)))

@@ -1,4 +1,4 @@
-"""The label sets of the published weights: what ships, and where the others are published."""
+"""Label sets of the published weights, bundled or by URL."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ _LISTS = "https://raw.githubusercontent.com/open-mmlab/mmaction2/main/tools/data
 
 @dataclass(frozen=True)
 class LabelSet:
-    """The names of a data set's classes. Either `shipped` in this folder or at `url`."""
+    """The class names of a dataset, bundled (`shipped`) or available at `url`."""
 
     name: str
     title: str
     num_classes: int
-    url: str  # one label a line, in the order of the published weights
+    url: str  # one label per line, in the class order of the published weights
     shipped: str | None = None  # see NOTICE beside it
 
 
@@ -42,7 +42,7 @@ LABEL_SETS = {
 
 
 def find_label_set(name: str) -> LabelSet:
-    """The label set of that name. Raises UnknownNameError."""
+    """Returns the label set with this name. Raises UnknownNameError."""
     if name not in LABEL_SETS:
         raise UnknownNameError("label set", name, LABEL_SETS)
     return LABEL_SETS[name]
@@ -50,7 +50,7 @@ def find_label_set(name: str) -> LabelSet:
 
 @cache
 def shipped_labels(name: str) -> tuple[str, ...]:
-    """The labels of a set if they ship with the package, else none."""
+    """Returns the labels of a bundled set; empty if it is not bundled."""
     labels = find_label_set(name)
     if labels.shipped is None:
         return ()

@@ -1,6 +1,6 @@
-"""Config files of the official repository and of mmaction2, and "inference as official".
+"""Support for config files of the official repository and mmaction2.
 
-They are read as data (`syntax.py`), never executed; `recognizer.py` says what they mean.
+Config files are parsed, never executed (`config_parser.py`); `recognizer.py` interprets them.
 """
 
 from .config_parser import read_config

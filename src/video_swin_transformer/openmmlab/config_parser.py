@@ -1,12 +1,12 @@
-"""Config files of MMCV and MMEngine read as data: their text is parsed, never executed.
+"""Reads MMCV and MMEngine config files as data: they are parsed, never executed.
 
-What such a file may hold here: assignments of constants, names, lists, tuples, dicts,
+Supported syntax: assignments of constants, names, lists, tuples, dicts,
 `dict(...)` with keywords and `**name`, `name.copy()`, `name['key'] = value`, and sums of numbers.
-Anything else (an import, another call, a loop) is refused, so reading a file can do nothing.
+Anything else (imports, other calls, loops) is rejected, so reading a file has no side effects.
 
-`_base_` names files relative to the one that says it. Dicts merge, the child wins; lists and
-tuples are replaced whole; `_delete_=True` throws the inherited dict away; two bases must not
-define the same name (mmcv's own rules).
+`_base_` paths are relative to the file that contains them. As in mmcv, dicts are merged with the
+child taking precedence, lists and tuples are replaced, `_delete_=True` discards the inherited
+dict, and two bases must not define the same name.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 from ..errors import ConfigError
 
 MAX_BYTES = 2**20
-MAX_VALUES = 100_000  # a file can name a list within a list so often that it fills the memory
+MAX_VALUES = 100_000  # nested references can expand exponentially
 _SUMS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
@@ -30,14 +30,24 @@ _SUMS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
 
 
 def read_config(path: str | Path) -> dict[str, Any]:
-    """The names a config file defines, those of its bases merged in. Raises ConfigError."""
+    """Reads a config file, merged with its bases.
+
+    Args:
+        path: The Python config file.
+
+    Returns:
+        Values by name.
+
+    Raises:
+        ConfigError: A file cannot be read or uses unsupported syntax.
+    """
     return _read(Path(path), ())
 
 
 def _read(path: Path, readers: tuple[Path, ...]) -> dict[str, Any]:
     resolved = path.resolve()
     if resolved in readers:
-        raise ConfigError(f"The config {str(path)!r} is, through its _base_, a base of itself.")
+        raise ConfigError(f"The config {str(path)!r} has a circular _base_ reference.")
     own = _Evaluator(path).evaluate(_parse(path))
     bases = own.pop("_base_", [])
     bases = [bases] if isinstance(bases, str) else bases
@@ -57,7 +67,9 @@ def _read(path: Path, readers: tuple[Path, ...]) -> dict[str, Any]:
 def _parse(path: Path) -> ast.Module:
     try:
         if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(f"{str(path)!r} is larger than {MAX_BYTES} bytes: no config file.")
+            raise ConfigError(
+                f"{str(path)!r} is larger than {MAX_BYTES} bytes and is not a config file."
+            )
         return ast.parse(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(
@@ -80,20 +92,20 @@ def _merge(base: Mapping[str, Any], child: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _count(value: Any, most: int) -> int:
-    """Values in nested dicts and lists; stops counting above `most`."""
+def _count(value: Any, limit: int) -> int:
+    """Counts values in nested dicts and lists, stopping above `limit`."""
     parts = value.values() if isinstance(value, dict) else value
     total = 1
     if isinstance(value, (dict, list, tuple)):
         for part in parts:
-            total += _count(part, most - total)
-            if total > most:
+            total += _count(part, limit - total)
+            if total > limit:
                 break
     return total
 
 
 class _Evaluator:
-    """Works out the assignments of one file."""
+    """Evaluates the assignments of one file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -105,15 +117,15 @@ class _Evaluator:
                 self._statement(statement)
             num_values = _count(self._names, MAX_VALUES)
         except RecursionError as error:
-            raise ConfigError(f"{str(self._path)!r} is nested too deeply to be read.") from error
+            raise ConfigError(f"{str(self._path)!r} is nested too deeply.") from error
         if num_values > MAX_VALUES:
-            raise ConfigError(f"{str(self._path)!r} unfolds to more than {MAX_VALUES} values.")
+            raise ConfigError(f"{str(self._path)!r} expands to more than {MAX_VALUES} values.")
         return self._names
 
     def _refusal(self, node: ast.AST, what: str) -> ConfigError:
         return ConfigError(
-            f"{str(self._path)!r}, line {getattr(node, 'lineno', '?')}: {what} is not read. Config "
-            "files are taken as data: assignments of constants, lists, tuples and dicts."
+            f"{str(self._path)!r}, line {getattr(node, 'lineno', '?')}: {what} is not supported. "
+            "Config files may only assign constants, lists, tuples and dicts."
         )
 
     def _statement(self, node: ast.stmt) -> None:
@@ -141,7 +153,7 @@ class _Evaluator:
                 return node.value
             case ast.Name():
                 if node.id not in self._names:
-                    raise self._refusal(node, f"the name {node.id!r}, which is not defined before,")
+                    raise self._refusal(node, f"the name {node.id!r}, which is not defined,")
                 return self._names[node.id]
             case ast.List():
                 return [self._value(item) for item in node.elts]
@@ -180,7 +192,9 @@ class _Evaluator:
         try:
             return holder[key]
         except (KeyError, IndexError, TypeError):
-            raise self._refusal(node, f"{ast.unparse(node)[:60]!r}, absent here,") from None
+            raise self._refusal(
+                node, f"{ast.unparse(node)[:60]!r}, which does not exist,"
+            ) from None
 
     def _dict(self, node: ast.Dict) -> dict[Any, Any]:
         result: dict[Any, Any] = {}
@@ -197,7 +211,7 @@ class _Evaluator:
     def _mapping(self, node: ast.expr) -> dict[str, Any]:
         value = self._value(node)
         if not isinstance(value, dict):
-            raise self._refusal(node, f"**{ast.unparse(node)[:60]}, which is no dict,")
+            raise self._refusal(node, f"**{ast.unparse(node)[:60]}, which is not a dict,")
         return value
 
     def _call(self, node: ast.Call) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What an official or mmaction2 config means: network, sampling, preprocessing, averaging."""
+"""Interprets official and mmaction2 configs: model, sampling, preprocessing and averaging."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ARCHITECTURES: dict[str, tuple[int, tuple[int, ...], tuple[int, ...]]] = {
     "large": (192, (2, 2, 18, 2), (6, 12, 24, 48)),
 }
 _FULL_NAMES = {"t": "tiny", "s": "small", "b": "base", "l": "large"}
-# Steps of a test pipeline that decode, pack or rename and change no number.
+# Test pipeline steps that decode, pack or rename without changing values.
 _DECODING = ("DecordInit", "DecordDecode", "OpenCVInit", "OpenCVDecode", "PyAVInit", "PyAVDecode")
 _PACKING = ("RawFrameDecode", "FormatShape", "Collect", "ToTensor", "PackActionInputs")
 _NEUTRAL_STEPS = frozenset((*_DECODING, *_PACKING))
@@ -41,27 +41,51 @@ _NEUTRAL_STEPS = frozenset((*_DECODING, *_PACKING))
 
 @dataclass(frozen=True)
 class RecognizerConfig:
-    """A config file, understood."""
+    """A parsed config file.
 
-    bundle: BundleConfig  # its labels are those of the registry's weights of the same name, if any
-    average_clips: str | None  # "prob", "score", or None where the file does not say
+    Attributes:
+        bundle: Model, sampling and preprocessing; labels are those of the registered weights of
+            the same name, if any.
+        average_clips: "prob" or "score"; None if the file does not specify it.
+        has_test_pipeline: Whether the file defines a test pipeline.
+    """
+
+    bundle: BundleConfig
+    average_clips: str | None
     has_test_pipeline: bool
 
 
 class Recognizer(VideoSwinTransformer):
-    """The network with the one method that official programs use beside `.backbone`."""
+    """A model with the `extract_feat` method of the official recognizer."""
 
     def extract_feat(self, imgs: Tensor) -> Tensor:
-        """(B, in_chans, T, H, W) float -> feature map (B, C, D, h, w), as in the 0.x recognizer."""
+        """Computes the feature map, as in the mmaction2 0.x recognizer.
+
+        Args:
+            imgs: (B, in_chans, T, H, W) float, normalized.
+
+        Returns:
+            (B, C, D, h, w) float.
+        """
         return self.forward_features(imgs)
 
 
 def load_recognizer(config: str | Path, checkpoint: str | Path) -> Recognizer:
-    """The network of a config file, filled from a checkpoint: float32, on the CPU, in eval mode.
+    """Builds the model of a config file and loads a checkpoint.
 
-    Stands for `build_model(cfg.model, ...)` and `load_checkpoint(model, file, map_location="cpu")`
-    of the original stack. Raises ConfigError for the config and CheckpointError for the weights:
-    unlike there, a tensor that does not fit is an error.
+    Replaces `build_model(cfg.model, ...)` and `load_checkpoint(model, file, map_location="cpu")`
+    of mmaction2 and mmcv, but raises an error if any tensor does not match.
+
+    Args:
+        config: The config file.
+        checkpoint: The weights file.
+
+    Returns:
+        The model: float32, on the CPU, in eval mode.
+
+    Raises:
+        ConfigError: The config file is invalid.
+        CheckpointError: The weights cannot be read or do not match.
     """
     bundle = parse_config(config).bundle
     model, _ = load_checkpoint(checkpoint, architecture=bundle.model)
@@ -71,12 +95,22 @@ def load_recognizer(config: str | Path, checkpoint: str | Path) -> Recognizer:
 
 
 def parse_config(path: str | Path) -> RecognizerConfig:
-    """Reads a config file and what it says about inference. Raises ConfigError."""
+    """Reads the model and inference settings of a config file.
+
+    Args:
+        path: The config file.
+
+    Returns:
+        The parsed settings.
+
+    Raises:
+        ConfigError: The file is invalid or unsupported.
+    """
     try:
         return _parse_config(Path(path), read_config(path))
     except (TypeError, KeyError, AttributeError) as error:
         raise ConfigError(
-            f"The config {str(path)!r} has a value of the wrong kind ({error!r})."
+            f"The config {str(path)!r} has a value of the wrong type ({error!r})."
         ) from error
 
 
@@ -99,7 +133,17 @@ def _parse_config(path: Path, config: Mapping[str, Any]) -> RecognizerConfig:
 
 
 def bundle_for_testing(path: str | Path) -> BundleConfig:
-    """What a config's test pipeline does to a video. Raises ConfigError where it has none."""
+    """Returns the sampling and preprocessing of the test pipeline of a config file.
+
+    Args:
+        path: The config file.
+
+    Returns:
+        The model configuration, including `average_clips`.
+
+    Raises:
+        ConfigError: The file has no test pipeline or no valid average_clips.
+    """
     config = parse_config(path)
     if not config.has_test_pipeline:
         raise ConfigError(
@@ -117,7 +161,9 @@ def bundle_for_testing(path: str | Path) -> BundleConfig:
 def _part(config: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
     part = config.get(name)
     if not isinstance(part, dict):
-        raise ConfigError(f"{where} has no dict {name!r}: it is no config of a video recognizer.")
+        raise ConfigError(
+            f"{where} has no dict {name!r}; it is not a config of a video recognizer."
+        )
     return part
 
 
@@ -134,7 +180,7 @@ def _model_config(
             "must be an I3DHead that averages ('avg')."
         )
     embed_dim, depths, num_heads = _size(backbone, is_new)
-    # Where the file is silent, the defaults of the class it names hold.
+    # Missing values take the defaults of the original class.
     model = ModelConfig(
         embed_dim=embed_dim,
         depths=tuple(depths),
@@ -154,7 +200,7 @@ def _model_config(
     )
     if head.get("in_channels", model.num_features) != model.num_features:
         raise ConfigError(
-            f"cls_head.in_channels is {head['in_channels']}, but the backbone gives "
+            f"cls_head.in_channels is {head['in_channels']}, but the backbone outputs "
             f"{model.num_features} channels."
         )
     return model

@@ -1,9 +1,9 @@
-"""What there is: architectures and weights by name, each as one `ModelCard`.
+"""Available architectures and weights by name, each as one `ModelCard`.
 
 `swin_tiny_patch244_window877` names an architecture, and
-`swin_tiny_patch244_window877_kinetics400_1k` weights: the architecture's name and the training.
-Weights bear the name their publisher gave them (official config, mmaction2 config, torchvision
-enum, image model); short names are aliases. One file a publisher; `cache.py` says what is here.
+`swin_tiny_patch244_window877_kinetics400_1k` names weights: architecture and training data.
+Weights keep the name given by their publisher (official config, mmaction2 config, torchvision
+enum, image model); short names are aliases. There is one module per publisher.
 """
 
 from __future__ import annotations
@@ -50,19 +50,19 @@ _BY_NAME = {name: card for card in _CARDS for name in (card.name, *card.aliases)
 
 
 def find_card(name: str) -> ModelCard:
-    """The card of a name or alias. Raises UnknownNameError, which offers the nearest name."""
+    """Returns the card for a name or alias. Raises UnknownNameError with a suggestion."""
     if name not in _BY_NAME:
         raise UnknownNameError("model", name, _BY_NAME)
     return _BY_NAME[name]
 
 
 def list_cards() -> tuple[ModelCard, ...]:
-    """Every card; the weights that ship come first."""
+    """Returns all cards, bundled weights first."""
     return _CARDS
 
 
 def cards_for(architecture: str) -> tuple[ModelCard, ...]:
-    """The cards of trained video weights of an architecture that can be had."""
+    """Returns the cards of available pretrained video weights of an architecture."""
     return tuple(
         card
         for card in _CARDS
@@ -74,11 +74,16 @@ def cards_for(architecture: str) -> tuple[ModelCard, ...]:
 
 
 def list_models(pattern: str = "*", pretrained: bool = False, download: bool = False) -> list[str]:
-    """Names that match a shell pattern, by name or alias.
+    """Lists model names.
 
-    pretrained: only those whose weights ship with the package, so that
-    `create_model(name, pretrained=True)` needs no network; with `download` also those whose
-    weights are fetched when they are first used.
+    Args:
+        pattern: Shell pattern that the name or an alias must match.
+        pretrained: Only models whose weights are bundled with the package, so that
+            `create_model(name, pretrained=True)` works offline.
+        download: Also models whose weights are downloaded on first use.
+
+    Returns:
+        Model names, without aliases.
 
     >>> list_models("*window1677")
     ['swin_base_patch244_window1677']
@@ -86,11 +91,11 @@ def list_models(pattern: str = "*", pretrained: bool = False, download: bool = F
     return [
         card.name
         for card in _CARDS
-        if (not (pretrained or download) or _can_be_had(card, download))
+        if (not (pretrained or download) or _is_available(card, download))
         and any(fnmatch.fnmatchcase(name, pattern) for name in (card.name, *card.aliases))
     ]
 
 
-def _can_be_had(card: ModelCard, download: bool) -> bool:
+def _is_available(card: ModelCard, download: bool) -> bool:
     weights = card.weights
     return weights is not None and bool(weights.shipped_folder or (download and weights.url))

@@ -1,6 +1,6 @@
-"""Networks without weights, and the network that ships.
+"""Architectures without weights, and the bundled model.
 
-Names follow the official configs; the names of torchvision and short ones are aliases.
+Names follow the official configs; torchvision names and short names are aliases.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ from .card import Accuracy, ModelCard, WeightsSource
 ONE_UNIFORM_CLIP = ClipSampling(num_clips=1, rule="uniform")
 PAPER_384_SAMPLING = ClipSampling(num_clips=10)
 PAPER_384_PREPROCESSING = Preprocessing(short_side=384, crop_size=384, num_crops=5)
-FIVE_CROPS_NOTE = "The paper does not say which five crops: here they stand evenly, end to end."
+FIVE_CROPS_NOTE = (
+    "The paper does not specify the five crops; here they are evenly spaced along the longer side."
+)
 
 
 def _swin(
     embed_dim: int, third_depth: int, heads: int, window: tuple[int, int, int], drop_path: float
 ) -> ModelConfig:
-    """A published network: depths 2, 2, n, 2; heads double with the channels."""
+    """A published architecture: depths 2, 2, n, 2; heads double with the channels."""
     return ModelConfig(
         embed_dim=embed_dim,
         depths=(2, 2, third_depth, 2),
@@ -67,7 +69,7 @@ _NANO = ModelConfig(
     patch_size=(4, 8, 8),
     num_classes=len(_CAMERA_LABELS),
 )
-# 8 frames 0.2 s apart: camera movement is told by time, not by the number of the frame.
+# Spacing in seconds: camera motion depends on time, not on the frame rate.
 _NANO_SAMPLING = ClipSampling(num_frames=8, stride=3, num_clips=4, stride_seconds=0.1)
 _NANO_PREPROCESSING = Preprocessing(
     short_side=112, crop_size=112, num_crops=1, interpolation="area"
@@ -76,7 +78,7 @@ _NANO_PREPROCESSING = Preprocessing(
 CAMERA_MOTION = ModelCard(
     name="swin_nano_patch488_window877_camera",
     aliases=("camera-motion",),
-    summary="names the camera movement",
+    summary="classifies camera motion",
     kind="video",
     architecture="swin_nano_patch488_window877",
     bundle=BundleConfig(
@@ -89,9 +91,9 @@ CAMERA_MOTION = ModelCard(
     weights=WeightsSource(
         publisher="this package",
         shipped_folder="camera_motion",
-        trained_on="rendered camera paths over free pictures",
+        trained_on="rendered camera paths over free images",
         license="Apache-2.0",
-        accuracy=Accuracy(top1=94.8, protocol="held-out pictures, 1x1 views"),
+        accuracy=Accuracy(top1=94.8, protocol="held-out images, 1x1 views"),
     ),
 )
 
@@ -135,7 +137,7 @@ ARCHITECTURES = (
         "B at 384 px",
         ("swin-b-384",),
         preprocessing=Preprocessing(short_side=384, crop_size=384),
-        note="Not in the paper: the network that the 384 px image weights of B inflate into.",
+        note="Not in the paper; the target for inflating the 384 px image weights of B.",
     ),
     _architecture(
         "swin_large_patch244_window877",
@@ -166,7 +168,7 @@ def bundle_for(
     sampling: ClipSampling | None = None,
     preprocessing: Preprocessing | None = None,
 ) -> BundleConfig:
-    """The bundle of weights `name`: an architecture's, with what the weights do differently."""
+    """Returns the bundle of weights `name`: the architecture's, with the given overrides."""
     base = _BY_NAME[architecture].bundle
     model = dataclasses.replace(
         base.model,

@@ -1,4 +1,4 @@
-"""Where downloaded files lie on this machine. Nothing is downloaded here."""
+"""Paths of downloaded files. Nothing is downloaded here."""
 
 from __future__ import annotations
 
@@ -36,27 +36,24 @@ def _no_home(cause: str) -> ConfigError:
 
 
 def weights_path(card: ModelCard) -> Path | None:
-    """Where the downloaded file of a card lies or would lie; None if there is none to download."""
+    """Returns the cache path of the weights of a card; None if they are not downloadable."""
     if card.weights is None or card.weights.file_name is None:
         return None
     return cache_folder() / "weights" / card.weights.file_name
 
 
 def labels_path(url: str) -> Path:
-    """Where a downloaded list of labels lies or would lie."""
+    """Returns the cache path of a downloaded label list."""
     return cache_folder() / "labels" / "_".join(url.split("/")[-2:])
 
 
 def is_there(path: Path) -> bool:
-    """Whether there is such a file, as far as this user may know."""
+    """Returns whether the file exists; False without permission."""
     return os.path.isfile(path)  # noqa: PTH113 (pathlib raises for a forbidden parent)
 
 
 def weights_state(card: ModelCard) -> str | None:
-    """What is so of a card's weights: "on this machine", "to download" or "not released".
-
-    None for an architecture, which has none.
-    """
+    """Returns "on this machine", "to download" or "not released"; None for an architecture."""
     if card.weights is None:
         return None
     path = weights_path(card)

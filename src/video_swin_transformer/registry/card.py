@@ -1,4 +1,4 @@
-"""What is known of one architecture or of one set of weights: `ModelCard`."""
+"""`ModelCard`, the metadata of an architecture or of pretrained weights."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from ..config import BundleConfig
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A published accuracy and how it was measured; a number without its protocol says nothing."""
+    """A published accuracy and its evaluation protocol."""
 
-    top1: float  # per cent
-    protocol: str  # data and way of looking, for people
+    top1: float  # percent
+    protocol: str  # dataset and procedure, for display
     top5: float | None = None
     views: str = "1x1"  # clips x crops
 
 
 @dataclass(frozen=True)
 class WeightsSource:
-    """Where weights come from and under which terms.
+    """Origin and license of weights.
 
-    Weights with neither `shipped_folder` nor `url` were published as a number only.
+    Weights with neither `shipped_folder` nor `url` were never released; only their accuracy was.
     """
 
     publisher: str
     trained_on: str
-    license: str  # of what the publisher states it for: see license_note
+    license: str  # scope: see license_note
     accuracy: Accuracy | None = None  # None: not published
     shipped_folder: str | None = None  # folder under `pretrained/` in this package
     url: str | None = None
-    sha256_prefix: str = ""  # as far as the publisher says it; "" where not at all
+    sha256_prefix: str = ""  # as published; "" if not published
     license_note: str = ""
 
     @property
@@ -42,10 +42,10 @@ class WeightsSource:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """One name: its network, how that network is fed, and its weights if there are any.
+    """Metadata of a named model: configuration, input and, optionally, weights.
 
     kind: "architecture" has no weights; "video" is a trained classifier; "image" are weights of a
-    2D Swin, to be inflated into `architecture` and then trained: their bundle has no classifier.
+    2D Swin to inflate into `architecture` and fine-tune, without a classifier.
     """
 
     name: str
@@ -56,4 +56,4 @@ class ModelCard:
     aliases: tuple[str, ...] = ()
     weights: WeightsSource | None = None
     label_set: str | None = None  # a name of `labels.LABEL_SETS`
-    note: str = ""  # what a person should know before comparing numbers
+    note: str = ""  # caveats when comparing accuracies
