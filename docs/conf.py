@@ -6,6 +6,8 @@ import sys
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
+from sphinx.application import Sphinx
+
 sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "video-swin-transformer"
@@ -61,3 +63,15 @@ html_theme_options = {
     "source_branch": "main",
     "source_directory": "docs/",
 }
+
+
+def _keep_first_paragraph(
+    app: object, what: str, name: str, obj: object, options: object, lines: list[str]
+) -> None:
+    """The docstrings of packages go on with a list of their files, for developers."""
+    if what == "module" and not name.endswith(".errors") and "" in lines:
+        del lines[lines.index("") :]
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("autodoc-process-docstring", _keep_first_paragraph)

@@ -28,6 +28,7 @@ REASONS = {
     "needs a GPU",
     "needs your own code",
 }
+_ROOT = Path(__file__).parent.parent
 _FENCE = re.compile(
     r"(?:^<!-- not run: (?P<reason>.*?) -->\n+)?"
     r"^(?P<indent> *)```(?P<language>\w*)[^\n]*\n(?P<body>.*?)^ *```$",
@@ -78,6 +79,24 @@ def commands(body: str) -> Iterator[tuple[str, str]]:
 
 
 def run_page(page: Path, folder: Path) -> int:
+    """Runs every block of a page in `folder`; returns how many ran.
+
+    In a process of its own: pages load libraries that do not get along in one process (see the
+    note on groups of tests in the Makefile).
+    """
+    paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.snippets", str(page)],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    return int(done.stdout.splitlines()[-1])
+
+
+def _run_blocks(page: Path, folder: Path) -> int:
     """Runs every block of a page in `folder`, the working directory; returns how many ran."""
     blocks = read_blocks(page)
     names: dict[str, Any] = {"__name__": "__main__"}
@@ -135,3 +154,7 @@ def assert_same_output(printed: str, shown: str, where: str) -> None:
             float(ours.rstrip(" %")), float(theirs.rstrip(" %")), abs_tol=tolerance + 1e-9
         )
         assert close, f"{where} prints {ours}, not {theirs}"
+
+
+if __name__ == "__main__":
+    print(_run_blocks(Path(sys.argv[1]), Path.cwd()))

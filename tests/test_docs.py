@@ -28,7 +28,7 @@ SLOW = {"docs/export.md", "docs/training.md"}
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
+def folder(tmp_path):
     """The working directory of a page: the example clips, also sorted by class."""
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     for clip in sorted((ROOT / "examples" / "clips").glob("*.mp4")):
@@ -36,7 +36,6 @@ def folder(tmp_path, monkeypatch):
         target = tmp_path / "clips" / label / clip.name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(clip, target)
-    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 

@@ -14,7 +14,6 @@ REPOSITORY = "https://github.com/video-swin-transformer/video-swin-transformer/b
 
 
 def test_every_block_of_the_readme_runs_and_prints_what_it_shows(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("VIDEOSWIN_HOME", str(tmp_path / "home"))  # nothing downloaded yet
     (tmp_path / "examples").symlink_to(ROOT / "examples")
     assert run_page(README, tmp_path) == 2

@@ -140,14 +140,18 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class ClipSampling:
-    """Which frames of a video make up its clips (see `sampling.clip_indices`).
+    """Which frames of a video make up its clips (see `clip_indices`).
 
-    rule "official" and "mmaction2" take `num_clips` clips of `num_frames` frames, `stride` frames
-    apart, and differ in where the clips begin; "uniform" is the Something-Something rule: one clip
-    spread over the whole video, `stride` and `num_clips` ignored.
-    `stride_seconds`, where given, sets the distance in time instead (`sampling.at_fps` converts it
-    to frames), so that 15, 30 and 60 fps of one scene give the same clip. Official models never
-    use it: they were trained on frames, whatever their rate.
+    Attributes:
+        num_frames: Frames per clip.
+        stride: Distance of the frames of a clip, in frames.
+        num_clips: Clips per video.
+        rule: "official" and "mmaction2" differ in where the clips begin. "uniform" is the
+            Something-Something rule: one clip spread over the whole video; `stride` and `num_clips`
+            have no effect.
+        stride_seconds: Distance of the frames in seconds, instead of `stride`, so that 15, 30 and
+            60 frames per second of one scene give the same clip. Official models never use it:
+            they were trained on frames, whatever their rate.
     """
 
     num_frames: int = 32
@@ -169,13 +173,18 @@ class ClipSampling:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How frames become views (see `preprocess.views_from_frames`).
+    """How frames become views (see `views_from_frames`).
 
-    Frames are resized so that the short side is `short_side` pixels, `num_crops` squares of
-    `crop_size` are cut (1: center, 3: both ends of the long side and the middle, 5: evenly along
-    the long side), and pixels in 0..255 are normalized by `mean` and `std`. One mean per input
-    channel: a single one means gray. With `whole_frame` nothing is cut: the resized frame is the
-    one view, cheaper than overlapping crops and not the protocol of any published number.
+    Attributes:
+        short_side: Frames are resized so that their short side has this many pixels.
+        crop_size: Side of the square crops, in pixels.
+        num_crops: 1: center; 3: both ends of the long side and the middle; 5: evenly along the long
+            side.
+        mean: Of pixels in 0..255, one per input channel; a single one means gray.
+        std: As `mean`.
+        interpolation: "bilinear" as in the official pipeline, or "area", which antialiases.
+        whole_frame: No crop: the resized frame is the one view. Cheaper than overlapping crops, and
+            not the protocol of any published number.
     """
 
     short_side: int = 224

@@ -41,13 +41,21 @@ class SwinTransformer3D(nn.Module):
 
     Input: float (B, in_chans, T, H, W), normalized, any T, H, W of at least 1.
     Output: (B, C, D, h, w) after the final layer norm, C = embed_dim * 2**(stages - 1),
-    D = ceil(T / patch_t); time is not reduced after the patch embedding. The output is a
-    permuted view, as in the original: call `.contiguous()` before `.view()`.
+    D = ceil(T / patch_t); time is not reduced after the patch embedding. The output is a permuted
+    view, as in the original: call `.contiguous()` before `.view()`.
 
-    frozen_stages: -1 none; 0 the patch embedding; k also the first k stages. Frozen parts stay in
-    eval mode. `use_checkpoint` recomputes block activations in the backward pass to save memory.
-    `pretrained` and `pretrained2d` are accepted for the sake of the signature; weights are loaded
-    by `load_state_dict` or `load_checkpoint`, so `pretrained` must be None.
+    Args:
+        pretrained: Must be None, and `pretrained2d` has no effect: both are part of the official
+            signature. Weights are loaded by `load_state_dict` or `load_checkpoint`.
+        patch_size: Frames, rows and columns per token.
+        in_chans: Input channels.
+        embed_dim: Channels of the first stage; they double with each stage.
+        depths: Blocks of each stage.
+        num_heads: Attention heads of each stage.
+        window_size: Tokens per window in time, height and width.
+        frozen_stages: -1 none; 0 the patch embedding; k also the first k stages. Frozen parts stay
+            in eval mode.
+        use_checkpoint: Recompute block activations in the backward pass to save memory.
     """
 
     def __init__(
@@ -173,10 +181,18 @@ class SwinTransformer3D(nn.Module):
         return self.norm(x).permute(0, 4, 1, 2, 3)  # type: ignore[no-any-return]
 
     def forward_intermediates(self, x: Tensor, stages: Iterable[int]) -> dict[int, Tensor]:
-        """Feature maps of the named stages (0 to stages - 1), each (B, C_i, D, h_i, w_i).
+        """Feature maps of some stages.
 
-        A stage's map is taken before its patch merging and without the final norm; stages after
-        the last wanted one are not computed. Raises ConfigError for a stage that does not exist.
+        Args:
+            x: (B, in_chans, T, H, W) float, normalized.
+            stages: Stage numbers from 0. Stages after the last of them are not computed.
+
+        Returns:
+            Stage number to (B, C_i, D, h_i, w_i), taken before the patch merging of the stage and
+            without the final norm.
+
+        Raises:
+            ConfigError: A stage does not exist.
         """
         wanted = sorted(set(stages))
         if not wanted or wanted[0] < 0 or wanted[-1] >= self.num_layers:
@@ -288,6 +304,7 @@ class VideoSwinTransformer(nn.Module):
         return self.backbone.forward_intermediates(x, stages)
 
     def get_classifier(self) -> nn.Module:
+        """The classifier: a linear layer, or the identity without classes."""
         return self.cls_head.fc_cls
 
     def reset_classifier(self, num_classes: int, labels: Sequence[str] = ()) -> None:
@@ -309,17 +326,27 @@ class VideoSwinTransformer(nn.Module):
         return {n for n, _ in self.named_parameters() if "relative_position_bias_table" in n}
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
-        """Writes `config.json` and `model.safetensors`; `from_pretrained` gives the model back.
+        """Writes `config.json` and `model.safetensors`, which `from_pretrained` reads.
 
-        `dtype` (e.g. torch.float16) converts the stored tensors; None keeps them as they are.
+        Args:
+            folder: Created if it does not exist.
+            dtype: Converts the stored tensors, such as `torch.float16`; None keeps them.
         """
         write_folder(folder, self.bundle, self.state_dict(), dtype)
 
     def push_to_hub(self, repo_id: str, private: bool = False, token: str | None = None) -> str:
         """Uploads the folder of `save_pretrained` and a model card to huggingface.co.
 
-        repo_id: "owner/name"; made if it does not exist. token: None for the one `hf auth login`
-        stored. Gives the url of the upload. Raises CheckpointError where the Hub refuses it.
+        Args:
+            repo_id: "owner/name"; created if it does not exist.
+            private: Create it as a private repository.
+            token: Access token; None uses the one stored by `hf auth login`.
+
+        Returns:
+            The URL of the upload.
+
+        Raises:
+            CheckpointError: The Hub rejected the upload.
         """
         return upload_folder(repo_id, self.bundle, self.state_dict(), private, token)
 
@@ -332,12 +359,20 @@ class VideoSwinTransformer(nn.Module):
         revision: str | None = None,
         token: str | None = None,
     ) -> Self:
-        """The model of a folder (or one `.safetensors` file in it), float32, in eval mode.
+        """Loads a model folder, or the one `.safetensors` file in it.
 
-        An "owner/name" that is no path here is downloaded from huggingface.co; `revision` (branch,
-        tag or commit) and `token` are for that. `drop_path_rate` replaces the saved one for
-        fine-tuning.
-        Raises CheckpointError unless every tensor fits: nothing is left out or filled in.
+        Args:
+            folder: A local folder, or "owner/name" on huggingface.co if there is no such path.
+            drop_path_rate: Replaces the saved rate, for fine-tuning.
+            revision: Branch, tag or commit on the Hub.
+            token: Access token of the Hub; None uses the one stored by `hf auth login`.
+
+        Returns:
+            The model, float32, in eval mode.
+
+        Raises:
+            CheckpointError: A tensor is missing, unexpected or has a different shape, or the
+                download failed.
         """
         from_hub = isinstance(folder, str) and is_repo_id(folder)
         bundle, tensors = read_folder(

@@ -231,7 +231,14 @@ class Predictor:
         return self._classify_views(source, *self._read_views(source))
 
     def features(self, source: Source) -> ClipFeatures:
-        """One vector for each clip of a video. Raises VideoDecodeError."""
+        """One vector for each clip of a video.
+
+        Args:
+            source: As for `classify`.
+
+        Raises:
+            VideoDecodeError: The video cannot be read.
+        """
         return self._extract(source, *self._read_views(source))
 
     def views(self, source: Source) -> Views:

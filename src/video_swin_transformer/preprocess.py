@@ -100,10 +100,16 @@ def normalization_table(mean: Sequence[float], std: Sequence[float]) -> Views:
 
 
 def views_from_frames(clips: Frames, preprocessing: Preprocessing) -> Views:
-    """(K, T, H, W, 3) uint8 clips -> (crops * K, C, T, crop, crop) float32 views, crop-major.
+    """Resizes, crops and normalizes clips.
 
-    With a single mean, RGB is made gray (BT.601) and C is 1. With `whole_frame` the views are
-    (K, C, T, H', W'), all of the resized frames.
+    Args:
+        clips: (K, T, H, W, 3) uint8 RGB.
+        preprocessing: Sizes, crops and normalization. With a single mean, RGB becomes gray (BT.601)
+            and C is 1.
+
+    Returns:
+        (crops * K, C, T, crop_size, crop_size) float32, crop-major; with `whole_frame`
+        (K, C, T, H', W'), the whole resized frames.
     """
     num_clips, num_frames = clips.shape[:2]
     p = preprocessing

@@ -20,7 +20,18 @@ RESULT_FILES = ("evaluation.json", "clips.csv", "classes.csv", "report.html")
 
 
 def write_results(result: EvaluationResult, folder: Path) -> list[Path]:
-    """Writes every file whole and returns their paths. Raises OSError."""
+    """Writes the report, tables and charts of a result.
+
+    Args:
+        result: The metrics.
+        folder: Where to; existing files are replaced.
+
+    Returns:
+        The paths of the files.
+
+    Raises:
+        OSError: A file cannot be written.
+    """
     texts = {
         "evaluation.json": json.dumps(to_data(result), indent=2, ensure_ascii=False) + "\n",
         "clips.csv": _csv(_clip_rows(result)),

@@ -92,9 +92,16 @@ class EvaluationResult:
 def summarize(
     scores: Scores, average: str | None = None, mean_class_rule: str = "present"
 ) -> EvaluationResult:
-    """average: prob or score; None takes the model's own. See metrics.py for the definitions.
+    """Computes all metrics from stored scores; `metrics.py` holds their definitions.
 
-    Raises DataError where no clip could be read.
+    Args:
+        scores: The logits of every view.
+        average: "prob" or "score"; None takes the model's own.
+        mean_class_rule: "present" or "official".
+
+    Raises:
+        ConfigError: `average` is unknown.
+        DataError: No clip could be read.
     """
     settings = scores.plan.settings
     average = average or str(settings["average"])

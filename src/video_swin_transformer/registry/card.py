@@ -44,8 +44,17 @@ class WeightsSource:
 class ModelCard:
     """Metadata of a named model: configuration, input and, optionally, weights.
 
-    kind: "architecture" has no weights; "video" is a trained classifier; "image" are weights of a
-    2D Swin to inflate into `architecture` and fine-tune, without a classifier.
+    Attributes:
+        name: The name, as its publisher gave it.
+        bundle: Network, sampling, preprocessing and labels.
+        summary: A few words for tables.
+        kind: "architecture" has no weights; "video" is a trained classifier; "image" are weights of
+            a 2D Swin to inflate into `architecture` and fine-tune, without a classifier.
+        architecture: The name of the architecture.
+        aliases: Other names.
+        weights: Origin and license of the weights; None for an architecture.
+        label_set: The name of a set of class names.
+        note: Caveats when comparing accuracies.
     """
 
     name: str

@@ -94,10 +94,18 @@ class VideoReader:
         self.height, self.width = frames.height, frames.width
 
     def frames_at(self, indices: Sequence[int] | NDArray[np.integer]) -> Pixels:
-        """(T, H, W, 3) uint8 RGB: one frame for each of T indices, in their order.
+        """Frames at indices.
 
-        Indices lie in [0, num_frames) and may come unsorted and repeated; each frame is decoded
-        once. Raises ConfigError for other indices and VideoDecodeError for a damaged frame.
+        Args:
+            indices: T frame numbers in [0, num_frames), in any order and possibly repeated; each
+                frame is decoded once.
+
+        Returns:
+            (T, H, W, 3) uint8 RGB, in the order of the indices.
+
+        Raises:
+            ConfigError: An index is out of range.
+            VideoDecodeError: A requested frame is damaged.
         """
         if self._frames is None:
             raise decode_error(self._name, "the reader is closed")

@@ -21,13 +21,24 @@ def create_model(
     in_chans: int | None = None,
     drop_path_rate: float | None = None,
 ) -> VideoSwinTransformer:
-    """A network by the name of an architecture or of weights, in training mode unless pretrained.
+    """Creates a network by name.
 
-    pretrained: fill it with the named weights (float32, eval mode), which are downloaded if need
-    be; `num_classes` then gives it a fresh classifier, and `in_chans` must stay as trained. Image
-    weights are inflated and have no classifier unless `num_classes` gives them one.
-    num_classes: 0 leaves the classifier out. None keeps what the card says.
-    Raises UnknownNameError; CheckpointError where there are no weights of that name.
+    Args:
+        name: An architecture or weights, from `list_models`.
+        pretrained: Load the named weights (float32, eval mode), downloading them if necessary.
+            Image weights are inflated and have no classifier unless `num_classes` asks for one.
+        num_classes: Number of classes; 0 omits the classifier, None keeps that of the model card.
+            With `pretrained` and a different number, the classifier is new.
+        in_chans: Number of input channels; None keeps that of the model card. With `pretrained` it
+            must be the number of the weights.
+        drop_path_rate: Stochastic depth rate of the last block; None keeps that of the model card.
+
+    Returns:
+        The network, in training mode unless `pretrained`.
+
+    Raises:
+        UnknownNameError: There is no model of that name.
+        CheckpointError: There are no weights of that name, or they cannot be read.
     """
     card = find_card(name)
     if pretrained:
