@@ -138,7 +138,7 @@ def test_what_is_no_text_or_not_there(tmp_path):
         read_annotations(tmp_path / "absent.txt")
     with pytest.raises(UnknownNameError, match="Did you mean 'kinetics'"):
         read_annotations(binary, format="kinetic")
-    with pytest.raises(DataError, match="root folder .* does not exist"):
+    with pytest.raises(DataError, match=r"root folder .* does not exist"):
         read_annotations(listed(tmp_path, "a.mp4 1"), root=tmp_path / "absent")
 
 
