@@ -176,7 +176,7 @@ def test_bad_clips_are_named_counted_and_left_out_next_time(run, tmp_path):
     code, out, err = run("evaluate", clips, *FAST, "--out", tmp_path / "two")
     assert code == 0 and "2 clips in the quarantine list" in err and "error" not in err
     failed = json.loads((tmp_path / "two" / "evaluation.json").read_text())["failed"]
-    assert len(failed) == 2 and failed[0]["reason"].startswith("in quarantine: ")
+    assert len(failed) == 2 and failed[0]["kind"] == "quarantined"
     assert metrics_of(tmp_path / "one") == metrics_of(tmp_path / "two")
 
 

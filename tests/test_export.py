@@ -127,7 +127,7 @@ def test_published_shapes_pass_their_proof(name, changes, shape, tmp_path):
     )
     type(create_model("swin-nano"))(bundle).eval().save_pretrained(tmp_path / "model")
     report = export(tmp_path / "model", tmp_path / "m.xml", "openvino")
-    assert all(c["top1_agreement"] == 1 for c in report.proof["comparisons"])
+    assert all(c["top1_agreement"] == 1 for c in report.verification["comparisons"])
 
 
 def test_int8_stays_near_and_is_smaller(int8, nano):
