@@ -2,9 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# In processes of their own: after NNCF and the exporters had run, the transformers tests ended in a
-# segmentation fault in the same process on a CPU with AVX-512 (torch 2.14.1, nncf 3.4.0). With AVX2
-# it did not come back; docs/lab-notes.md says what was tried.
+# Run beside the other tests, so that both cores are used.
 RUNTIME_TESTS := tests/test_export.py tests/test_export_int8.py tests/test_runtime_compiled.py tests/test_runtimes.py
 TRANSFORMERS_TESTS := tests/test_hf.py tests/test_weights_transformers.py
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -126,3 +128,24 @@ def test_one_predictor_labels_videos_in_threads(tmp_path):
         got = list(threads.map(lambda clip: predictor.classify(clip).scores, clips * 4))
     for scores, known in zip(got, expected * 4, strict=True):
         np.testing.assert_array_equal(scores, known)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the signal stack of Linux")
+def test_models_closed_in_the_order_they_were_opened_leave_signals_working():
+    # OpenVINO's CPU plugin restores a freed signal stack if its Cores are destroyed in that order.
+    script = """
+import gc, os, signal
+from video_swin_transformer import Predictor
+first = Predictor.load(runtime="openvino")
+second = Predictor.load(runtime="openvino")
+del first
+gc.collect()
+del second
+gc.collect()
+signal.signal(signal.SIGUSR1, lambda *_: print("handled"))
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import logging
@@ -35,6 +36,18 @@ _MAX_SHAPES = 2
 _log = logging.getLogger(__name__)
 
 
+@functools.cache
+def _shared_core() -> Any:
+    """One `openvino.Core` per process.
+
+    Each Core loads the CPU plugin, which installs a signal stack (sigaltstack) and, when it is
+    destroyed, restores the one that it found. If Cores are destroyed in the order of their
+    creation, the restored stack is already freed. The next signal with a Python handler (Ctrl-C,
+    or SIGCHLD with a DataLoader) then ends in a segmentation fault (OpenVINO 2026.4.1).
+    """
+    return import_openvino().Core()
+
+
 class OpenVinoRuntime:
     """See `runtimes.Runtime`."""
 
@@ -44,7 +57,7 @@ class OpenVinoRuntime:
         self, source: LazyModel | ExportedModel, precision: str, threads: int | None
     ) -> None:
         openvino = import_openvino()
-        self._core = openvino.Core()
+        self._core = _shared_core()
         self._source = source
         self.bundle = source.bundle
         self._only = source.clip_shape if isinstance(source, ExportedModel) else None
