@@ -15,11 +15,17 @@ if TYPE_CHECKING:
         CheckpointError,
         ConfigError,
         DataError,
+        DeviceMemoryError,
+        ExportError,
         MissingExtraError,
+        RuntimeMismatchError,
+        TrainingDivergedError,
         UnknownNameError,
         VideoDecodeError,
         VideoSwinError,
     )
+    from .evaluation import EvaluationResult, evaluate, evaluate_scores
+    from .exporting import ExportResult, export
     from .model import SwinTransformer3D, VideoSwinTransformer
     from .predictor import Classification, ClipFeatures, Predictor
     from .preprocess import views_from_frames
@@ -36,15 +42,21 @@ _LAZY_IMPORTS = {
     "ClipFeatures": "predictor",
     "ClipSampling": "config",
     "ConfigError": "errors",
-    "LoadReport": "weights",
     "DataError": "errors",
+    "DeviceMemoryError": "errors",
+    "EvaluationResult": "evaluation",
+    "ExportError": "errors",
+    "ExportResult": "exporting",
+    "LoadReport": "weights",
     "MissingExtraError": "errors",
     "ModelCard": "registry",
     "ModelConfig": "config",
     "Predictor": "predictor",
     "Preprocessing": "config",
+    "RuntimeMismatchError": "errors",
     "SwinTransformer3D": "model",
     "TrainResult": "training",
+    "TrainingDivergedError": "errors",
     "UnknownNameError": "errors",
     "VideoDecodeError": "errors",
     "VideoReader": "video",
@@ -52,6 +64,9 @@ _LAZY_IMPORTS = {
     "VideoSwinTransformer": "model",
     "clip_indices": "sampling",
     "create_model": "weights",
+    "evaluate": "evaluation",
+    "evaluate_scores": "evaluation",
+    "export": "exporting",
     "list_models": "registry",
     "load_checkpoint": "weights",
     "load_model": "weights",
@@ -68,14 +83,20 @@ __all__ = [
     "ClipSampling",
     "ConfigError",
     "DataError",
+    "DeviceMemoryError",
+    "EvaluationResult",
+    "ExportError",
+    "ExportResult",
     "LoadReport",
     "MissingExtraError",
     "ModelCard",
     "ModelConfig",
     "Predictor",
     "Preprocessing",
+    "RuntimeMismatchError",
     "SwinTransformer3D",
     "TrainResult",
+    "TrainingDivergedError",
     "UnknownNameError",
     "VideoDecodeError",
     "VideoReader",
@@ -83,6 +104,9 @@ __all__ = [
     "VideoSwinTransformer",
     "clip_indices",
     "create_model",
+    "evaluate",
+    "evaluate_scores",
+    "export",
     "list_models",
     "load_checkpoint",
     "load_model",
@@ -93,7 +117,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name == "openmmlab":  # a room of its own: vst.openmmlab.load_recognizer(...)
+    if name == "openmmlab":  # a subpackage: vst.openmmlab.load_recognizer(...)
         return importlib.import_module(f".{name}", __name__)
     if name not in _LAZY_IMPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

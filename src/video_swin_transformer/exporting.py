@@ -28,7 +28,7 @@ from .runtimes.lazy_model import LazyModel
 from .verification import MAX_EXPORT_ERROR, RANDOM, random_views, synthetic_video, verify
 from .weights import resolve_model
 
-__all__ = ["FORMAT_SUFFIXES", "ExportError", "ExportResult", "export"]
+__all__ = ["FORMAT_SUFFIXES", "ExportResult", "export"]
 
 FORMAT_SUFFIXES = {name: suffix for suffix, name in EXPORT_FORMATS.items()}
 _PRECISIONS = {"onnx": ("f32",), "openvino": ("f32", "int8"), "torch": ("f32",)}
