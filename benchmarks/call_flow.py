@@ -16,7 +16,10 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import itertools
+import shutil
 import sys
+import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -77,7 +80,40 @@ def _load_checkpoint() -> Callable[[], object]:
     return lambda: load_checkpoint("camera-motion")
 
 
-FLOWS = {"classify": _classify, "load_checkpoint": _load_checkpoint}
+def _export() -> Callable[[], object]:
+    from video_swin_transformer import cli
+
+    folder = tempfile.mkdtemp()
+    numbers = itertools.count()
+    return lambda: cli.run(
+        ["export", "--format", "torch", "--out", f"{folder}/{next(numbers)}.pt2", "camera-motion"]
+    )
+
+
+def _train() -> Callable[[], object]:
+    """One step on four clips of two classes, from the command to the saved model."""
+    from video_swin_transformer import cli
+
+    folder = Path(tempfile.mkdtemp())
+    for label in ("pan_left", "pan_right"):
+        (folder / "data" / label).mkdir(parents=True)
+        for copy in range(2):
+            clip = CLIP.with_name(f"{label}.mp4")
+            shutil.copy(clip, folder / "data" / label / f"{copy}.mp4")
+    numbers = itertools.count()
+    settings = [f"data={folder / 'data'}", "schedule.epochs=1", "schedule.warmup_epochs=0"]
+    settings += ["run.workers=0"]
+    return lambda: cli.run(
+        ["train", "finetune", *settings, "--out", str(folder / f"run{next(numbers)}")]
+    )
+
+
+FLOWS = {
+    "classify": _classify,
+    "load_checkpoint": _load_checkpoint,
+    "export": _export,
+    "train": _train,
+}
 
 
 def main() -> None:
@@ -86,7 +122,7 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="print every hand-off")
     options = parser.parse_args()
     call = FLOWS[options.flow]()
-    call()  # imports, and whatever a first call builds or caches
+    call()  # imports, and what a first call builds or caches
     with CallFlow() as flow:
         call()
     print(f"{options.flow}: {len(flow.modules)} modules, {len(flow.hand_offs)} hand-offs")

@@ -130,7 +130,7 @@ COMMANDS = {
     "features": (["features", "{data}/clips", "--out", "{new}", *FAST], "features"),
     "evaluate": (["evaluate", "{data}/list.txt", "--out", "{new}", *FAST], "evaluating"),
     "check-data": (["check-data", "{data}/labeled"], "checking"),
-    "bench": (["bench", "--rounds", "1", "--engine", "torch:f32"], "timing"),
+    "bench": (["bench", "--rounds", "1", "--runtime", "torch:f32"], "timing"),
     "train": (
         ["train", "{data}/tiny.yaml", "data={data}/labeled", "--out", "{new}", "--device", "cpu"],
         "clips/s",

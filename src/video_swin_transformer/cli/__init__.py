@@ -24,8 +24,7 @@ from . import features as features_module
 from . import inspect as inspect_module
 from . import models as models_module
 from . import train as train_module
-from .console import say
-from .log import log_to_stderr
+from .console import log_to_stderr, say
 
 app = typer.Typer(
     name="videoswin",

@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .console import say, with_progress
-from .inputs import describe_predictor, exit_code, expand_inputs
+from .console import describe_predictor, exit_code, expand_inputs, say, with_progress
 from .options import (
     CheckpointFile,
     ConfigFile,

@@ -1,13 +1,22 @@
-"""What people see: stdout is data, stderr is messages and progress."""
+"""The console: inputs that the user named, messages and progress on stderr."""
 
 from __future__ import annotations
 
+import glob
+import logging
+import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TypeVar
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
 
 from ..terminal import Bar, stderr_console
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ..predictor import Predictor
 
 T = TypeVar("T")
 
@@ -69,3 +78,87 @@ def text_table(rows: Sequence[Sequence[str]]) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     )
+
+
+@contextmanager
+def log_to_stderr(
+    console: Console | None = None, *, is_on: bool = True, level: int = logging.INFO
+) -> Iterator[None]:
+    """Writes log messages of this package to stderr; warnings are prefixed with "warning:".
+
+    It replaces the handlers of the package's logger while active, so it can be nested.
+
+    Args:
+        console: Prints the messages above a live display of the same console.
+        is_on: False discards messages, for all but the first of several processes.
+        level: Lowest level shown.
+    """
+    logger = logging.getLogger(__name__.partition(".")[0])
+    previous_level, handlers = logger.level, logger.handlers
+    logger.handlers = [_StderrHandler(console) if is_on else logging.NullHandler()]
+    logger.setLevel(level)
+    try:
+        yield
+    finally:
+        logger.handlers = handlers
+        logger.setLevel(previous_level)
+
+
+class _StderrHandler(logging.Handler):
+    """Writes one line per message, prefixed with the level for warnings and errors."""
+
+    def __init__(self, console: Console | None) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if record.levelno > logging.INFO:
+            message = f"{record.levelname.lower()}: {message}"
+        if self._console is None:
+            print(message, file=sys.stderr, flush=True)
+        else:
+            self._console.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def expand_inputs(inputs: Iterable[str]) -> list[str]:
+    """The videos that files, folders and glob patterns stand for, in order, each once.
+
+    A folder stands for every video below it, and for itself if it holds images (the frames of one
+    video). A pattern with *, ? or [ is expanded if no file has that very name. An input that
+    matches nothing is kept: reading it will report why.
+    """
+    found: dict[str, None] = {}
+    for text in inputs:
+        # os.path returns False where pathlib raises: a forbidden parent, a NUL in the name.
+        if os.path.isdir(text):  # noqa: PTH112
+            found.update(dict.fromkeys(_videos_below(Path(text)) or [text]))
+        elif glob.has_magic(text) and not os.path.exists(text):  # noqa: PTH110
+            matches = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 (takes any path)
+            found.update(dict.fromkeys(expand_inputs(matches) if matches else [text]))
+        else:
+            found[text] = None
+    return list(found)
+
+
+def _videos_below(folder: Path) -> list[str]:
+    from ..video.discovery import videos_below
+
+    return [str(path) for path in videos_below(folder)]
+
+
+def describe_predictor(predictor: Predictor) -> str:
+    """Model, runtime and views, and why this runtime was selected."""
+    clips = predictor.bundle.sampling.num_clips
+    crops = predictor.bundle.preprocessing.crops
+    text = f"{predictor.name}: {predictor.runtime.description}, {clips}x{crops} views"
+    reason = predictor.runtime.selection_reason
+    return f"{text}\n{reason}" if reason else text
+
+
+def exit_code(num_failed: int, num_inputs: int) -> int:
+    """1 if inputs failed, which is counted on stderr if there were several; else 0."""
+    if num_failed and num_inputs > 1:
+        message = f"{num_failed} of {num_inputs} inputs could not be read; the others are done."
+        print(message, file=sys.stderr, flush=True)
+    return 1 if num_failed else 0

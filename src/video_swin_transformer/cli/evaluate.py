@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import ConfigError
-from .console import progress_bar, say, text_table
-from .inputs import describe_predictor
+from .console import describe_predictor, progress_bar, say, text_table
 from .options import (
     CheckpointFile,
     ConfigFile,

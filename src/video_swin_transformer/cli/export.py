@@ -9,8 +9,7 @@ from typing import Annotated
 import typer
 
 from ..errors import ConfigError
-from .inputs import expand_inputs
-from .log import log_to_stderr
+from .console import expand_inputs, log_to_stderr
 from .options import Verbose
 
 EXAMPLES = (

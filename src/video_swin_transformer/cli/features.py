@@ -10,8 +10,7 @@ import typer
 
 from ..errors import DataError
 from ..files import write_atomic
-from .console import say, with_progress
-from .inputs import describe_predictor, exit_code, expand_inputs
+from .console import describe_predictor, exit_code, expand_inputs, say, with_progress
 from .options import (
     CheckpointFile,
     ConfigFile,

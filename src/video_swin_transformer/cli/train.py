@@ -12,8 +12,7 @@ import typer
 
 from ..errors import ConfigError
 from ..terminal import stderr_console
-from .console import say, text_table
-from .log import log_to_stderr
+from .console import log_to_stderr, say, text_table
 
 if TYPE_CHECKING:
     from ..training import Recipe, TrainingInterrupted, TrainingProfile, TrainResult
