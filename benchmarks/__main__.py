@@ -76,8 +76,8 @@ class _Bench:
     @cached_property
     def engines(self) -> dict[tuple[str, str], Runtime]:
         tell("int8: export")
-        export(self.source, self.int8, "openvino", "int8", calibrate=[self.clip], tell=tell)
-        weights = open_runtimes(self.source, PAIRS, self.threads, tell)
+        export(self.source, self.int8, "openvino", "int8", calibrate=[self.clip])
+        weights = open_runtimes(self.source, PAIRS, self.threads)
         return weights | open_exported([self.int8], self.threads)
 
     def network(self) -> dict[str, Any]:
@@ -94,11 +94,11 @@ class _Bench:
         return memory(self.source, sources, (1, 4, 8), self.threads)
 
     def whole_frame(self) -> dict[str, Any]:
-        camera = open_runtimes("camera-motion", [("torch", "f32")], self.threads, tell)
+        camera = open_runtimes("camera-motion", [("torch", "f32")], self.threads)
         return whole_frame(camera["torch", "f32"], 1000)
 
     def scaling(self) -> dict[str, Any]:
-        return scaling(open_runtimes(self.source, SCALED, self.threads, tell), 2, tell)
+        return scaling(open_runtimes(self.source, SCALED, self.threads), 2, tell)
 
     def training(self) -> dict[str, Any]:
         return training(ARCHITECTURE, max(1, self.rounds // 2), self.threads, tell)

@@ -20,10 +20,10 @@ from video_swin_transformer.bench import (
     own_peak_memory_mib,
     peak_memory_mib,
     product_rate,
-    relative_error,
     time_runtimes,
 )
 from video_swin_transformer.runtimes import Runtime
+from video_swin_transformer.verification import relative_error
 
 Views = NDArray[np.float32]
 PEER = "torchvision f32"
@@ -60,7 +60,7 @@ def compare(
             "seconds": t.timed.median_seconds,
             "ratio": base / t.timed.median_seconds,
             "relative_error": relative_error(
-                engines[t.runtime, t.precision].run(views).logits, expected
+                [expected], [engines[t.runtime, t.precision].run(views).logits]
             ),
         }
         for t in timings
@@ -70,7 +70,7 @@ def compare(
         rows[name] = {"seconds": seconds, "ratio": base / seconds}
     rows[PEER]["relative_error"] = 0.0
     rows["torchvision bf16"]["relative_error"] = relative_error(
-        _peer_logits_bf16(peer, views), expected
+        [expected], [_peer_logits_bf16(peer, views)]
     )
     with torch.no_grad():
         operations = count_operations(source, views.shape)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from camera_motion.generator import ClipGenerator
-from video_swin_transformer.predictor import softmax
+from video_swin_transformer.postprocess import average_views
 from video_swin_transformer.preprocess import views_from_frames
 from video_swin_transformer.runtimes import Runtime
 
@@ -47,7 +47,7 @@ def whole_frame(engine: Runtime, num_clips: int) -> dict[str, dict[str, Any]]:
             began = time.perf_counter()
             logits = engine.run(views).logits
             seconds[kind].append(time.perf_counter() - began)
-            hits[kind] += int(softmax(logits).mean(axis=0).argmax() == label)
+            hits[kind] += int(average_views(logits, "prob", False)[0].argmax() == label)
     return {
         kind: {"accuracy": hits[kind] / num_clips, "seconds": statistics.median(seconds[kind])}
         for kind in kinds
