@@ -69,6 +69,7 @@ class Guarded:
             "LOCALAPPDATA": str(self.home),
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
             "NETWORK_LOG": str(self._log),
+            "MPLCONFIGDIR": str(folder / "matplotlib"),  # keeps a list of the fonts it found
             "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
             "OMP_NUM_THREADS": "1",
         }
