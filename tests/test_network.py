@@ -235,6 +235,7 @@ def test_the_guard_sees_what_the_libraries_would_do(guarded):
 def test_the_process_is_left_as_it_was(guarded):
     script = f"""
         import os, sys
+        import cv2  # adds to LD_LIBRARY_PATH
         before = dict(os.environ)
         {IMPORT_OPENVINO.strip().replace(chr(10) + "    ", chr(10) + "        ")}
         assert dict(os.environ) == before
