@@ -118,7 +118,7 @@ def _foreign_config(folder):
     ("change", "says"),
     [
         (_without("model.safetensors"), "no model at"),
-        (_cut, "damaged, truncated"),
+        (_cut, "damaged or truncated"),
         (_text, "not a readable safetensors"),
         (_pickle, "not a readable safetensors"),
         (_other_network, "size mismatch"),

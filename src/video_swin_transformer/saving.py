@@ -70,8 +70,8 @@ def read_folder(folder: str | Path) -> tuple[BundleConfig, dict[str, Tensor]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{str(weights)!r} is not a readable safetensors file ({error}); it is damaged, cut "
-            "off, or of another format."
+            f"{str(weights)!r} is not a readable safetensors file ({error}); it is damaged or "
+            "truncated."
         ) from error
     beside = weights.with_name(CONFIG_FILE)
     if beside.is_file():

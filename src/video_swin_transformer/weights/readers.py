@@ -99,8 +99,8 @@ def _read_safetensors(path: Path, num_bytes: int) -> RawCheckpoint:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, RuntimeError, TypeError) as error:
         raise CheckpointError(
-            f"{str(path)!r} is not a readable safetensors file ({error}); it is damaged, cut "
-            "off, or of another format."
+            f"{str(path)!r} is not a readable safetensors file ({error}); it is damaged or "
+            "truncated."
         ) from error
     state, wrappers = _without_wrappers(tensors)
     _check_tensors(path, state, num_bytes)
