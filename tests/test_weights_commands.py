@@ -162,7 +162,7 @@ def test_image_weights_are_inflated_only_when_asked(tmp_path, capsys):
     options = ["--allow", "inflate", "--allow", "head", "--num-classes", "9"]
     assert run([*arguments, *options, "--allow", "in_chans", "--in-chans", "1"]) == 0
     assert load_model(out).num_classes == 9 and load_model(out).config.in_chans == 1
-    assert "permitted: inflate" in capsys.readouterr().err
+    assert "adapted: inflate" in capsys.readouterr().err
 
 
 def test_nothing_is_overwritten_or_left_half_done(official, tmp_path, monkeypatch, capsys):

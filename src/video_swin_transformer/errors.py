@@ -39,6 +39,10 @@ class CheckpointError(InputError):
     """Weights cannot be read, or do not fit the network they were meant for."""
 
 
+class ImageWeightsError(CheckpointError):
+    """Image weights were given where video weights are needed; they can be inflated."""
+
+
 class ConfigError(InputError):
     """A setting is outside what is allowed; the message names the setting and its range."""
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import ConfigError
+from ..errors import ConfigError, ImageWeightsError
 from .console import say
 
 _DTYPES = ("f32", "f16")
@@ -63,13 +63,16 @@ def convert(
     from ..weights.writers import check_target, write_checkpoint
 
     check_target(to)
-    model, report = load_checkpoint(
-        file,
-        architecture=architecture,
-        num_classes=num_classes,
-        in_chans=in_chans,
-        allow=allow or (),
-    )
+    try:
+        model, report = load_checkpoint(
+            file,
+            architecture=architecture,
+            num_classes=num_classes,
+            in_chans=in_chans,
+            allow=allow or (),
+        )
+    except ImageWeightsError as error:
+        raise ImageWeightsError(f"{error} The option is --allow inflate.") from error
     write_checkpoint(model, out, to, torch.float16 if dtype == "f16" else torch.float32)
     say(str(report))
     print(f"{out}  {to}, {dtype}, {out.stat().st_size / 1e6:.1f} MB")

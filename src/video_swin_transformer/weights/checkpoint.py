@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from ..config import BundleConfig, ModelConfig
-from ..errors import CheckpointError, UnknownNameError
+from ..errors import CheckpointError, ImageWeightsError, UnknownNameError
 from ..model import VideoSwinTransformer
 from ..registry import ModelCard, find_card
 from .adapt import AdaptedTensors, adapt
@@ -139,7 +139,7 @@ def load_checkpoint(
     checkpoint = open_checkpoint(resolved.path)
     target = _target(checkpoint, architecture, resolved.card, num_classes, in_chans)
     if checkpoint.is_image and "inflate" not in allowed:
-        raise CheckpointError(
+        raise ImageWeightsError(
             f"{str(resolved.path)!r} holds image weights ({checkpoint.key_format.title}), not "
             'video weights. To start from them, inflate them: allow={"inflate"}.'
         )
