@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
+OWN_PACKAGES = {"video_swin_transformer", "benchmarks", "camera_motion", "tests", "command_pages"}
 
 
 def pins() -> dict[str, str]:
@@ -38,6 +40,17 @@ def direct(extra: str) -> Iterator[Requirement]:
                 yield from direct(inner)
         else:
             yield requirement
+
+
+def imported_packages(file: Path) -> set[str]:
+    """Top-level packages that a file imports, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            found.add(node.module.partition(".")[0])
+    return found
 
 
 def unmet(extra: str) -> list[str]:
@@ -87,6 +100,25 @@ def test_the_pins_satisfy_every_requirement_of_an_extra(extra):
 def test_the_extra_all_holds_every_extra_that_users_install():
     named = {extra for entry in EXTRAS["all"] for extra in Requirement(entry).extras}
     assert named == set(EXTRAS) - {"all", "docs", "dev"}
+
+
+def test_check_extras_resolves_every_extra():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    (names,) = re.findall(r"^EXTRAS := (.*)$", makefile, flags=re.MULTILINE)
+    assert sorted(names.split()) == sorted(EXTRAS)
+
+
+def test_every_imported_package_is_a_direct_dependency():
+    required = {canonicalize_name(requirement.name) for requirement in direct("dev")}
+    distributions = packages_distributions()
+    missing = {}
+    for folder in ("src", "tests", "docs", "benchmarks", "camera_motion"):
+        for file in (ROOT / folder).rglob("*.py"):
+            for package in imported_packages(file) - sys.stdlib_module_names - OWN_PACKAGES:
+                names = {canonicalize_name(name) for name in distributions.get(package, [])}
+                if not names & required:
+                    missing.setdefault(package, str(file.relative_to(ROOT)))
+    assert missing == {}
 
 
 @pytest.mark.parametrize(

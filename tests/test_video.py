@@ -7,12 +7,12 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
-import media
 import numpy as np
 import pytest
-from media import Clip, number_of, numbered_frame, numbers_of, reference_decode
 
 import video_swin_transformer.video.video_file as video_file
+from tests import media
+from tests.media import Clip, number_of, numbered_frame, numbers_of, reference_decode
 from video_swin_transformer.errors import ConfigError, VideoDecodeError
 from video_swin_transformer.video import VideoReader
 from video_swin_transformer.video.video_file import PacketDecoder

@@ -13,14 +13,14 @@ import textwrap
 from pathlib import Path
 
 import av
-import media
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from media import Clip, numbers_of, reference_decode
 
 import video_swin_transformer.video.video_file as video_file
+from tests import media
+from tests.media import Clip, numbers_of, reference_decode
 from video_swin_transformer.errors import VideoDecodeError
 from video_swin_transformer.video import VideoReader
 from video_swin_transformer.video.container import (

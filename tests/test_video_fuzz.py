@@ -11,12 +11,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import media
 import numpy as np
 import pytest
-from media import Clip
 
 import video_swin_transformer.video.video_file as video_file
+from tests import media
+from tests.media import Clip
 from video_swin_transformer.errors import VideoSwinError
 from video_swin_transformer.video import VideoReader
 

@@ -6,13 +6,13 @@ import struct
 from pathlib import Path
 
 import cv2
-import media
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from media import Clip, numbered_frame, numbers_of, save_picture
 
+from tests import media
+from tests.media import Clip, numbered_frame, numbers_of, save_picture
 from video_swin_transformer.errors import VideoDecodeError
 from video_swin_transformer.video import VideoReader
 from video_swin_transformer.video.images import is_incomplete, natural_key, stated_size
