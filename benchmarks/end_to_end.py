@@ -62,10 +62,9 @@ def peer_scores(peer: torch.nn.Module, path: Path) -> NDArray[np.float32]:
             start = int(clip * share + share / 2)
             resized = [cv2.resize(frames[start + 2 * i], size) for i in range(32)]
             pixels = np.stack(resized)[:, :, offset : offset + 224].astype(np.float32)
-            pixels = (pixels - np.array(IMAGENET_MEAN, np.float32)) / np.array(
-                IMAGENET_STD, np.float32
-            )
-            views.append(torch.from_numpy(pixels.transpose(3, 0, 1, 2).copy()))
+            mean, std = np.array(IMAGENET_MEAN, np.float32), np.array(IMAGENET_STD, np.float32)
+            normalized = (pixels - mean) / std
+            views.append(torch.from_numpy(normalized.transpose(3, 0, 1, 2).copy()))
     scores = [peer(view[None]).softmax(dim=1) for view in views]
     return torch.cat(scores).mean(dim=0).numpy()
 

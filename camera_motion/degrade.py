@@ -65,7 +65,8 @@ def add_noise(clip: Clip, rng: np.random.Generator) -> Clip:
         start = int(rng.integers(0, len(bank) - length))
         grain = scaled[start : start + length].reshape(side, side, channels)
         if coarse:
-            grain = cv2.resize(grain[::2, ::2], (side, side)).reshape(side, side, channels)
+            enlarged = cv2.resize(grain[::2, ::2], (side, side))
+            grain = np.asarray(enlarged, np.int16).reshape(side, side, channels)
         noisy[index] = np.clip(clip[index] + grain, 0, 255)
     return noisy
 
@@ -136,9 +137,12 @@ def letterbox(clip: Clip, rng: np.random.Generator) -> Clip:
 def jpeg(clip: Clip, rng: np.random.Generator) -> Clip:
     """Each frame through JPEG."""
     options = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(15, 80))]
-    return np.stack(
-        [cv2.imdecode(cv2.imencode(".jpg", frame, options)[1], cv2.IMREAD_COLOR) for frame in clip]
-    )
+    return np.stack([_through_jpeg(frame, options) for frame in clip])
+
+
+def _through_jpeg(frame: NDArray[np.uint8], options: list[int]) -> NDArray[np.uint8]:
+    decoded = cv2.imdecode(cv2.imencode(".jpg", frame, options)[1], cv2.IMREAD_COLOR)
+    return np.asarray(decoded, np.uint8)
 
 
 def video_codec(clip: Clip, rng: np.random.Generator) -> Clip:
@@ -148,9 +152,10 @@ def video_codec(clip: Clip, rng: np.random.Generator) -> Clip:
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="matroska") as container:
         stream = container.add_stream(name, rate=5)
+        assert isinstance(stream, av.VideoStream)
         stream.width = stream.height = side
         stream.pix_fmt = "yuv420p"
-        stream.thread_count = 1  # type: ignore[attr-defined]
+        stream.thread_count = 1
         if name == "mpeg4":
             stream.bit_rate = int(rng.integers(60_000, 400_000))
         else:
@@ -160,9 +165,9 @@ def video_codec(clip: Clip, rng: np.random.Generator) -> Clip:
             container.mux(stream.encode(picture))
         container.mux(stream.encode(None))
     buffer.seek(0)
-    with av.open(buffer) as container:
-        container.streams.video[0].thread_count = 1
-        seen = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    with av.open(buffer, "r") as encoded:
+        encoded.streams.video[0].thread_count = 1
+        seen = [frame.to_ndarray(format="rgb24") for frame in encoded.decode(video=0)]
     return np.stack(seen) if len(seen) == num_frames else clip
 
 

@@ -52,8 +52,9 @@ def read_footage(path: Path) -> Footage:
             picture = frame.to_ndarray(format="rgb24")
             shrink = _MAX_SHORT_SIDE / min(picture.shape[:2])
             if shrink < 1:
-                picture = cv2.resize(
-                    picture, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA
+                size = {"fx": shrink, "fy": shrink}
+                picture = np.asarray(
+                    cv2.resize(picture, None, interpolation=cv2.INTER_AREA, **size), np.uint8
                 )
             frames.append(picture)
     return Footage(np.stack(frames), max(1, round(STRIDE_SECONDS * fps)), fps)

@@ -43,11 +43,14 @@ _LONGEST_SIDE = 640  # pixels; larger photographs are shrunk to this
 def _photograph(package: str, name: str) -> Picture:
     """(H, W, 3) uint8 RGB."""
     data = np.frombuffer(files(package).joinpath(name).read_bytes(), np.uint8)
-    picture = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    decoded = cv2.imdecode(data, cv2.IMREAD_COLOR)
+    assert decoded is not None, f"{package}/{name} is not an image"
+    picture = np.asarray(cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB), np.uint8)
     shrink = _LONGEST_SIDE / max(picture.shape[:2])
     if shrink < 1:
-        picture = cv2.resize(picture, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
-    return np.asarray(picture)
+        shrunk = cv2.resize(picture, None, fx=shrink, fy=shrink, interpolation=cv2.INTER_AREA)
+        return np.asarray(shrunk, np.uint8)
+    return picture
 
 
 def photographs(split: Split) -> list[Picture]:
@@ -85,9 +88,11 @@ class Canvas:
 
     @classmethod
     def of(cls, picture: Picture) -> Canvas:
-        half = cv2.resize(picture, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-        quarter = cv2.resize(half, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
-        return cls((picture, half, quarter))
+        levels = [picture]
+        for _ in range(2):
+            half = cv2.resize(levels[-1], None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+            levels.append(np.asarray(half, np.uint8))
+        return cls(tuple(levels))
 
     def level_for(self, scale: float) -> int:
         """The level to sample when one frame pixel spans `scale` pixels of the full picture."""

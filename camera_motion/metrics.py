@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ _NUM_RESAMPLES = 2000
 _NUM_BINS = 10
 _THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
-SYMMETRIES = {
+SYMMETRIES: dict[str, tuple[Callable[[Clips], Clips], tuple[int, ...]]] = {
     "mirrored": (lambda clips: clips[:, :, :, ::-1], lb.MIRRORED),
     "transposed": (lambda clips: clips.transpose(0, 1, 3, 2, 4), lb.TRANSPOSED),
     "reversed": (lambda clips: clips[:, ::-1], lb.REVERSED),

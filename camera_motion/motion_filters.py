@@ -14,6 +14,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from video_swin_transformer.layers import WindowAttention3D
 from video_swin_transformer.model import VideoSwinTransformer
 
 _DIRECTIONS = 8
@@ -96,10 +97,10 @@ def start_with_movement(model: VideoSwinTransformer) -> None:
     colored = colored / colored.flatten(1).norm(dim=1).view(-1, 1, 1, 1, 1)
     strength = 3 * projection.weight.flatten(1).norm(dim=1).mean()
     projection.weight[: len(waves)] = strength * colored
-    first, last = (
-        model.backbone.layers[-1].blocks[0].attn,
-        model.backbone.layers[-1].blocks[-1].attn,
-    )
+    attentions = [
+        m for m in model.backbone.layers[-1].modules() if isinstance(m, WindowAttention3D)
+    ]
+    first, last = attentions[0], attentions[-1]
     window, num_heads = model.config.window_size, model.config.num_heads[-1]
     first.relative_position_bias_table.copy_(looking_outwards(window, num_heads))
     last.relative_position_bias_table.copy_(looking_along_time(window, num_heads))

@@ -121,7 +121,8 @@ def make_masks(rng: np.random.Generator, count: int = 48) -> list[Picture]:
             mask[(hill > 0.4) & (np.hypot(rows, columns) < 0.97)] = 255
         else:
             _draw_person(mask, rng)
-        masks.append(cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.6, 2.0)))
+        blurred = cv2.GaussianBlur(mask, (0, 0), rng.uniform(0.6, 2.0))
+        masks.append(np.asarray(blurred, np.uint8))
     return masks
 
 
@@ -187,7 +188,17 @@ def _make_thing(
     place = rng.uniform(-0.5, 0.5, 2)
     if nearness == 0.0:
         place *= 0.5
-    return _Thing(texture, (first, second), place, side, nearness, own, growth, spin, pose)
+    return _Thing(
+        np.asarray(texture, np.uint8),
+        (first, second),
+        place,
+        side,
+        nearness,
+        own,
+        growth,
+        spin,
+        pose,
+    )
 
 
 def _draw_thing(frame: Picture, thing: _Thing, path: CameraPath, index: int) -> None:
@@ -264,7 +275,7 @@ def ripple(frames: NDArray[np.uint8], rng: np.random.Generator) -> None:
         frames[index] = cv2.remap(
             frames[index],
             places.astype(np.float32),
-            None,
+            None,  # type: ignore[call-overload]  # the first map holds both coordinates
             cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REFLECT,
         )

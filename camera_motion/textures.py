@@ -8,6 +8,7 @@ other kinds are there because real footage also has skies, walls, lawns, brickwo
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -19,7 +20,7 @@ Picture = NDArray[np.uint8]
 Gray = NDArray[np.float32]
 
 
-def _clipped(values: NDArray[np.floating]) -> Picture:
+def _clipped(values: NDArray[Any]) -> Picture:
     return np.clip(values, 0, 255).astype(np.uint8)
 
 
@@ -120,9 +121,9 @@ def tiles(rng: np.random.Generator) -> Picture:
             corner = (left + period - 1 - gap, top + height - 1 - gap)
             cv2.rectangle(picture, (max(left, 0), top), corner, np.clip(shade, 0, 255).tolist(), -1)
     turn = cv2.getRotationMatrix2D((big / 2, big / 2), rng.choice([0, 0, rng.uniform(-45, 45)]), 1)
-    turn[:, 2] -= (big - CANVAS) / 2
+    turn[:, 2] -= np.array((big - CANVAS) / 2)
     turned = cv2.warpAffine(picture, turn, (CANVAS, CANVAS), borderMode=cv2.BORDER_REFLECT)
-    return weathered(turned, rng, rng.uniform(0.15, 0.6))
+    return weathered(np.asarray(turned, np.uint8), rng, rng.uniform(0.15, 0.6))
 
 
 def cells(rng: np.random.Generator) -> Picture:

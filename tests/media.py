@@ -107,7 +107,8 @@ class Clip:
 def reference_decode(path: Path) -> list[Pixels]:
     """What counts as right: every frame a plain, complete PyAV decode outputs, as RGB."""
     with av.open(str(path)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+        frames = container.decode(video=0)
+        return [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in frames]
 
 
 def peak_memory_megabytes() -> float:

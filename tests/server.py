@@ -48,7 +48,7 @@ class Handler(BaseHTTPRequestHandler):
 
     @property
     def files(self) -> FileServer:
-        return self.server.files  # type: ignore[attr-defined, no-any-return]
+        return self.server.files  # type: ignore[attr-defined]
 
     def do_GET(self) -> None:
         number = len(self.files.ranges)

@@ -17,10 +17,10 @@ from video_swin_transformer.bench import (
     open_runtimes,
     peak_memory_mib,
     product_rate,
-    relative_error,
     time_runtimes,
 )
 from video_swin_transformer.cli import run
+from video_swin_transformer.verification import relative_error
 
 
 @pytest.fixture(autouse=True)

@@ -50,7 +50,12 @@ def content_motion(clip: np.ndarray) -> tuple[float, float, float, float]:
         corners = cv2.goodFeaturesToTrack(before, 150, 0.01, 4)
         if corners is None:
             continue
-        moved, found, _ = cv2.calcOpticalFlowPyrLK(before, after, corners, None)
+        moved, found, _ = cv2.calcOpticalFlowPyrLK(  # type: ignore[call-overload]
+            before,
+            after,
+            corners,
+            None,  # no first guess
+        )
         kept = found.ravel() == 1
         if kept.sum() < 4:
             continue
@@ -60,7 +65,8 @@ def content_motion(clip: np.ndarray) -> tuple[float, float, float, float]:
         growth = np.log(np.hypot(matrix[0, 0], matrix[1, 0]))
         turn = np.arctan2(matrix[1, 0], matrix[0, 0])
         total += (matrix[0, 2], matrix[1, 2], growth, turn)
-    return tuple(float(v) for v in total)
+    across, down, growth, turn = total.tolist()
+    return across, down, growth, turn
 
 
 def named_motion(clip: np.ndarray) -> str:

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.samples import CUSTOM
 from video_swin_transformer.config import (
     BundleConfig,
     ClipSampling,
@@ -12,16 +13,6 @@ from video_swin_transformer.config import (
 )
 from video_swin_transformer.errors import ConfigError
 from video_swin_transformer.sampling import at_fps
-
-CUSTOM = BundleConfig(
-    model=ModelConfig(embed_dim=32, depths=[1, 2], num_heads=[2, 4], in_chans=1, num_classes=2),
-    sampling=ClipSampling(
-        num_frames=8, stride=3, num_clips=2, rule="mmaction2", stride_seconds=0.1
-    ),
-    preprocessing=Preprocessing(short_side=64, crop_size=56, num_crops=1, mean=[1.0], std=[2.0]),
-    labels=["on", "ausgeschaltet \u00fc"],
-    name="mine",
-)
 
 
 @pytest.mark.parametrize("bundle", [BundleConfig(), CUSTOM])

@@ -68,7 +68,7 @@ def test_a_mistake_of_our_own_is_no_fault_of_the_data():
 def test_leaving_early_ends_the_processes():
     results = run_in_processes(square_or_worse, [1, 5], 2, timeout_seconds=600)
     assert next(results) == (0, 1)
-    results.close()  # joins its threads, which end their processes: a hang fails by time limit
+    results.close()  # type: ignore[attr-defined]  # joins its threads, which end their processes: a hang fails by time limit
     assert list(run_in_processes(square_or_worse, [], 2, timeout_seconds=1)) == []
 
 

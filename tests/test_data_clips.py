@@ -1,7 +1,5 @@
 """Clips for training and testing: the right frames, the right pixels, the same ones every time."""
 
-from __future__ import annotations
-
 import pickle
 
 import numpy as np
@@ -17,7 +15,7 @@ from video_swin_transformer import (
     clip_indices,
     train_clip_indices,
 )
-from video_swin_transformer.data import Annotations, ClipRecord, EvalClips, TrainClips
+from video_swin_transformer.data import Annotations, ClipRecord, EvalClips, Sample, TrainClips
 from video_swin_transformer.preprocess import resize_frames
 
 SAMPLING = ClipSampling(num_frames=4, stride=3, num_clips=2)
@@ -59,13 +57,18 @@ def test_a_short_video_is_repeated_after_resizing(annotations):
 
 
 def test_a_bad_clip_is_an_error_in_its_place(annotations):
-    for dataset in (
+    datasets: list[TrainClips | EvalClips] = [
         TrainClips(annotations, SAMPLING),
         EvalClips(annotations, SAMPLING, Preprocessing()),
-    ):
+    ]
+    for dataset in datasets:
         bad = dataset[1]
         assert bad.views is None and bad.labels == (1,) and "bad.mp4" in bad.error
-        assert [sample.error is None for sample in dataset] == [True, False, True]
+        assert [sample.error is None for sample in map(dataset.__getitem__, range(3))] == [
+            True,
+            False,
+            True,
+        ]
 
 
 def test_test_views_are_the_predictors(annotations):
@@ -83,8 +86,8 @@ def test_test_views_are_the_predictors(annotations):
 def test_worker_processes_give_what_this_process_gives(annotations):
     dataset = TrainClips(annotations, SAMPLING, 64, transform=keep_first_rows, seed=3)
     keys = [(epoch, index) for epoch in range(2) for index in (0, 1, 2)]
-    loader = DataLoader(
-        dataset,
+    loader: DataLoader[Sample] = DataLoader(
+        dataset,  # type: ignore[arg-type]  # a map-style dataset that does not import torch
         sampler=keys,
         batch_size=None,
         num_workers=2,

@@ -473,6 +473,7 @@ def test_a_bar_is_drawn_on_terminals_only(server, download, monkeypatch, capsys)
     monkeypatch.setenv("FORCE_COLOR", "1")
     with terminal_progress("file.bin") as progress:
         download_file(download, progress=progress)
+        assert progress is not None
         progress(len(CONTENT), len(CONTENT))
     out, err = capsys.readouterr()
     assert out == "" and "file.bin" in err

@@ -20,6 +20,7 @@ from safetensors.numpy import load_file
 from sklearn.metrics import average_precision_score
 
 from tests.media import Clip
+from tests.samples import example_list
 from video_swin_transformer import Predictor, cli
 from video_swin_transformer.evaluation import ScoreStore
 from video_swin_transformer.registry import find_card
@@ -29,17 +30,6 @@ LABELS = find_card("camera-motion").bundle.labels
 # One thread: tests share the cores, and threads that wait for each other suffer most.
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 FAST = ("--views", "1x1", "--runtime", "torch")
-
-
-def example_list(path: Path, times: int = 1) -> Path:
-    """The shipped clips with their labels as numbers, two of them wrong on purpose."""
-    clips = sorted(EXAMPLES.glob("*.mp4"))
-    lines = []
-    for clip in clips * times:
-        label = next(n for n, name in enumerate(LABELS) if clip.stem.startswith(name))
-        lines.append(f"{clip} {9 if clip.stem in ('zoom_in', 'tilt_up') else label}")
-    path.write_text("\n".join(lines))
-    return path
 
 
 def command(*arguments: object) -> list[str]:

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.test_runtimes import CLIP, fresh, views_of
+from tests.samples import CLIP, fresh, views_of
 from video_swin_transformer import (
     CheckpointError,
     ConfigError,

@@ -8,13 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.test_runtimes import CLIP, small_bundle, views_of
+from tests.samples import CLIP, small_bundle, views_of
 from video_swin_transformer import VideoSwinTransformer
-from video_swin_transformer.exporters.openvino_model import openvino_graph
+from video_swin_transformer.exporters.openvino_model import import_openvino, openvino_graph
 from video_swin_transformer.exporters.quantization import quantize
 from video_swin_transformer.exporters.tracing import LogitsAndFeatures, trace
 from video_swin_transformer.postprocess import ViewOutputs
-from video_swin_transformer.runtimes.openvino_runtime import import_openvino
 from video_swin_transformer.verification import relative_error
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.test_runtimes import CLIP, fresh, small_bundle, views_of
+from tests.samples import CLIP, fresh, small_bundle, views_of
 from video_swin_transformer import CheckpointError, VideoSwinTransformer, load_model
 from video_swin_transformer.exporters import exported_program
 from video_swin_transformer.exporters.exported_program import read_program, save_program
@@ -217,7 +217,7 @@ def doubling(model: dict) -> None:
     value, result = graph[where]["inputs"][0], graph[where]["outputs"][0]["as_tensor"]["name"]
     values = model["graph_module"]["graph"]["tensor_values"]
     name = value["arg"]["as_tensor"]["name"]
-    added = []
+    added: list[dict] = []
     for number in range(40):
         new = result if number == 39 else f"doubled_{number}"
         values[new] = values[result]
@@ -301,7 +301,9 @@ def test_pickles_and_code_are_refused(archive, tmp_path):
     def guarded(model: dict) -> None:
         model["guards_code"] = ["print(1)"]
 
-    for number, edit in enumerate(({WEIGHTS: marked}, {CONSTANTS: marked}, {MODEL: guarded})):
+    edits: list[dict[str, Callable[[Any], Any]]]
+    edits = [{WEIGHTS: marked}, {CONSTANTS: marked}, {MODEL: guarded}]
+    for number, edit in enumerate(edits):
         refused(edited(archive, tmp_path / f"{number}.pt2", edit), "pickled objects or Python code")
     assert not canary.exists()
 

@@ -46,7 +46,7 @@ class Handler(BaseHTTPRequestHandler):
 
     @property
     def hub(self) -> Hub:
-        return self.server.hub  # type: ignore[attr-defined, no-any-return]
+        return self.server.hub  # type: ignore[attr-defined]
 
     def reply(self, code: int, body: bytes, kind: str = "application/json", **more: str) -> None:
         self.send_response(code)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_evaluate import example_list
+from tests.samples import example_list
 from tests.training import TINY, make_clip, make_folder, write_tiny
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "clips"
@@ -59,8 +59,18 @@ class Guarded:
         (folder / "guard" / "sitecustomize.py").write_text(GUARD)
         self.home.mkdir()
         # Neither what this machine's user has set nor what would silence the libraries anyway.
-        unset = ("XDG_", "HF_", "VIDEOSWIN_", "NNCF_", "ORT_", "DO_NOT_TRACK", "DISABLE_TELEMETRY")
-        unset += ("CI", "TF_BUILD", "JENKINS_URL")
+        unset = (
+            "XDG_",
+            "HF_",
+            "VIDEOSWIN_",
+            "NNCF_",
+            "ORT_",
+            "DO_NOT_TRACK",
+            "DISABLE_TELEMETRY",
+            "CI",
+            "TF_BUILD",
+            "JENKINS_URL",
+        )
         self._environment = {k: v for k, v in os.environ.items() if not k.startswith(unset)}
         paths = [str(folder / "guard"), os.environ.get("PYTHONPATH", "")]
         self._environment |= {

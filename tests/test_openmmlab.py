@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -251,7 +252,7 @@ def test_the_program_of_the_tutorial(configs, monkeypatch):
     source = VideoSwinTransformer(parse_config(config).bundle)
     state = {"meta": {"epoch": 60}, "state_dict": source.state_dict()}
     torch.save(state, config.with_suffix(".pth"))
-    names: dict[str, torch.Tensor] = {}
+    names: dict[str, Any] = {}
     with torch.no_grad():
         exec(compile(program, page.name, "exec"), names)
         recognizer, dummy_x = names["recognizer"], names["dummy_x"]

@@ -13,6 +13,7 @@ from tests.media import Clip, numbered_frame, save_picture
 from video_swin_transformer import (
     ConfigError,
     Predictor,
+    UnknownNameError,
     VideoDecodeError,
     VideoReader,
     clip_indices,
@@ -174,16 +175,16 @@ def test_bf16_differs_slightly_from_f32(predictor):
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "error", "message"),
     [
-        ({"precision": "fp8"}, "precision is 'fp8'"),
-        ({"device": "gpu"}, "device is 'gpu'"),
-        ({"device": "cuda:7"}, "device is 'cuda:7'"),
-        ({"runtime": "tensorrt"}, "Unknown runtime 'tensorrt'"),
+        ({"precision": "fp8"}, ConfigError, "precision is 'fp8'"),
+        ({"device": "gpu"}, ConfigError, "device is 'gpu'"),
+        ({"device": "cuda:7"}, ConfigError, "device is 'cuda:7'"),
+        ({"runtime": "tensorrt"}, UnknownNameError, "Unknown runtime 'tensorrt'"),
     ],
 )
-def test_settings_that_cannot_be(options, says):
-    with pytest.raises(Exception, match=says):
+def test_load_refuses_settings_that_do_not_exist(options, error, message):
+    with pytest.raises(error, match=message):
         Predictor.load(**options)
 
 

@@ -26,8 +26,8 @@ def original_pipeline(frame: np.ndarray, top: int, left: int, size: int) -> np.n
     new_size = (int(frame.shape[1] * scale + 0.5), int(frame.shape[0] * scale + 0.5))
     image = cv2.resize(frame, new_size, interpolation=cv2.INTER_LINEAR)
     image = image[top : top + size, left : left + size].astype(np.float32)
-    cv2.subtract(image, np.float64(IMAGENET_MEAN).reshape(1, -1), image)
-    cv2.multiply(image, 1 / np.float64(IMAGENET_STD).reshape(1, -1), image)
+    cv2.subtract(image, np.array(IMAGENET_MEAN).reshape(1, -1), image)
+    cv2.multiply(image, 1 / np.array(IMAGENET_STD).reshape(1, -1), image)
     return image.transpose(2, 0, 1)
 
 
@@ -68,7 +68,8 @@ def test_views_equal_the_original_pipeline_to_the_bit(size, num_crops):
     clips = random_frames(2, 3, *size, 3)
     views = views_from_frames(clips, Preprocessing(num_crops=num_crops))
     assert views.shape == (num_crops * 2, 3, 3, 224, 224) and views.dtype == np.float32
-    resized = resized_size(*size, 224)
+    height, width = size
+    resized = resized_size(height, width, 224)
     for crop, (top, left) in enumerate(crop_offsets(*resized, 224, num_crops)):
         for clip in range(2):
             for frame in range(3):

@@ -24,7 +24,7 @@ OWN_PACKAGES = {"video_swin_transformer", "benchmarks", "camera_motion", "tests"
 
 def pins() -> dict[str, str]:
     """constraints.txt: canonical name -> version."""
-    found = {}
+    found: dict[str, str] = {}
     for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
             name, version = line.split("==")
@@ -111,7 +111,7 @@ def test_check_extras_resolves_every_extra():
 def test_every_imported_package_is_a_direct_dependency():
     required = {canonicalize_name(requirement.name) for requirement in direct("dev")}
     distributions = packages_distributions()
-    missing = {}
+    missing: dict[str, str] = {}
     for folder in ("src", "tests", "docs", "benchmarks", "camera_motion"):
         for file in (ROOT / folder).rglob("*.py"):
             for package in imported_packages(file) - sys.stdlib_module_names - OWN_PACKAGES:

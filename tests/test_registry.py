@@ -56,6 +56,7 @@ def test_published_figures(name, figures):
     assert found == figures
     views = f"{card.bundle.sampling.num_clips}x{card.bundle.preprocessing.num_crops}"
     assert views == accuracy.views and f"{views} views" in accuracy.protocol
+    assert card.label_set is not None
     assert find_label_set(card.label_set).title in accuracy.protocol
 
 

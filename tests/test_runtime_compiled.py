@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from tests.test_runtimes import CLIP, small_bundle, views_of
+from tests.samples import CLIP, small_bundle, views_of
 from video_swin_transformer import CheckpointError, ConfigError, VideoSwinTransformer, cli
 from video_swin_transformer.errors import RuntimeMismatchError
 from video_swin_transformer.exporters.sidecar import FORMAT_RUNTIMES

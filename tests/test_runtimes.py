@@ -6,6 +6,7 @@ eager torch in float32 and has its bound.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import subprocess
@@ -17,23 +18,21 @@ import numpy as np
 import pytest
 import torch
 
+from tests.samples import CLIP, SECOND, fresh, small_bundle, views_of
 from video_swin_transformer import (
     BundleConfig,
     CheckpointError,
-    ClipSampling,
     ConfigError,
     MissingExtraError,
-    Preprocessing,
     UnknownNameError,
     VideoSwinTransformer,
     load_model,
 )
-from video_swin_transformer.config import ModelConfig
 from video_swin_transformer.runtimes import compile_cache, open_runtime, selection
+from video_swin_transformer.runtimes.onnx_runtime import OnnxRuntime
+from video_swin_transformer.runtimes.openvino_runtime import OpenVinoRuntime
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "clips"
-CLIP = (3, 4, 32, 32)
-SECOND = (3, 6, 40, 32)  # windows that are padded and shifted otherwise
 
 # Largest relative error of the logits; bf16 has 8 bits of mantissa.
 BOUNDS = {
@@ -50,38 +49,6 @@ try:
     HAS_BF16 = "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 except ImportError:
     pass
-
-
-def small_bundle() -> BundleConfig:
-    """Three tokens deep, padded and shifted windows, and a bias table that matters."""
-    model = ModelConfig(
-        embed_dim=16,
-        depths=(2, 2),
-        num_heads=(2, 4),
-        patch_size=(2, 4, 4),
-        window_size=(2, 3, 3),
-        num_classes=5,
-    )
-    return BundleConfig(
-        model=model,
-        sampling=ClipSampling(num_frames=CLIP[1], num_clips=1),
-        preprocessing=Preprocessing(short_side=CLIP[2], crop_size=CLIP[2], num_crops=1),
-        labels=tuple("abcde"),
-    )
-
-
-def views_of(shape: tuple[int, ...], count: int = 3) -> np.ndarray:
-    noise = np.random.default_rng(len(shape) + shape[1]).standard_normal((count, *shape))
-    return noise.astype(np.float32)
-
-
-def fresh(seed: int = 0) -> VideoSwinTransformer:
-    torch.manual_seed(seed)
-    model = VideoSwinTransformer(small_bundle())
-    with torch.no_grad():  # the initial values are so small that biases and heads hardly count
-        for parameter in model.parameters():
-            parameter.add_(torch.randn_like(parameter) * 0.1)
-    return model
 
 
 def after_fine_tuning(model: VideoSwinTransformer) -> VideoSwinTransformer:
@@ -175,9 +142,11 @@ def test_threads_are_set(folders):
     finally:
         torch.set_num_threads(before)
     runtime = open_runtime(folders["load"], "openvino", threads=1)
+    assert isinstance(runtime, OpenVinoRuntime)
     compiled = runtime._requests.get(CLIP).compiled
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
     runtime = open_runtime(folders["load"], "onnxruntime", threads=1)
+    assert isinstance(runtime, OnnxRuntime)
     assert runtime._sessions.get(CLIP).get_session_options().intra_op_num_threads == 1
     with pytest.raises(ConfigError, match="threads is 0"):
         open_runtime(folders["load"], threads=0)
@@ -312,7 +281,7 @@ def test_a_damaged_entry_is_rebuilt_with_a_notice(damage, folders, home, caplog)
     elif damage == "cut":
         del data[len(data) // 2 :]
     else:  # whole by its digest, and yet nothing OpenVINO could read
-        data = bytearray(compile_cache.hashlib.sha256(b"nothing").digest() + b"nothing")
+        data = bytearray(hashlib.sha256(b"nothing").digest() + b"nothing")
     entry.write_bytes(data)
     with caplog.at_level(logging.WARNING):
         again = open_runtime(folders["load"], "openvino").run(views).logits

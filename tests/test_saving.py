@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from tests.oracle import fill_by_name
-from tests.test_config import CUSTOM
+from tests.samples import CUSTOM
 from video_swin_transformer.config import BundleConfig, ModelConfig
 from video_swin_transformer.errors import CheckpointError, UnknownNameError
 from video_swin_transformer.files import write_atomic

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.samples import example_list
 from tests.server import FileServer
-from tests.test_evaluate import example_list
 from tests.training import TINY, make_clip, make_folder, write_tiny
 from video_swin_transformer import bench, cli, registry
 from video_swin_transformer.registry import find_card
@@ -117,6 +117,7 @@ def served(monkeypatch, tmp_path):
     monkeypatch.setenv("VIDEOSWIN_HOME", str(tmp_path / "home"))
     with FileServer(os.urandom(1 << 20)) as server:
         card = find_card("swin-t-k400")
+        assert card.weights is not None
         weights = dataclasses.replace(
             card.weights, sha256_prefix=server.digest[:8], url=f"{server.url}/small.pth"
         )

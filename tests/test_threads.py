@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.test_runtimes import CLIP, SECOND, small_bundle, views_of
+from tests.samples import CLIP, SECOND, small_bundle, views_of
 from video_swin_transformer import Predictor, VideoSwinTransformer
 from video_swin_transformer.exporting import export
 from video_swin_transformer.runtimes import Runtime, open_runtime

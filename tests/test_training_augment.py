@@ -97,10 +97,9 @@ def test_augmentation_is_the_same_in_all_frames_and_follows_from_the_generator()
 
 
 def test_a_flip_is_horizontal():
-    config = {"scale": [1.0, 1.0], "ratio": [1.0, 1.0]}
     clip = np.random.default_rng(0).integers(0, 256, (1, 2, 32, 32, 3), np.uint8)
     kept, flipped = (
-        ClipTransform(AugmentConfig(**config, flip=flip), 32, "bilinear")(
+        ClipTransform(AugmentConfig(scale=[1.0, 1.0], ratio=[1.0, 1.0], flip=flip), 32, "bilinear")(
             clip, np.random.default_rng(0)
         ).pixels
         for flip in (0.0, 1.0)

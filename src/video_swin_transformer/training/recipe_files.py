@@ -141,7 +141,7 @@ def _parse_yaml(text: str, source: str) -> Any:
 
 def _import_yaml() -> Any:
     try:
-        import yaml  # type: ignore[import-untyped]
+        import yaml
     except ImportError as error:
         raise MissingExtraError("pyyaml", "train", "Reading a recipe") from error
     return yaml
