@@ -21,6 +21,7 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
     "command_pages",
+    "module_layers",
 ]
 exclude_patterns = ["_ext"]
 

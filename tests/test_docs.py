@@ -105,6 +105,16 @@ def test_command_pages_list_every_option_with_its_default(site):
     assert "videoswin check-data train.txt --val val.txt" in page
 
 
+def test_the_architecture_page_draws_every_module(site):
+    page = (site / "architecture.html").read_text(encoding="utf-8")
+    folder = ROOT / "src" / "video_swin_transformer"
+    modules = {
+        p.stem for p in folder.iterdir() if p.suffix == ".py" or (p / "__init__.py").exists()
+    }
+    for module in modules - {"__init__", "__main__"}:
+        assert f">{module}</text>" in page
+
+
 def test_the_api_reference_lists_every_public_name(site):
     import video_swin_transformer
     from video_swin_transformer import data, evaluation, openmmlab, registry, training

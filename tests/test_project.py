@@ -19,7 +19,8 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-OWN_PACKAGES = {"video_swin_transformer", "benchmarks", "camera_motion", "tests", "command_pages"}
+OWN_PACKAGES = {"video_swin_transformer", "benchmarks", "camera_motion", "tests"}
+OWN_PACKAGES |= {"command_pages", "module_layers"}  # docs/_ext
 
 
 def pins() -> dict[str, str]:
