@@ -2,11 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Run beside the other tests, so that both cores are used.
-RUNTIME_TESTS := tests/test_export.py tests/test_export_int8.py tests/test_runtime_compiled.py tests/test_runtimes.py
-TRANSFORMERS_TESTS := tests/test_hf.py tests/test_weights_transformers.py
 
-.PHONY: help install demo test test-all test-most test-apart check check-extras coverage docs dist format bench clean
+.PHONY: help install demo test test-all check check-extras coverage docs dist format bench clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -26,19 +23,14 @@ install: $(VENV)/.demo ## virtual environment with the package
 demo: $(VENV)/.demo ## install, then name the camera movement of clips that the project carries
 	$(BIN)/videoswin classify examples/clips --topk 2
 
+# Two processes of one thread each: threads that wait for one another cost more than they bring.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses=2 --dist=loadfile
+
 test: $(VENV)/.dev ## the tests, under ten minutes on two cores
-	$(MAKE) --no-print-directory --jobs=2 test-most test-apart SELECTED="-m 'not slow'"
+	$(PYTEST) -m 'not slow'
 
-test-all: $(VENV)/.dev ## also the tests that take minutes each
-	$(MAKE) --no-print-directory --jobs=2 test-most test-apart
-
-# Side by side, a thread each: threads that wait for one another cost more than they bring.
-test-most:
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SELECTED) $(addprefix --ignore=,$(RUNTIME_TESTS) $(TRANSFORMERS_TESTS))
-
-test-apart:
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SELECTED) $(RUNTIME_TESTS)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SELECTED) $(TRANSFORMERS_TESTS)
+test-all: $(VENV)/.dev ## also the slow tests
+	$(PYTEST)
 
 check: $(VENV)/.dev ## style, types and the direction of imports
 	$(BIN)/ruff format --check .
@@ -56,8 +48,8 @@ check-extras: $(VENV)/.demo ## resolve every extra with the constraints, and all
 	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --constraint constraints.txt '.[all]' gradio
 	@echo "all with gradio: resolved"
 
-coverage: $(VENV)/.dev ## the tests in one process, with the branches that they cover
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SELECTED) --cov --cov-report=term --cov-report=html
+coverage: $(VENV)/.dev ## the same tests with the branches that they cover; fails below the gate
+	$(PYTEST) -m 'not slow' --cov --cov-report=term --cov-report=html
 
 docs: $(VENV)/.dev ## build the documentation into build/docs; warnings are errors
 	$(BIN)/python -m sphinx -W --keep-going -q -j 2 -b html -d build/doctrees docs build/docs

@@ -81,8 +81,7 @@ def commands(body: str) -> Iterator[tuple[str, str]]:
 def run_page(page: Path, folder: Path) -> int:
     """Runs every block of a page in `folder`; returns how many ran.
 
-    In a process of its own: pages load libraries that do not get along in one process (see the
-    note on groups of tests in the Makefile).
+    In a process of its own, as a reader would.
     """
     paths = [str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     done = subprocess.run(

@@ -70,6 +70,7 @@ def test_runtimes_on_the_same_views(caplog):
         time_runtimes({("torch", "bf16"): engines["torch", "bf16"]}, views, 1, {})
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="Linux only")
 def test_peak_memory_is_that_of_a_process_of_its_own():
     held = np.ones(300_000_000, np.uint8)  # 286 MiB here must not count there

@@ -64,7 +64,9 @@ def test_a_killed_and_resumed_training_ends_with_the_same_weights(tmp_path: Path
     assert all(torch.equal(whole[key], resumed[key]) for key in whole)
 
 
-@pytest.mark.parametrize(("there", "more"), [(True, ()), (False, ("--resume",))])
+@pytest.mark.parametrize(
+    ("there", "more"), [(True, ()), pytest.param(False, ("--resume",), marks=pytest.mark.slow)]
+)
 def test_finished_work_is_not_lost_by_a_wrong_command(
     tmp_path: Path, there: bool, more: tuple[str, ...]
 ) -> None:

@@ -23,8 +23,8 @@ WITH_CODE = [
     if page.name not in FOR_DEVELOPERS
     and any(b.language in ("console", "python") and b.reason is None for b in read_blocks(page))
 ]
-# More than a minute on one core: a quantization, a training run.
-SLOW = {"docs/export.md", "docs/training.md"}
+# In every run of the tests; the other pages are marked slow.
+QUICK = {"docs/quickstart.md", "docs/tutorials/classify.md"}
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def folder(tmp_path):
         pytest.param(
             page,
             id=str(page.relative_to(DOCS)),
-            marks=[pytest.mark.slow] if str(page.relative_to(ROOT)) in SLOW else [],
+            marks=[] if str(page.relative_to(ROOT)) in QUICK else [pytest.mark.slow],
         )
         for page in WITH_CODE
     ],

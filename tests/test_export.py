@@ -106,6 +106,7 @@ def test_the_command_classifies_where_torch_cannot_be_imported(suffix, runtime, 
         assert one["score"] == pytest.approx(score, abs=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "changes", "shape"),
     [
@@ -154,6 +155,7 @@ def small(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("format", "suffix"), FORMATS.items())
 def test_an_export_beyond_its_bound_is_not_written(format, suffix, small, tmp_path):
     out = tmp_path / "out"

@@ -47,11 +47,17 @@ def archive() -> bytes:
     ("make", "shape", "any_batch"),
     [
         (lambda: fresh().eval(), CLIP, True),
-        (lambda: fresh().eval(), CLIP, False),
-        (lambda: variant(num_classes=0), ODD, True),
-        (lambda: variant(patch_norm=False, qkv_bias=False, qk_scale=0.5), CLIP, True),
-        (lambda: variant(drop_rate=0.1, attn_drop_rate=0.1, drop_path_rate=0.3), CLIP, False),
-        (lambda: load_model("camera-motion"), (3, 7, 113, 75), True),
+        (lambda: variant(num_classes=0), ODD, False),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (
+                (lambda: fresh().eval(), CLIP, False),
+                (lambda: variant(patch_norm=False, qkv_bias=False, qk_scale=0.5), CLIP, True),
+                (lambda: variant(drop_rate=0.1, attn_drop_rate=0.1), CLIP, False),
+                (lambda: variant(drop_path_rate=0.3), ODD, True),
+                (lambda: load_model("camera-motion"), (3, 7, 113, 75), True),
+            )
+        ),
     ],
 )
 def test_every_export_of_ours_is_read_and_computes(make, shape, any_batch, tmp_path):

@@ -232,8 +232,9 @@ def test_region_shapes_do_not_grow_with_the_number_of_windows():
 @pytest.mark.parametrize(
     ("grid", "window", "shift"),
     [
-        ((16, 14, 14), (8, 7, 7), (4, 3, 3)),
-        ((9, 15, 10), (8, 7, 7), (4, 3, 3)),  # padded
+        pytest.param((16, 14, 14), (8, 7, 7), (4, 3, 3), marks=pytest.mark.slow),
+        pytest.param((9, 15, 10), (8, 7, 7), (4, 3, 3), marks=pytest.mark.slow),  # padded
+        ((5, 9, 8), (4, 5, 5), (2, 2, 2)),  # padded
         ((16, 5, 14), (8, 7, 7), (4, 3, 3)),  # clipped in space: the quirk
         ((4, 14, 14), (16, 7, 7), (8, 3, 3)),
     ],

@@ -74,8 +74,8 @@ def test_logits_equal_torchvision_on_odd_shapes(config, shape):
     "name",
     [
         "swin_tiny_patch244_window877",
-        "swin_small_patch244_window877",
-        "swin_base_patch244_window877",
+        pytest.param("swin_small_patch244_window877", marks=pytest.mark.slow),
+        pytest.param("swin_base_patch244_window877", marks=pytest.mark.slow),
     ],
 )
 def test_real_sizes_equal_torchvision(name):

@@ -168,7 +168,10 @@ SESSIONS = {
 }
 
 
-@pytest.mark.parametrize("name", SESSIONS)
+@pytest.mark.parametrize(
+    "name",
+    ["torch", *(pytest.param(n, marks=pytest.mark.slow) for n in SESSIONS if n != "torch")],
+)
 def test_commands_ask_nobody_and_write_nothing_at_home(name, data, tmp_path, guarded):
     places = {"data": data, "new": tmp_path / "new", "examples": EXAMPLES}
     session = [[one.format(**places) for one in command] for command in SESSIONS[name]]
@@ -214,7 +217,9 @@ def test_a_compiled_network_asks_nobody(data, guarded):
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace sees native code, too")
-@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    "engine", [pytest.param("onnxruntime", marks=pytest.mark.slow), "openvino"]
+)
 def test_no_native_code_of_an_engine_connects(engine, data, guarded):
     script = """
         import sys, time

@@ -242,6 +242,7 @@ def test_a_pipeline_that_would_change_the_numbers_is_refused(configs):
         bundle_for_testing(configs / "swin_tiny.py")
 
 
+@pytest.mark.slow
 def test_the_program_of_the_tutorial(configs, monkeypatch):
     """Run as it stands there, on a rebuilt config and an official container."""
     page = Path(__file__).parent.parent / "docs" / "tutorials" / "official-checkpoints.md"
@@ -281,7 +282,7 @@ def small_pair(configs, tmp_path):
     return model, config, checkpoint
 
 
-@pytest.mark.parametrize("average", ["prob", "score"])
+@pytest.mark.parametrize("average", ["prob", pytest.param("score", marks=pytest.mark.slow)])
 def test_predictor_from_config_and_checkpoint_gives_the_official_scores(small_pair, average):
     model, config, checkpoint = small_pair
     base = config.with_name("small_model.py")

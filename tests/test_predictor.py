@@ -149,7 +149,7 @@ def test_features_are_one_vector_for_each_clip(predictor):
 
 
 def test_a_saved_folder_is_a_model(tiny_folder):
-    predictor = Predictor.load(tiny_folder)
+    predictor = Predictor.load(tiny_folder, runtime="torch")
     result = predictor.classify(EXAMPLES / "static.mp4")
     assert result.scores.shape == (10,) and result.model == str(tiny_folder)
 
@@ -162,7 +162,7 @@ def test_labels_from_a_file_and_numbers_without(predictor, tmp_path, tiny_folder
     model = load_model(tiny_folder)
     model.reset_classifier(3)
     model.save_pretrained(tmp_path / "three")
-    numbered = Predictor.load(tmp_path / "three").classify(EXAMPLES / "static.mp4")
+    numbered = Predictor.load(tmp_path / "three", runtime="torch").classify(EXAMPLES / "static.mp4")
     assert {label for label, _ in numbered.top(5)} == {"0", "1", "2"}
 
 
@@ -197,7 +197,7 @@ def test_views_text():
 
 
 def test_a_uniform_model_has_one_clip(tiny_folder):
-    predictor = Predictor.load(tiny_folder)
+    predictor = Predictor.load(tiny_folder, runtime="torch")
     import dataclasses
 
     sampling = dataclasses.replace(predictor.bundle.sampling, rule="uniform", num_clips=1)
@@ -208,7 +208,7 @@ def test_a_uniform_model_has_one_clip(tiny_folder):
 
 def test_a_model_without_a_classifier_gives_features_only(tmp_path):
     create_model("swin-nano", num_classes=0).save_pretrained(tmp_path / "headless")
-    predictor = Predictor.load(tmp_path / "headless")
+    predictor = Predictor.load(tmp_path / "headless", runtime="torch")
     assert predictor.features(EXAMPLES / "static.mp4").features.shape == (4, 192)
     with pytest.raises(ConfigError, match="has no classifier"):
         predictor.classify(EXAMPLES / "static.mp4")

@@ -92,7 +92,13 @@ def eager(folder: Path, views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return model.forward_head(maps).numpy(), pooled.numpy()
 
 
-@pytest.mark.parametrize("event", ["load", "fine-tune step", "cast", "second shape"])
+@pytest.mark.parametrize(
+    "event",
+    [
+        "fine-tune step",
+        *(pytest.param(e, marks=pytest.mark.slow) for e in ("load", "cast", "second shape")),
+    ],
+)
 @pytest.mark.parametrize(("engine", "precision"), BOUNDS)
 def test_every_engine_answers_as_the_network_does(engine, precision, event, folders):
     if engine == "openvino" and precision == "bf16" and not HAS_BF16:
@@ -270,7 +276,14 @@ def test_boxes_of_few_tokens_are_right_every_time(folders, home):
         np.testing.assert_allclose(engine.run(views).logits, expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("damage", ["flipped", "cut", "not a model"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "flipped",
+        pytest.param("cut", marks=pytest.mark.slow),
+        pytest.param("not a model", marks=pytest.mark.slow),
+    ],
+)
 def test_a_damaged_entry_is_rebuilt_with_a_notice(damage, folders, home, caplog):
     views = views_of(CLIP)
     first = open_runtime(folders["load"], "openvino").run(views).logits
@@ -298,6 +311,7 @@ def test_a_damaged_bundle_is_read_anew(folders, home, caplog):
     assert "is damaged" in caplog.text
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_compile_once(folders, home):
     script = textwrap.dedent(ANSWERS)
     command = [sys.executable, "-c", script, str(folders["load"])]

@@ -83,6 +83,7 @@ def require_same_in_threads(
             "weights",
             "torch-compile",
             marks=[
+                pytest.mark.slow,
                 pytest.mark.skipif(
                     not any(map(shutil.which, ("g++", "clang++", "cl"))),
                     reason="this machine has no C++ compiler",
@@ -98,7 +99,14 @@ def test_calls_in_threads_give_what_serial_calls_give(name, engine, threads, mod
     require_same_in_threads(runtime, inputs)
 
 
-@pytest.mark.parametrize("engine", ["torch", "onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    "engine",
+    [
+        "torch",
+        pytest.param("onnxruntime", marks=pytest.mark.slow),
+        pytest.param("openvino", marks=pytest.mark.slow),
+    ],
+)
 def test_threads_with_clips_of_different_shapes_do_not_mix_them_up(engine, models):
     """Three shapes, more than an engine keeps compiled."""
     runtime = open_runtime(models / "weights", engine, device="cpu", threads=1)

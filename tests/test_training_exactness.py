@@ -187,10 +187,11 @@ def _has_reached(out: Path, step: int) -> bool:
     return saved and path.is_file() and len(rows_of(path)) >= step
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such signals")
 @pytest.mark.parametrize(
     ("number", "code"),
-    [(signal.SIGTERM, 143), pytest.param(signal.SIGINT, 130, marks=pytest.mark.slow)],
+    [(signal.SIGTERM, 143), (signal.SIGINT, 130)],
 )
 def test_a_stop_signal_writes_a_checkpoint_to_resume_from(
     tmp_path, clips, uninterrupted, number, code

@@ -604,7 +604,7 @@ def run_limited(path: Path, megabytes: int) -> str:
     program = """
         import resource, sys
         import av, cv2, numpy
-        import media
+        from tests import media
         from video_swin_transformer.errors import VideoDecodeError
         from video_swin_transformer.video import VideoReader
         resource.setrlimit(resource.RLIMIT_AS, (6 * 2**30, 6 * 2**30))
@@ -621,7 +621,7 @@ def run_limited(path: Path, megabytes: int) -> str:
     """
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program), str(path), str(megabytes)],
-        cwd=Path(__file__).parent,  # where media.py is
+        cwd=Path(__file__).parent.parent,
         capture_output=True,
         text=True,
         timeout=30,

@@ -125,7 +125,16 @@ def run_batch(folder: Path, kinds: list[str]) -> None:
 @pytest.mark.parametrize("kinds", BATCHES, ids="+".join)
 def test_mutants(kinds: list[str], tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-X", "faulthandler", __file__, str(tmp_path), *kinds],
+        [
+            sys.executable,
+            "-X",
+            "faulthandler",
+            "-m",
+            "tests.test_video_fuzz",
+            str(tmp_path),
+            *kinds,
+        ],
+        cwd=Path(__file__).parent.parent,
         capture_output=True,
         text=True,
     )

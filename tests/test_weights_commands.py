@@ -196,7 +196,17 @@ def test_what_torchvision_cannot_express_is_refused(tmp_path):
 
 
 def test_a_foreign_file_classifies(official, capsys):
-    arguments = ["classify", CLIP, "--model", str(official), "--views", "1x1", "--json"]
+    arguments = [
+        "classify",
+        CLIP,
+        "--model",
+        str(official),
+        "--runtime",
+        "torch",
+        "--views",
+        "1x1",
+        "--json",
+    ]
     assert run(arguments) == 0
     line = json.loads(capsys.readouterr().out)
     assert len(line["labels"]) == 5 and line["error"] is None

@@ -126,7 +126,17 @@ ODD_SHAPES = [
 EVERYTHING = {"head", "in_chans", "window", "inflate"}
 
 
-@pytest.mark.parametrize("kind", (*OFFICIAL_FORMATS, *IMAGE_FORMATS))
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "official",
+        *(
+            pytest.param(kind, marks=pytest.mark.slow)
+            for kind in (*OFFICIAL_FORMATS, *IMAGE_FORMATS)
+            if kind != "official"
+        ),
+    ],
+)
 def test_wildly_damaged_weights_raise_only_our_errors(kind, tmp_path):
     numbers = random.Random(kind)
     wider = ModelConfig(embed_dim=12, window_size=(16, 12, 12), num_classes=7, in_chans=1)
