@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import platform
-import sys
 from datetime import date
 from functools import cached_property
 from importlib.metadata import version
@@ -45,9 +45,7 @@ PAIRS = (
 SCALED = (("torch", "f32"), ("openvino", "f32"))
 END_TO_END = (*SCALED, ("openvino", "bf16"))
 
-
-def tell(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
+_log = logging.getLogger("benchmarks")
 
 
 def machine(threads: int) -> str:
@@ -63,7 +61,7 @@ def machine(threads: int) -> str:
 
 
 class _Bench:
-    """The things to measure: random weights of the network, its engines, and a clip."""
+    """The things to measure: random weights of the network, its runtimes, and a clip."""
 
     def __init__(self, rounds: int, threads: int, scratch: Path) -> None:
         self.rounds, self.threads = rounds, threads
@@ -74,20 +72,20 @@ class _Bench:
         write_clip(self.clip)
 
     @cached_property
-    def engines(self) -> dict[tuple[str, str], Runtime]:
-        tell("int8: export")
+    def runtimes(self) -> dict[tuple[str, str], Runtime]:
+        _log.info("int8: export")
         export(self.source, self.int8, "openvino", "int8", calibrate=[self.clip])
         weights = open_runtimes(self.source, PAIRS, self.threads)
         return weights | open_exported([self.int8], self.threads)
 
     def network(self) -> dict[str, Any]:
         views = np.random.default_rng(0).standard_normal((1, 3, 32, 224, 224), np.float32)
-        return compare(self.source, self.engines, views, self.rounds)
+        return compare(self.source, self.runtimes, views, self.rounds)
 
     def end_to_end(self) -> dict[str, Any]:
         pairs = (*END_TO_END, (self.int8.name, "int8"))
-        engines = {key: engine for key, engine in self.engines.items() if key in pairs}
-        return end_to_end(self.source, engines, self.clip, max(1, self.rounds // 2), tell)
+        runtimes = {key: runtime for key, runtime in self.runtimes.items() if key in pairs}
+        return end_to_end(self.source, runtimes, self.clip, max(1, self.rounds // 2))
 
     def memory(self) -> dict[str, Any]:
         sources = dict.fromkeys(SCALED, self.source)
@@ -98,10 +96,10 @@ class _Bench:
         return whole_frame(camera["torch", "f32"], 1000)
 
     def scaling(self) -> dict[str, Any]:
-        return scaling(open_runtimes(self.source, SCALED, self.threads), 2, tell)
+        return scaling(open_runtimes(self.source, SCALED, self.threads), 2)
 
     def training(self) -> dict[str, Any]:
-        return training(ARCHITECTURE, max(1, self.rounds // 2), self.threads, tell)
+        return training(ARCHITECTURE, max(1, self.rounds // 2), self.threads)
 
 
 PARTS = ("network", "end_to_end", "memory", "whole_frame", "scaling", "training")
@@ -116,6 +114,8 @@ def main() -> None:
         "--only", nargs="*", choices=PARTS, default=PARTS, help="measure these; keep the others"
     )
     options = parser.parse_args()
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("benchmarks").setLevel(logging.INFO)
     torch.set_num_threads(options.threads)
     stored = options.out / "performance.json"
     figures = json.loads(stored.read_text()) if stored.exists() else {}
@@ -123,7 +123,7 @@ def main() -> None:
         with TemporaryDirectory() as scratch:
             bench = _Bench(options.rounds, options.threads, Path(scratch))
             for part in options.only:
-                tell(part)
+                _log.info(part)
                 figures[part] = getattr(bench, part)()
                 figures["machine"] = machine(options.threads)
                 write_atomic(stored, (json.dumps(figures, indent=1) + "\n").encode())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +20,8 @@ from video_swin_transformer.config import IMAGENET_MEAN, IMAGENET_STD
 from video_swin_transformer.runtimes import Runtime
 
 from .peers import torchvision_twin
+
+_log = logging.getLogger(__name__)
 
 PEER = "torchvision f32"
 FPS, SECONDS = 30, 10
@@ -71,21 +74,21 @@ def peer_scores(peer: torch.nn.Module, path: Path) -> NDArray[np.float32]:
 
 def end_to_end(
     source: Path,
-    engines: Mapping[tuple[str, str], Runtime],
+    runtimes: Mapping[tuple[str, str], Runtime],
     clip: Path,
     num_rounds: int,
-    tell: Callable[[str], None],
 ) -> dict[str, Any]:
     """Median seconds from file to scores, ratio and largest difference of a score."""
     peer = torchvision_twin(load_model(source))
     predictors = {
-        " ".join(key): Predictor(engine, "tiny").with_views(4, 3) for key, engine in engines.items()
+        " ".join(key): Predictor(runtime, "tiny").with_views(4, 3)
+        for key, runtime in runtimes.items()
     }
     expected = peer_scores(peer, clip)
     stages: dict[str, dict[str, float]] = {}
     differences: dict[str, float] = {}
     for name, predictor in predictors.items():
-        tell(f"end to end: {name}")
+        _log.info("end to end: %s", name)
         predictor.classify(clip)  # warms up
         result = predictor.classify(clip)
         stages[name] = result.timing_seconds
@@ -96,7 +99,7 @@ def end_to_end(
     }
     began = time.perf_counter()
     timed = alternate({**calls, PEER: lambda: peer_scores(peer, clip)}, num_rounds)
-    tell(f"end to end: {time.perf_counter() - began:.0f} s")
+    _log.info("end to end: %.0f s", time.perf_counter() - began)
     base = timed[PEER].median_seconds
     rows: dict[str, Any] = {
         name: {

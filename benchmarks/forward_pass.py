@@ -1,4 +1,4 @@
-"""One pass of the network: every engine of ours, torchvision's swin3d and a matrix product."""
+"""One pass of the network: every runtime of ours, torchvision's swin3d and a matrix product."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def _peer_logits_bf16(peer: torch.nn.Module, views: Views) -> Views:
 
 
 def compare(
-    source: Path, engines: Mapping[tuple[str, str], Runtime], views: Views, num_rounds: int
+    source: Path, runtimes: Mapping[tuple[str, str], Runtime], views: Views, num_rounds: int
 ) -> dict[str, Any]:
-    """Median seconds, ratio to torchvision and error of each engine, in one process, in turn."""
+    """Median seconds, ratio to torchvision and error of each runtime, in one process, in turn."""
     peer = torchvision_twin(load_model(source))
     others = {
         PEER: lambda: peer_logits(peer, views),
@@ -53,14 +53,14 @@ def compare(
         "product bf16": matrix_product("bf16"),
     }
     expected = peer_logits(peer, views)
-    timings, timed = time_runtimes(engines, views, num_rounds, others)
+    timings, timed = time_runtimes(runtimes, views, num_rounds, others)
     base = timed[PEER].median_seconds
     rows = {
         t.timed.name: {
             "seconds": t.timed.median_seconds,
             "ratio": base / t.timed.median_seconds,
             "relative_error": relative_error(
-                [expected], [engines[t.runtime, t.precision].run(views).logits]
+                [expected], [runtimes[t.runtime, t.precision].run(views).logits]
             ),
         }
         for t in timings
@@ -86,7 +86,7 @@ def compare(
         "num_rounds": num_rounds,
         "num_threads": torch.get_num_threads(),
         "operations": operations,
-        "engines": rows,
+        "runtimes": rows,
         "matrix_products": products,
     }
 
@@ -94,15 +94,15 @@ def compare(
 def memory(
     source: Path, sources: Mapping[tuple[str, str], Path], batches: tuple[int, ...], threads: int
 ) -> dict[str, dict[str, float | None]]:
-    """Peak memory in MiB of a process of its own for each engine and batch."""
+    """Peak memory in MiB of a process of its own for each runtime and batch."""
     shape = (3, 32, 224, 224)
     table: dict[str, dict[str, float | None]] = {PEER: {}}
     for batch in batches:
         table[PEER][str(batch)] = _peer_memory_mib(source, (batch, *shape), threads)
         for (runtime, precision), path in sources.items():
             row = table.setdefault(f"{runtime} {precision}", {})
-            engine = "auto" if path.is_file() else runtime
-            row[str(batch)] = peak_memory_mib(path, engine, precision, (batch, *shape), threads)
+            name = "auto" if path.is_file() else runtime
+            row[str(batch)] = peak_memory_mib(path, name, precision, (batch, *shape), threads)
     return table
 
 

@@ -19,7 +19,7 @@ _COLOURS = {"torch": "#c8553d", "openvino": "#2f6db3", "onnxruntime": "#5b8c5a"}
 
 def draw_ratios(figures: Mapping[str, Any], path: Path) -> None:
     """Bars: how many times faster than torchvision's network."""
-    rows = {_TITLES.get(name, name): row["ratio"] for name, row in figures["engines"].items()}
+    rows = {_TITLES.get(name, name): row["ratio"] for name, row in figures["runtimes"].items()}
     rows |= {
         f"at the rate of a {precision} matrix product": row["ratio_at_that_rate"]
         for precision, row in figures["matrix_products"].items()
@@ -81,7 +81,7 @@ def _engines_table(figures: Mapping[str, Any]) -> str:
             f"**{row['ratio']:.2f}**",
             f"{row['relative_error']:.0e}",
         ]
-        for name, row in sorted(figures["engines"].items(), key=lambda item: item[1]["ratio"])
+        for name, row in sorted(figures["runtimes"].items(), key=lambda item: item[1]["ratio"])
     ]
     rows += [
         [

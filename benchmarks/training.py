@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import statistics
 import subprocess
 import sys
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -19,6 +19,8 @@ from video_swin_transformer import VideoSwinTransformer
 from video_swin_transformer.bench import alternate, own_peak_memory_mib
 from video_swin_transformer.registry import find_card
 from video_swin_transformer.training.distributed import retain_freed_memory
+
+_log = logging.getLogger(__name__)
 
 PEER = "torchvision f32"
 # (implementation, precision, gradient checkpointing) by the name in the table
@@ -92,9 +94,7 @@ def _square(tensor: Tensor) -> float:
     return float(tensor.double().square().sum())
 
 
-def training(
-    architecture: str, num_rounds: int, threads: int, tell: Callable[[str], None]
-) -> dict[str, Any]:
+def training(architecture: str, num_rounds: int, threads: int) -> dict[str, Any]:
     """Median seconds, ratio to torchvision, errors and peak MiB of a process, by shape and mode.
 
     The ratio is the median of the ratios within rounds: other work on the machine affects it less.
@@ -104,7 +104,7 @@ def training(
     result: dict[str, Any] = {}
     for shape in SHAPES:
         name = "x".join(map(str, shape))
-        tell(f"training: {name}")
+        _log.info("training: %s", name)
         clips = torch.randn(shape, generator=torch.Generator().manual_seed(0))
         losses, gradients = zip(*(step.first(clips) for step in steps.values()), strict=True)
         calls = {mode: partial(step, clips) for mode, step in steps.items()}

@@ -30,10 +30,10 @@ def wide_clips(num_clips: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     return np.ascontiguousarray(clips[:, :, top : top + _HEIGHT]), labels
 
 
-def whole_frame(engine: Runtime, num_clips: int) -> dict[str, dict[str, Any]]:
+def whole_frame(runtime: Runtime, num_clips: int) -> dict[str, dict[str, Any]]:
     """Share of right labels and median seconds a clip for each kind of view."""
     clips, labels = wide_clips(num_clips)
-    base = engine.bundle.preprocessing
+    base = runtime.bundle.preprocessing
     kinds = {
         "1x1": dataclasses.replace(base, num_crops=1),
         "1x3": dataclasses.replace(base, num_crops=3),
@@ -45,7 +45,7 @@ def whole_frame(engine: Runtime, num_clips: int) -> dict[str, dict[str, Any]]:
         for kind, preprocessing in kinds.items():
             views = views_from_frames(clip[None], preprocessing)
             began = time.perf_counter()
-            logits = engine.run(views).logits
+            logits = runtime.run(views).logits
             seconds[kind].append(time.perf_counter() - began)
             hits[kind] += int(average_views(logits, "prob", False)[0].argmax() == label)
     return {
