@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from .config import BundleConfig, ModelConfig
 from .errors import CheckpointError, ConfigError
 from .hub import download_folder, is_repo_id, upload_folder
-from .layers import BasicLayer, NormLayer, PatchEmbed3D, WindowAttention3D
+from .layers import BasicLayer, NormLayer, PatchEmbed3D, PatchMerging, WindowAttention3D
 from .saving import read_folder, write_folder
 
 
@@ -108,8 +108,8 @@ class SwinTransformer3D(nn.Module):
         self.in_chans = in_chans
         self.num_features = embed_dim * 2 ** (num_stages - 1)
         self.patch_size, self.window_size = config.patch_size, config.window_size
+        self.patch_norm = patch_norm
         self.frozen_stages = frozen_stages
-        self.use_checkpoint = use_checkpoint
 
         self.patch_embed = PatchEmbed3D(
             config.patch_size, in_chans, embed_dim, norm_layer if patch_norm else None
@@ -120,16 +120,18 @@ class SwinTransformer3D(nn.Module):
         self.layers = nn.ModuleList(
             BasicLayer(
                 embed_dim * 2**stage,
+                config.depths[stage],
                 config.num_heads[stage],
-                drop_path=rates[sum(config.depths[:stage]) : sum(config.depths[: stage + 1])],
                 window_size=config.window_size,
                 mlp_ratio=mlp_ratio,
                 qkv_bias=qkv_bias,
                 qk_scale=qk_scale,
                 drop=drop_rate,
                 attn_drop=attn_drop_rate,
+                drop_path=rates[sum(config.depths[:stage]) : sum(config.depths[: stage + 1])],
                 norm_layer=norm_layer,
-                downsample=stage < num_stages - 1,
+                downsample=PatchMerging if stage < num_stages - 1 else None,
+                use_checkpoint=use_checkpoint,
             )
             for stage in range(num_stages)
         )
@@ -164,8 +166,18 @@ class SwinTransformer3D(nn.Module):
         self._freeze()
         return self
 
-    def _tokens(self, x: Tensor) -> Tensor:
-        """Patch tokens of a checked input: (B, D, h, w, C)."""
+    @property
+    def use_checkpoint(self) -> bool:
+        """Whether block activations are recomputed in the backward pass."""
+        return any(layer.use_checkpoint for layer in self.layers)
+
+    @use_checkpoint.setter
+    def use_checkpoint(self, enable: bool) -> None:
+        for layer in self.layers:
+            layer.use_checkpoint = enable  # type: ignore[assignment]
+
+    def _embed(self, x: Tensor) -> Tensor:
+        """Patch tokens of a checked input: (B, C, D, h, w)."""
         if x.ndim != 5 or x.shape[1] != self.in_chans or 0 in x.shape[2:]:
             raise ConfigError(
                 f"The input has shape {tuple(x.shape)}, but must be (batch, {self.in_chans} "
@@ -175,10 +187,10 @@ class SwinTransformer3D(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_chans, T, H, W) float -> (B, C, D, h, w), normalized features."""
-        x = self._tokens(x)
+        x = self._embed(x)
         for layer in self.layers:
-            _, x = layer(x, self.use_checkpoint)
-        return self.norm(x).permute(0, 4, 1, 2, 3)  # type: ignore[no-any-return]
+            x = layer(x)
+        return _channel_last(self.norm, x)
 
     def forward_intermediates(self, x: Tensor, stages: Iterable[int]) -> dict[int, Tensor]:
         """Feature maps of some stages.
@@ -199,13 +211,20 @@ class SwinTransformer3D(nn.Module):
             raise ConfigError(
                 f"stages is {wanted}, but must name stages from 0 to {self.num_layers - 1}."
             )
-        x = self._tokens(x)
+        x = self._embed(x)
         maps: dict[int, Tensor] = {}
         for stage, layer in enumerate(self.layers[: wanted[-1] + 1]):
-            stage_map, x = layer(x, self.use_checkpoint)
+            x = layer(x, do_downsample=False)
             if stage in wanted:
-                maps[stage] = stage_map.permute(0, 4, 1, 2, 3)
+                maps[stage] = x
+            if isinstance(layer.downsample, nn.Module) and stage < wanted[-1]:
+                x = _channel_last(layer.downsample, x)
         return maps
+
+
+def _channel_last(module: nn.Module, x: Tensor) -> Tensor:
+    """Applies a channel-last module to a channel-first map (B, C, D, h, w)."""
+    return module(x.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)  # type: ignore[no-any-return]
 
 
 def _drop_derived_buffers(
