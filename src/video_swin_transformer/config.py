@@ -70,6 +70,7 @@ class ModelConfig:
     depths: tuple[int, ...] = (2, 2, 6, 2)
     num_heads: tuple[int, ...] = (3, 6, 12, 24)
     patch_size: tuple[int, int, int] = (2, 4, 4)
+    patch_stride: tuple[int, int, int] | None = None  # None: patch_size
     window_size: tuple[int, int, int] = (8, 7, 7)
     mlp_ratio: float = 4.0
     qkv_bias: bool = True
@@ -88,6 +89,16 @@ class ModelConfig:
         set_field(self, "num_heads", tuple(self.num_heads))
         set_field(self, "patch_size", _triple("patch_size", self.patch_size))
         set_field(self, "window_size", _triple("window_size", self.window_size))
+        if self.patch_stride is not None:
+            stride = _triple("patch_stride", self.patch_stride)
+            _require(
+                all(step <= side for step, side in zip(stride, self.patch_size, strict=True)),
+                "patch_stride",
+                stride,
+                f"at most patch_size {self.patch_size} on every axis, or pixels would be skipped",
+            )
+            # One value for one network: equal networks have equal configs.
+            set_field(self, "patch_stride", None if stride == self.patch_size else stride)
         _require(_is_count(self.embed_dim), "embed_dim", self.embed_dim, "a positive whole number")
         _require(
             len(self.depths) > 0 and all(_is_count(d) for d in self.depths),

@@ -24,7 +24,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,9 @@ from .errors import CheckpointError, ConfigError
 from .hub import download_folder, is_repo_id, upload_folder
 from .layers import BasicLayer, NormLayer, PatchEmbed3D, PatchMerging, WindowAttention3D
 from .saving import read_folder, write_folder
+
+if TYPE_CHECKING:
+    from .weights import LoadReport
 
 
 class SwinTransformer3D(nn.Module):
@@ -45,8 +48,9 @@ class SwinTransformer3D(nn.Module):
     view, as in the original: call `.contiguous()` before `.view()`.
 
     Args:
-        pretrained: Must be None, and `pretrained2d` has no effect: both are part of the official
-            signature. Weights are loaded by `load_state_dict` or `load_checkpoint`.
+        pretrained: Weights that `init_weights` loads, as in the official class: a file, folder or
+            name. The constructor itself initializes at random.
+        pretrained2d: Whether `pretrained` holds image weights, to be inflated, or video weights.
         patch_size: Frames, rows and columns per token.
         in_chans: Input channels.
         embed_dim: Channels of the first stage; they double with each stage.
@@ -56,11 +60,13 @@ class SwinTransformer3D(nn.Module):
         frozen_stages: -1 none; 0 the patch embedding; k also the first k stages. Frozen parts stay
             in eval mode.
         use_checkpoint: Recompute block activations in the backward pass to save memory.
+        patch_stride: Distance of the patches, if not `patch_size`; D is then ceil(T / stride). With
+            patch (2, 4, 4) and stride (1, 4, 4) there are as many time steps as frames (VIOLET).
     """
 
     def __init__(
         self,
-        pretrained: None = None,
+        pretrained: str | Path | None = None,
         pretrained2d: bool = True,
         patch_size: Sequence[int] = (4, 4, 4),
         in_chans: int = 3,
@@ -78,25 +84,29 @@ class SwinTransformer3D(nn.Module):
         patch_norm: bool = False,
         frozen_stages: int = -1,
         use_checkpoint: bool = False,
+        *,
+        patch_stride: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        if pretrained is not None:
-            raise ConfigError(
-                f"pretrained is {pretrained!r}, but must be None: the constructor loads nothing. "
-                "Build the network, then call load_state_dict with the weights."
-            )
+        self.pretrained, self.pretrained2d = _checked_source(pretrained), pretrained2d
         config = ModelConfig(  # checks every number and turns lists into tuples
             embed_dim=embed_dim,
             depths=tuple(depths),
             num_heads=tuple(num_heads),
             patch_size=patch_size,  # type: ignore[arg-type]
+            patch_stride=patch_stride,  # type: ignore[arg-type]
             window_size=window_size,  # type: ignore[arg-type]
             mlp_ratio=mlp_ratio,
+            qkv_bias=qkv_bias,
+            qk_scale=qk_scale,
+            patch_norm=patch_norm,
             in_chans=in_chans,
+            num_classes=0,
             drop_rate=drop_rate,
             attn_drop_rate=attn_drop_rate,
             drop_path_rate=drop_path_rate,
         )
+        self.config = config
         num_stages = len(config.depths)
         if not -1 <= frozen_stages <= num_stages:
             raise ConfigError(
@@ -112,7 +122,11 @@ class SwinTransformer3D(nn.Module):
         self.frozen_stages = frozen_stages
 
         self.patch_embed = PatchEmbed3D(
-            config.patch_size, in_chans, embed_dim, norm_layer if patch_norm else None
+            config.patch_size,
+            in_chans,
+            embed_dim,
+            norm_layer if patch_norm else None,
+            stride=config.patch_stride,
         )
         self.pos_drop = nn.Dropout(drop_rate)
         num_blocks = sum(config.depths)
@@ -137,10 +151,36 @@ class SwinTransformer3D(nn.Module):
         )
         self.norm = norm_layer(self.num_features)
         self.register_load_state_dict_pre_hook(_drop_derived_buffers)  # type: ignore[no-untyped-call]
-        self.init_weights()
+        self._init_randomly()
         self._freeze()
 
-    def init_weights(self) -> None:
+    def init_weights(
+        self, pretrained: str | Path | None = None, *, allow: Iterable[str] = ()
+    ) -> LoadReport | None:
+        """Initializes at random, then loads `pretrained`.
+
+        Args:
+            pretrained: Weights to load; None loads those given to the constructor, if any. They are
+                image or video weights according to `pretrained2d`.
+            allow: Differences to accept; see `load_checkpoint`.
+
+        Returns:
+            The load report, or None if there is nothing to load.
+
+        Raises:
+            CheckpointError: The weights cannot be read, or a tensor does not fit.
+            UnknownNameError: There is no model of that name.
+        """
+        if pretrained is not None:
+            self.pretrained = _checked_source(pretrained)
+        self._init_randomly()
+        if self.pretrained is None:
+            return None
+        from .weights import load_backbone  # above this module; only this method needs it
+
+        return load_backbone(self, self.pretrained, is_image=self.pretrained2d, allow=allow)
+
+    def _init_randomly(self) -> None:
         """Linear layers and bias tables N(0, 0.02), biases 0; the patch projection as PyTorch."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -222,6 +262,15 @@ class SwinTransformer3D(nn.Module):
         return maps
 
 
+def _checked_source(pretrained: object) -> str | Path | None:
+    if pretrained is None or isinstance(pretrained, (str, Path)):
+        return pretrained
+    raise ConfigError(
+        f"pretrained is {pretrained!r}, but must be a file, a folder, a name from `list_models` or "
+        "None."
+    )
+
+
 def _channel_last(module: nn.Module, x: Tensor) -> Tensor:
     """Applies a channel-last module to a channel-first map (B, C, D, h, w)."""
     return module(x.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)  # type: ignore[no-any-return]
@@ -269,6 +318,7 @@ class VideoSwinTransformer(nn.Module):
         c = bundle.model
         self.backbone = SwinTransformer3D(
             patch_size=c.patch_size,
+            patch_stride=c.patch_stride,
             in_chans=c.in_chans,
             embed_dim=c.embed_dim,
             depths=c.depths,
