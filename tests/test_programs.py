@@ -182,9 +182,7 @@ def test_the_loader_sums_over_time_if_asked(checkpoint):
 
 
 def test_weights_for_two_frames_never_load_into_patches_of_one(checkpoint):
-    swin = SwinTransformer3D(
-        None, False, (1, 4, 4), window_size=(8, 7, 7), patch_norm=True, **TINY
-    )
+    swin = SwinTransformer3D(None, False, (1, 4, 4), window_size=(8, 7, 7), patch_norm=True, **TINY)
     weights = {k[9:]: t for k, t in WEIGHTS.items() if k.startswith("backbone.")}
     with pytest.raises(RuntimeError, match=r"patch_embed\.proj\.weight"):
         swin.load_state_dict(weights, strict=False)

@@ -22,6 +22,7 @@ EXPORT_FORMATS = {".onnx": "onnx", ".xml": "openvino", ".pt2": "torch"}  # by su
 SAMPLING_RULES = ("official", "mmaction2", "uniform")
 INTERPOLATIONS = ("bilinear", "area")
 AVERAGES = ("prob", "score")
+GLOBAL_POOLS = ("avg", "")
 ALLOWED_NUM_CROPS = (1, 3, 5)
 
 # Channels, frames, height, width of one view.
@@ -82,6 +83,7 @@ class ModelConfig:
     attn_drop_rate: float = 0.0
     drop_path_rate: float = 0.1
     head_drop_rate: float = 0.5
+    global_pool: str = "avg"  # "": without a classifier, the feature map is the output
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
@@ -123,6 +125,15 @@ class ModelConfig:
         for name in ("drop_rate", "attn_drop_rate", "drop_path_rate", "head_drop_rate"):
             rate = getattr(self, name)
             _require(0 <= rate < 1, name, rate, "at least 0 and below 1")
+        _require(
+            self.global_pool in GLOBAL_POOLS, "global_pool", self.global_pool, "'avg' or '' (none)"
+        )
+        _require(
+            self.global_pool == "avg" or self.num_classes == 0,
+            "global_pool",
+            self.global_pool,
+            "'avg' with a classifier; for the feature map pass num_classes=0",
+        )
 
     @property
     def num_features(self) -> int:

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 
 from .config import BundleConfig, ModelConfig
 from .errors import CheckpointError, ConfigError
+from .feature_info import FeatureInfo, FeatureMapInfo, checked_stages
 from .hub import download_folder, is_repo_id, upload_folder
 from .layers import BasicLayer, NormLayer, PatchEmbed3D, PatchMerging, WindowAttention3D
 from .saving import read_folder, write_folder
@@ -44,8 +45,9 @@ class SwinTransformer3D(nn.Module):
 
     Input: float (B, in_chans, T, H, W), normalized, any T, H, W of at least 1.
     Output: (B, C, D, h, w) after the final layer norm, C = embed_dim * 2**(stages - 1),
-    D = ceil(T / patch_t); time is not reduced after the patch embedding. The output is a permuted
-    view, as in the original: call `.contiguous()` before `.view()`.
+    D = ceil(T / patch_t); time is not reduced after the patch embedding. With several
+    `out_indices`, a tuple of such maps. The output is a permuted view, as in the original: call
+    `.contiguous()` before `.view()`.
 
     Args:
         pretrained: Weights that `init_weights` loads, as in the official class: a file, folder or
@@ -62,6 +64,10 @@ class SwinTransformer3D(nn.Module):
         use_checkpoint: Recompute block activations in the backward pass to save memory.
         patch_stride: Distance of the patches, if not `patch_size`; D is then ceil(T / stride). With
             patch (2, 4, 4) and stride (1, 4, 4) there are as many time steps as frames (VIOLET).
+        out_indices: Stages to output, as in mmaction2, each after a norm of its own (`norm0` to
+            `norm3`). None: the last stage after `norm`, as in the official class. Checkpoints with
+            either name of the last norm can be loaded.
+        out_after_downsample: Output stages after their patch merging.
     """
 
     def __init__(
@@ -86,6 +92,8 @@ class SwinTransformer3D(nn.Module):
         use_checkpoint: bool = False,
         *,
         patch_stride: Sequence[int] | None = None,
+        out_indices: Sequence[int] | None = None,
+        out_after_downsample: bool = False,
     ) -> None:
         super().__init__()
         self.pretrained, self.pretrained2d = _checked_source(pretrained), pretrained2d
@@ -108,18 +116,13 @@ class SwinTransformer3D(nn.Module):
         )
         self.config = config
         num_stages = len(config.depths)
-        if not -1 <= frozen_stages <= num_stages:
-            raise ConfigError(
-                f"frozen_stages is {frozen_stages}, but must be from -1 (none) to {num_stages} "
-                "(all stages)."
-            )
         self.num_layers = num_stages
         self.embed_dim = embed_dim
         self.in_chans = in_chans
         self.num_features = embed_dim * 2 ** (num_stages - 1)
         self.patch_size, self.window_size = config.patch_size, config.window_size
         self.patch_norm = patch_norm
-        self.frozen_stages = frozen_stages
+        self.frozen_stages = _checked_frozen(frozen_stages, num_stages)
 
         self.patch_embed = PatchEmbed3D(
             config.patch_size,
@@ -149,8 +152,14 @@ class SwinTransformer3D(nn.Module):
             )
             for stage in range(num_stages)
         )
-        self.norm = norm_layer(self.num_features)
-        self.register_load_state_dict_pre_hook(_drop_derived_buffers)  # type: ignore[no-untyped-call]
+        self.out_after_downsample = out_after_downsample
+        self._own_norms = out_indices is not None
+        last = (num_stages - 1,)
+        self.out_indices = checked_stages("out_indices", out_indices or last, num_stages)
+        for stage in self.out_indices:
+            dim = self._map_info(stage).num_chs
+            self.add_module(f"norm{stage}" if self._own_norms else "norm", norm_layer(dim))
+        self.register_load_state_dict_pre_hook(_to_own_names)  # type: ignore[no-untyped-call]
         self._init_randomly()
         self._freeze()
 
@@ -190,6 +199,16 @@ class SwinTransformer3D(nn.Module):
             elif isinstance(module, WindowAttention3D):
                 nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)
 
+    def freeze_stages(self, frozen_stages: int) -> None:
+        """Freezes the patch embedding (0) and the first stages (1 to all); -1 freezes nothing.
+
+        Frozen parts stay in eval mode. Parts that were frozen before become trainable.
+        """
+        self.frozen_stages = _checked_frozen(frozen_stages, len(self.layers))
+        for part in (self.patch_embed, self.layers):
+            part.requires_grad_(True)
+        self.train(self.training)
+
     def _freeze(self) -> None:
         frozen: list[nn.Module] = []
         if self.frozen_stages >= 0:
@@ -225,41 +244,94 @@ class SwinTransformer3D(nn.Module):
             )
         return self.pos_drop(self.patch_embed(x))  # type: ignore[no-any-return]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in_chans, T, H, W) float -> (B, C, D, h, w), normalized features."""
-        x = self._embed(x)
-        for layer in self.layers:
-            x = layer(x)
-        return _channel_last(self.norm, x)
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """(B, in_chans, T, H, W) float -> normalized features (B, C, D, h, w).
 
-    def forward_intermediates(self, x: Tensor, stages: Iterable[int]) -> dict[int, Tensor]:
+        With several `out_indices`, a tuple of them.
+        """
+        x = self._embed(x)
+        maps = []
+        for stage, layer in enumerate(self.layers[: self.out_indices[-1] + 1]):
+            merge_later = stage in self.out_indices and not self.out_after_downsample
+            x = layer(x, do_downsample=not merge_later)
+            if stage in self.out_indices:
+                maps.append(_channel_last(self._norm_of(stage), x))
+            if merge_later and stage < self.out_indices[-1]:
+                x = self._merge(stage, x)
+        return maps[0] if len(maps) == 1 else tuple(maps)
+
+    def forward_intermediates(
+        self, x: Tensor, stages: Iterable[int], norm: bool = False
+    ) -> dict[int, Tensor]:
         """Feature maps of some stages.
 
         Args:
             x: (B, in_chans, T, H, W) float, normalized.
             stages: Stage numbers from 0. Stages after the last of them are not computed.
+            norm: Normalize the maps of stages that have a norm: the last one, or with `out_indices`
+                those. The other maps are not changed.
 
         Returns:
-            Stage number to (B, C_i, D, h_i, w_i), taken before the patch merging of the stage and
-            without the final norm.
+            Stage number to (B, C_i, D, h_i, w_i), taken before the patch merging of the stage.
 
         Raises:
-            ConfigError: A stage does not exist.
+            ConfigError: A stage does not exist, or its norm is for maps after the patch merging.
         """
-        wanted = sorted(set(stages))
-        if not wanted or wanted[0] < 0 or wanted[-1] >= self.num_layers:
+        wanted = checked_stages("stages", sorted(set(stages)), self.num_layers)
+        if norm and self.out_after_downsample:
             raise ConfigError(
-                f"stages is {wanted}, but must name stages from 0 to {self.num_layers - 1}."
+                "norm is True, but must be False with out_after_downsample: the norms are for maps "
+                "after the patch merging, and these are taken before it."
             )
         x = self._embed(x)
         maps: dict[int, Tensor] = {}
         for stage, layer in enumerate(self.layers[: wanted[-1] + 1]):
             x = layer(x, do_downsample=False)
             if stage in wanted:
-                maps[stage] = x
-            if isinstance(layer.downsample, nn.Module) and stage < wanted[-1]:
-                x = _channel_last(layer.downsample, x)
+                has_norm = norm and stage in self.out_indices
+                maps[stage] = _channel_last(self._norm_of(stage), x) if has_norm else x
+            if stage < wanted[-1]:
+                x = self._merge(stage, x)
         return maps
+
+    @property
+    def feature_info(self) -> FeatureInfo:
+        """Sizes of the maps that `forward` returns."""
+        return FeatureInfo([self._map_info(stage) for stage in self.out_indices])
+
+    def norm_names(self) -> tuple[str | None, tuple[str, ...]]:
+        """The name of the last stage's norm, if it is an output, and those of other stages."""
+        last = self.num_layers - 1
+        names = {i: f"norm{i}" if self._own_norms else "norm" for i in self.out_indices}
+        return names.pop(last, None), tuple(names.values())
+
+    def _map_info(self, stage: int) -> FeatureMapInfo:
+        """The map of a stage as `forward` returns it."""
+        merged = self.out_after_downsample and stage < self.num_layers - 1
+        time, height, _ = self.patch_embed.stride
+        return FeatureMapInfo(
+            index=stage,
+            num_chs=self.embed_dim * 2 ** (stage + merged),
+            reduction=height * 2 ** (stage + merged),
+            time_reduction=time,
+            module=f"layers.{stage}",
+        )
+
+    def _norm_of(self, stage: int) -> nn.Module:
+        return self.get_submodule(f"norm{stage}" if self._own_norms else "norm")
+
+    def _merge(self, stage: int, x: Tensor) -> Tensor:
+        downsample = self.layers[stage].downsample
+        return _channel_last(downsample, x) if isinstance(downsample, nn.Module) else x
+
+
+def _checked_frozen(frozen_stages: int, num_stages: int) -> int:
+    if not -1 <= frozen_stages <= num_stages:
+        raise ConfigError(
+            f"frozen_stages is {frozen_stages}, but must be from -1 (none) to {num_stages} "
+            "(all stages)."
+        )
+    return frozen_stages
 
 
 def _checked_source(pretrained: object) -> str | Path | None:
@@ -276,20 +348,30 @@ def _channel_last(module: nn.Module, x: Tensor) -> Tensor:
     return module(x.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)  # type: ignore[no-any-return]
 
 
-def _drop_derived_buffers(
-    module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: object
+def _to_own_names(
+    module: SwinTransformer3D, state_dict: dict[str, Any], prefix: str, *_: object
 ) -> None:
-    """Official files carry buffers that follow from the configuration; ours do not."""
+    """Official files carry derived buffers; the last norm is `norm`, or `norm3` in mmaction2."""
     for key in [k for k in state_dict if k.startswith(prefix)]:
         if key.endswith((".relative_position_index", ".attn_mask")):
             del state_dict[key]
+    own, _others = module.norm_names()
+    known = ("norm", f"norm{module.num_layers - 1}")
+    for leaf in ("weight", "bias"):
+        for name in known:
+            key, wanted = f"{prefix}{name}.{leaf}", f"{prefix}{own}.{leaf}"
+            if own is not None and key in state_dict and wanted not in state_dict:
+                state_dict[wanted] = state_dict.pop(key)
 
 
 class I3DHead(nn.Module):
     """Mean over time and space, dropout, one linear layer (the official recognizer's head)."""
 
-    def __init__(self, num_features: int, num_classes: int, drop_rate: float) -> None:
+    def __init__(
+        self, num_features: int, num_classes: int, drop_rate: float, global_pool: str = "avg"
+    ) -> None:
         super().__init__()
+        self.global_pool = global_pool
         self.dropout = nn.Dropout(drop_rate)
         self.fc_cls: nn.Module = nn.Identity()
         if num_classes > 0:
@@ -298,8 +380,11 @@ class I3DHead(nn.Module):
             nn.init.zeros_(self.fc_cls.bias)
 
     def forward(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """(B, C, D, h, w) -> logits (B, num_classes), or the pooled (B, C)."""
-        pooled = features.mean(dim=(2, 3, 4))
+        """(B, C, D, h, w) -> logits (B, num_classes), or the pooled (B, C).
+
+        With global_pool "" the features are not pooled.
+        """
+        pooled = features.mean(dim=(2, 3, 4)) if self.global_pool else features
         return pooled if pre_logits else self.fc_cls(self.dropout(pooled))
 
 
@@ -333,7 +418,9 @@ class VideoSwinTransformer(nn.Module):
             patch_norm=c.patch_norm,
             frozen_stages=frozen_stages,
         )
-        self.cls_head = I3DHead(self.backbone.num_features, c.num_classes, c.head_drop_rate)
+        self.cls_head = I3DHead(
+            self.backbone.num_features, c.num_classes, c.head_drop_rate, c.global_pool
+        )
 
     @property
     def config(self) -> ModelConfig:
@@ -347,6 +434,72 @@ class VideoSwinTransformer(nn.Module):
     def num_features(self) -> int:
         return self.bundle.model.num_features
 
+    @property
+    def global_pool(self) -> str:
+        """ "avg", or "" if the output is the feature map."""
+        return self.bundle.model.global_pool
+
+    @property
+    def head(self) -> nn.Module:
+        """The classifier, by the name it has in torchvision and timm. It can be replaced."""
+        return self.cls_head.fc_cls
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "head":
+            self._replace_head(value)
+        else:
+            super().__setattr__(name, value)
+
+    def _replace_head(self, head: object) -> None:
+        if not (isinstance(head, nn.Linear) and head.in_features == self.num_features) and not (
+            isinstance(head, nn.Identity)
+        ):
+            raise ConfigError(
+                f"head is {head!r}, but must be nn.Linear with in_features={self.num_features} or "
+                "nn.Identity(); wrap the model to put more layers after it."
+            )
+        num_classes = head.out_features if isinstance(head, nn.Linear) else 0
+        self._set_num_classes(num_classes, "avg" if num_classes else self.global_pool)
+        self.cls_head.fc_cls = head
+
+    def _set_num_classes(
+        self, num_classes: int, global_pool: str, labels: Sequence[str] = ()
+    ) -> None:
+        model = dataclasses.replace(self.config, num_classes=num_classes, global_pool=global_pool)
+        self.bundle = dataclasses.replace(
+            self.bundle, model=model, labels=tuple(labels), multi_label=False
+        )
+        self.cls_head.global_pool = global_pool
+
+    @property
+    def feature_info(self) -> FeatureInfo:
+        """Sizes of the maps of all stages; see `forward_intermediates`."""
+        backbone = self.backbone
+        return FeatureInfo([backbone._map_info(stage) for stage in range(backbone.num_layers)])
+
+    @property
+    def pretrained_cfg(self) -> dict[str, Any]:
+        """Input and classifier of the model, with timm's keys; mean and std are for 0..1."""
+        preprocessing = self.bundle.preprocessing
+        return {
+            "architecture": self.bundle.name,
+            "num_classes": self.num_classes,
+            "input_size": self.bundle.clip_shape,
+            "pool_size": None,
+            "crop_pct": preprocessing.crop_size / preprocessing.short_side,
+            "interpolation": preprocessing.interpolation,
+            "mean": tuple(value / 255 for value in preprocessing.mean),
+            "std": tuple(value / 255 for value in preprocessing.std),
+            "first_conv": "backbone.patch_embed.proj",
+            "classifier": "cls_head.fc_cls",
+            "label_names": list(self.bundle.labels),
+        }
+
+    @property
+    def default_cfg(self) -> dict[str, Any]:
+        """The same as `pretrained_cfg`, by timm's older name."""
+        return self.pretrained_cfg
+
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
 
@@ -359,7 +512,7 @@ class VideoSwinTransformer(nn.Module):
 
         Without a classifier the logits are a copy of the features.
         """
-        features = self.forward_head(self.forward_features(x), pre_logits=True)
+        features = self.forward_features(x).mean(dim=(2, 3, 4))
         # A copy, since exporters do not accept one value as two outputs.
         logits = self.cls_head.fc_cls(features) if self.num_classes else features * 1.0
         return logits, features
@@ -368,23 +521,32 @@ class VideoSwinTransformer(nn.Module):
         """Feature map -> logits (B, num_classes), or with `pre_logits` the pooled (B, C)."""
         return self.cls_head(features, pre_logits)  # type: ignore[no-any-return]
 
-    def forward_intermediates(self, x: Tensor, stages: Iterable[int]) -> dict[int, Tensor]:
+    def forward_intermediates(
+        self, x: Tensor, stages: Iterable[int], norm: bool = False
+    ) -> dict[int, Tensor]:
         """Feature maps of the named stages; see `SwinTransformer3D.forward_intermediates`."""
-        return self.backbone.forward_intermediates(x, stages)
+        return self.backbone.forward_intermediates(x, stages, norm)
 
     def get_classifier(self) -> nn.Module:
         """The classifier: a linear layer, or the identity without classes."""
         return self.cls_head.fc_cls
 
-    def reset_classifier(self, num_classes: int, labels: Sequence[str] = ()) -> None:
-        """Puts a fresh classifier in place (0: none); the old labels go with the old one."""
-        model = dataclasses.replace(self.config, num_classes=num_classes)
-        self.bundle = dataclasses.replace(
-            self.bundle, model=model, labels=tuple(labels), multi_label=False
-        )
-        weight = self.backbone.norm.weight
-        head = I3DHead(self.num_features, num_classes, self.config.head_drop_rate)
-        self.cls_head = head.to(weight).train(self.training)  # type: ignore[arg-type]
+    def reset_classifier(
+        self, num_classes: int, global_pool: str | None = None, labels: Sequence[str] = ()
+    ) -> None:
+        """Replaces the classifier by a new one; the old labels go with the old one.
+
+        Args:
+            num_classes: Number of classes; 0 removes the classifier.
+            global_pool: "avg", or "" for the feature map without pooling, which needs num_classes
+                0. None keeps it.
+            labels: One label per class, or none.
+        """
+        pool = self.global_pool if global_pool is None else global_pool
+        self._set_num_classes(num_classes, pool, labels)
+        weight = self.backbone.patch_embed.proj.weight
+        head = I3DHead(self.num_features, num_classes, self.config.head_drop_rate, pool)
+        self.cls_head = head.to(weight).train(self.training)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recomputes block activations in the backward pass: less memory, about a third slower."""
@@ -458,3 +620,40 @@ class VideoSwinTransformer(nn.Module):
                 f"The weights in {str(folder)!r} do not match its config.json: {error}"
             ) from error
         return model.eval()
+
+
+class VideoSwinFeatures(nn.Module):
+    """Feature maps of several stages, as `features_only=True` gives in timm.
+
+    float (B, in_chans, T, H, W), normalized -> list of (B, C_i, D, h_i, w_i), before the patch
+    merging of the stage and without a norm. Stages after the last output are removed, and with them
+    every parameter that no output depends on. Parameters are named as in official recognizer files.
+
+    Args:
+        model: The network to take the backbone from. It is changed.
+        out_indices: Stages to output, in ascending order; negative numbers count from the end.
+    """
+
+    def __init__(self, model: VideoSwinTransformer, out_indices: Sequence[int]) -> None:
+        super().__init__()
+        backbone = model.backbone
+        self.bundle = model.bundle
+        self.out_indices = checked_stages("out_indices", out_indices, backbone.num_layers)
+        self.feature_info = FeatureInfo([backbone._map_info(i) for i in self.out_indices])
+        backbone.layers = backbone.layers[: self.out_indices[-1] + 1]
+        backbone.layers[-1].downsample = None  # type: ignore[assignment]
+        backbone.norm = nn.Identity()
+        self.backbone = backbone
+        self.train(model.training)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, in_chans, T, H, W) -> one map per output stage."""
+        return list(self.backbone.forward_intermediates(x, self.out_indices).values())
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recomputes block activations in the backward pass: less memory, about a third slower."""
+        self.backbone.use_checkpoint = enable
+
+    def freeze_stages(self, frozen_stages: int) -> None:
+        """Freezes the first stages; see `SwinTransformer3D.freeze_stages`."""
+        self.backbone.freeze_stages(frozen_stages)

@@ -155,7 +155,7 @@ def load_checkpoint(
     # Complete by the report above; only a head that is initialized next may be missing.
     model.load_state_dict(weights, strict=not adapted.has_new_head, assign=True)
     if adapted.has_new_head:
-        model.reset_classifier(target.model.num_classes, target.labels)
+        model.reset_classifier(target.model.num_classes, labels=target.labels)
     return model.eval(), report
 
 
@@ -196,7 +196,14 @@ def load_backbone(
         name.removeprefix("backbone."): tensor.detach().to(torch.float32)
         for name, tensor in adapted.tensors.items()
     }
-    backbone.load_state_dict(weights)
+    final, new_norms = backbone.norm_names()
+    if final is None:  # the last stage is no output: its norm has no place
+        weights = {name: t for name, t in weights.items() if not name.startswith("norm.")}
+    # Complete by the report above; only norms that no published file has may be missing.
+    backbone.load_state_dict(weights, strict=not new_norms)
+    if new_norms:
+        note = f"new norms of other stages: {', '.join(new_norms)}"
+        report = dataclasses.replace(report, adaptations=(*report.adaptations, note))
     return report
 
 

@@ -199,6 +199,7 @@ def _shape_of(config: ModelConfig) -> ModelConfig:
         attn_drop_rate=0.0,
         drop_path_rate=0.0,
         head_drop_rate=0.0,
+        global_pool="avg",
     )
 
 
