@@ -30,11 +30,11 @@ from .cpu_inference import (
     map_tokens,
 )
 from .windows import (
+    Size3,
     WindowPlan,
     from_windows,
     plan_windows,
     relative_position_index,
-    size3,
     to_windows,
     used_window,
     window_partition,
@@ -44,6 +44,11 @@ from .windows import (
 NormLayer: TypeAlias = Callable[[int], nn.Module]
 ActLayer: TypeAlias = Callable[[], nn.Module]
 Downsample: TypeAlias = Callable[..., nn.Module]
+
+
+def _size3(sizes: Sequence[int]) -> Size3:
+    d, h, w = sizes
+    return (d, h, w)
 
 
 def _output_dtype(x: Tensor) -> torch.dtype:
@@ -111,7 +116,7 @@ class WindowAttention3D(nn.Module):
     ) -> None:
         super().__init__()
         self.dim = dim
-        self.window_size = size3(window_size)
+        self.window_size = _size3(window_size)
         self.num_heads = num_heads
         self.scale = qk_scale or (dim // num_heads) ** -0.5
         d, h, w = self.window_size
@@ -242,8 +247,8 @@ class SwinTransformerBlock3D(nn.Module):
         super().__init__()
         self.dim = dim
         self.num_heads = num_heads
-        self.window_size = size3(window_size)
-        self.shift_size = size3(shift_size)
+        self.window_size = _size3(window_size)
+        self.shift_size = _size3(shift_size)
         self.use_checkpoint = use_checkpoint
         self.norm1 = norm_layer(dim)
         self.attn = WindowAttention3D(
@@ -348,7 +353,7 @@ class BasicLayer(nn.Module):
     ) -> None:
         super().__init__()
         self.depth = depth
-        self.window_size = size3(window_size)
+        self.window_size = _size3(window_size)
         d, h, w = self.window_size
         self.shift_size = (d // 2, h // 2, w // 2)
         rates = drop_path if isinstance(drop_path, Sequence) else [drop_path] * depth
@@ -426,8 +431,8 @@ class PatchEmbed3D(nn.Module):
         stride: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        self.patch_size = size3(patch_size)
-        self.stride = self.patch_size if stride is None else size3(stride)
+        self.patch_size = _size3(patch_size)
+        self.stride = self.patch_size if stride is None else _size3(stride)
         self.in_chans = in_chans
         self.embed_dim = embed_dim
         self.proj = nn.Conv3d(in_chans, embed_dim, kernel_size=self.patch_size, stride=self.stride)

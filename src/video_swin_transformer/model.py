@@ -154,10 +154,11 @@ class SwinTransformer3D(nn.Module):
         )
         self.out_after_downsample = out_after_downsample
         self._own_norms = out_indices is not None
-        last = (num_stages - 1,)
-        self.out_indices = checked_stages("out_indices", out_indices or last, num_stages)
+        self.out_indices: tuple[int, ...] = (num_stages - 1,)
+        if out_indices is not None:
+            self.out_indices = checked_stages("out_indices", out_indices, num_stages)
         for stage in self.out_indices:
-            dim = self._map_info(stage).num_chs
+            dim = self._num_channels(stage)
             self.add_module(f"norm{stage}" if self._own_norms else "norm", norm_layer(dim))
         self.register_load_state_dict_pre_hook(_to_own_names)  # type: ignore[no-untyped-call]
         self._init_randomly()
@@ -307,15 +308,20 @@ class SwinTransformer3D(nn.Module):
 
     def _map_info(self, stage: int) -> FeatureMapInfo:
         """The map of a stage as `forward` returns it."""
-        merged = self.out_after_downsample and stage < self.num_layers - 1
+        channels = self._num_channels(stage)
         time, height, _ = self.patch_embed.stride
         return FeatureMapInfo(
             index=stage,
-            num_chs=self.embed_dim * 2 ** (stage + merged),
-            reduction=height * 2 ** (stage + merged),
+            num_chs=channels,
+            reduction=height * channels // self.embed_dim,  # both double with each merging
             time_reduction=time,
             module=f"layers.{stage}",
         )
+
+    def _num_channels(self, stage: int) -> int:
+        merged = self.out_after_downsample and stage < self.num_layers - 1
+        channels: int = self.embed_dim << (stage + merged)
+        return channels
 
     def _norm_of(self, stage: int) -> nn.Module:
         return self.get_submodule(f"norm{stage}" if self._own_norms else "norm")

@@ -34,12 +34,6 @@ Indices = npt.NDArray[np.int64]
 MAX_CACHED_PLANS = 32  # four clip shapes of a network of four stages
 
 
-def size3(sizes: Sequence[int]) -> Size3:
-    """`sizes` as a tuple of time, height and width."""
-    d, h, w = sizes
-    return (d, h, w)
-
-
 def used_window(grid: Size3, window: Size3, shift: Size3) -> tuple[Size3, Size3]:
     """The window and shift used on a token grid (paper section 3.2, official behavior).
 
@@ -68,8 +62,10 @@ def get_window_size(
     Returns:
         The window used, and with `shift_size` also the shift used.
     """
-    shift = (0, 0, 0) if shift_size is None else shift_size
-    used = used_window(size3(x_size), size3(window_size), size3(shift))
+    d, h, w = x_size
+    wd, wh, ww = window_size
+    sd, sh, sw = (0, 0, 0) if shift_size is None else shift_size
+    used = used_window((d, h, w), (wd, wh, ww), (sd, sh, sw))
     return used[0] if shift_size is None else used
 
 
