@@ -212,3 +212,51 @@ def test_without_transformers_a_sentence_names_the_extra() -> None:
 def test_settings_file_is_json(folder: Path) -> None:
     written = json.loads((folder / "video_preprocessor_config.json").read_text())
     assert written == {"video_processor_type": hf.VideoSwinVideoProcessor.__name__}
+
+
+def test_auto_model_gives_features_without_the_classifier(
+    folder: Path, ours: vst.VideoSwinTransformer
+) -> None:
+    model = transformers.AutoModel.from_pretrained(folder).eval()
+    assert isinstance(model, hf.VideoSwinModel)
+    assert not any(name.startswith("cls_head") for name in model.state_dict())
+    video = torch.rand(2, 4, 3, 32, 32)
+    with torch.no_grad():
+        output = model(video)
+        expected = ours.forward_features(video.transpose(1, 2))
+    torch.testing.assert_close(output.last_hidden_state, expected.flatten(2).transpose(1, 2))
+    torch.testing.assert_close(output.pooler_output, expected.mean((2, 3, 4)))
+    assert output.hidden_states is None
+    tokens, pooled = model(video, return_dict=False)
+    assert tokens.shape == (2, 2 * 4 * 4, 24) and pooled.shape == (2, 24)
+
+
+def test_auto_model_refuses_weights_that_do_not_fit(folder: Path) -> None:
+    _edit(folder, lambda tensors: tensors.pop("backbone.norm.weight"))
+    with pytest.raises(vst.CheckpointError, match=r"missing: backbone\.norm\.weight"):
+        transformers.AutoModel.from_pretrained(folder)
+    _edit(folder, lambda t: t.update({"backbone.extra": torch.zeros(1)}))
+    with pytest.raises(vst.CheckpointError, match=r"backbone\.extra"):
+        transformers.AutoModel.from_pretrained(folder)
+
+
+@pytest.mark.parametrize("kind", ["AutoModel", "AutoModelForVideoClassification"])
+def test_hidden_states_are_the_tokens_after_each_stage(kind: str, folder: Path) -> None:
+    model = getattr(transformers, kind).from_pretrained(folder).eval()
+    video = torch.rand(1, 4, 3, 32, 32)
+    with torch.no_grad():
+        plain, output = model(video), model(video, output_hidden_states=True)
+        model.config.output_hidden_states = True
+        as_configured = model(video)
+    assert [tuple(state.shape) for state in output.hidden_states] == [
+        (1, 2 * 8 * 8, 12),
+        (1, 2 * 4 * 4, 24),
+        (1, 2 * 4 * 4, 24),
+    ]
+    torch.testing.assert_close(output[0], plain[0])
+    normed = model.backbone.norm(output.hidden_states[-1])
+    if kind == "AutoModel":
+        torch.testing.assert_close(normed, output.last_hidden_state)
+    else:
+        torch.testing.assert_close(model.cls_head.fc_cls(normed.mean(1)), output.logits)
+    assert len(as_configured.hidden_states) == 3

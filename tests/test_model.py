@@ -183,7 +183,11 @@ def test_frozen_stages(frozen, parts):
         ({"embed_dim": 0}, "embed_dim is 0"),
         ({"drop_path_rate": 1.5}, "drop_path_rate is 1.5"),
         ({"frozen_stages": 9}, "frozen_stages is 9, but must be from -1"),
-        ({"pretrained": "swin.pth"}, "pretrained is 'swin.pth'"),
+        ({"pretrained": 7}, "pretrained is 7"),
+        (
+            {"patch_stride": (5, 4, 4)},
+            r"patch_stride is \(5, 4, 4\), but must be at most patch_size",
+        ),
     ],
 )
 def test_wrong_constructor_arguments_are_named(kwargs, says):

@@ -51,7 +51,7 @@ print(vst.views_from_frames(clips, vst.Preprocessing()).shape)
 
 def test_the_architecture_page_lists_every_module():
     page = (ROOT / "docs" / "architecture.md").read_text()
-    listed = set(re.findall(r"^([a-z_]+(?:\.py|/)) ", page, flags=re.MULTILINE))
+    listed = set(re.findall(r"^([a-z0-9_]+(?:\.py|/)) ", page, flags=re.MULTILINE))
     modules = {
         path.name + ("/" if path.is_dir() else "")
         for path in PACKAGE.iterdir()

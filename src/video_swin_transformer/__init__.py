@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     )
     from .evaluation import EvaluationResult, evaluate, evaluate_scores
     from .exporting import ExportResult, export
-    from .model import SwinTransformer3D, VideoSwinTransformer
+    from .feature_info import FeatureInfo
+    from .model import SwinTransformer3D, VideoSwinFeatures, VideoSwinTransformer
     from .predictor import Classification, ClipFeatures, Predictor
     from .preprocess import views_from_frames
     from .registry import ModelCard, list_models
@@ -47,6 +48,7 @@ _LAZY_IMPORTS = {
     "EvaluationResult": "evaluation",
     "ExportError": "errors",
     "ExportResult": "exporting",
+    "FeatureInfo": "feature_info",
     "LoadReport": "weights",
     "MissingExtraError": "errors",
     "ModelCard": "registry",
@@ -61,6 +63,7 @@ _LAZY_IMPORTS = {
     "VideoDecodeError": "errors",
     "VideoReader": "video",
     "VideoSwinError": "errors",
+    "VideoSwinFeatures": "model",
     "VideoSwinTransformer": "model",
     "clip_indices": "sampling",
     "create_model": "weights",
@@ -87,6 +90,7 @@ __all__ = [
     "EvaluationResult",
     "ExportError",
     "ExportResult",
+    "FeatureInfo",
     "LoadReport",
     "MissingExtraError",
     "ModelCard",
@@ -101,6 +105,7 @@ __all__ = [
     "VideoDecodeError",
     "VideoReader",
     "VideoSwinError",
+    "VideoSwinFeatures",
     "VideoSwinTransformer",
     "clip_indices",
     "create_model",

@@ -22,6 +22,7 @@ EXPORT_FORMATS = {".onnx": "onnx", ".xml": "openvino", ".pt2": "torch"}  # by su
 SAMPLING_RULES = ("official", "mmaction2", "uniform")
 INTERPOLATIONS = ("bilinear", "area")
 AVERAGES = ("prob", "score")
+GLOBAL_POOLS = ("avg", "")
 ALLOWED_NUM_CROPS = (1, 3, 5)
 
 # Channels, frames, height, width of one view.
@@ -70,6 +71,7 @@ class ModelConfig:
     depths: tuple[int, ...] = (2, 2, 6, 2)
     num_heads: tuple[int, ...] = (3, 6, 12, 24)
     patch_size: tuple[int, int, int] = (2, 4, 4)
+    patch_stride: tuple[int, int, int] | None = None  # None: patch_size
     window_size: tuple[int, int, int] = (8, 7, 7)
     mlp_ratio: float = 4.0
     qkv_bias: bool = True
@@ -81,6 +83,7 @@ class ModelConfig:
     attn_drop_rate: float = 0.0
     drop_path_rate: float = 0.1
     head_drop_rate: float = 0.5
+    global_pool: str = "avg"  # "": without a classifier, the feature map is the output
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
@@ -88,6 +91,16 @@ class ModelConfig:
         set_field(self, "num_heads", tuple(self.num_heads))
         set_field(self, "patch_size", _triple("patch_size", self.patch_size))
         set_field(self, "window_size", _triple("window_size", self.window_size))
+        if self.patch_stride is not None:
+            stride = _triple("patch_stride", self.patch_stride)
+            _require(
+                all(step <= side for step, side in zip(stride, self.patch_size, strict=True)),
+                "patch_stride",
+                stride,
+                f"at most patch_size {self.patch_size} on every axis, or pixels would be skipped",
+            )
+            # One value for one network: equal networks have equal configs.
+            set_field(self, "patch_stride", None if stride == self.patch_size else stride)
         _require(_is_count(self.embed_dim), "embed_dim", self.embed_dim, "a positive whole number")
         _require(
             len(self.depths) > 0 and all(_is_count(d) for d in self.depths),
@@ -112,6 +125,15 @@ class ModelConfig:
         for name in ("drop_rate", "attn_drop_rate", "drop_path_rate", "head_drop_rate"):
             rate = getattr(self, name)
             _require(0 <= rate < 1, name, rate, "at least 0 and below 1")
+        _require(
+            self.global_pool in GLOBAL_POOLS, "global_pool", self.global_pool, "'avg' or '' (none)"
+        )
+        _require(
+            self.global_pool == "avg" or self.num_classes == 0,
+            "global_pool",
+            self.global_pool,
+            "'avg' with a classifier; for the feature map pass num_classes=0",
+        )
 
     @property
     def num_features(self) -> int:

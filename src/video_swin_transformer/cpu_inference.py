@@ -32,21 +32,21 @@ def is_cpu_inference(x: Tensor) -> bool:
 
 
 def map_tokens(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """`function(x)` for (B, L, C) tokens that it treats independently, in chunks on a CPU."""
+    """`function(x)` for (..., C) tokens that it treats independently, in chunks on a CPU."""
     if not is_cpu_inference(x):
         return function(x)
-    tokens = x.flatten(0, 1)  # (B, L, C) -> (B * L, C)
+    tokens = x.flatten(0, -2)  # (B, L, C) -> (B * L, C)
     if len(tokens) <= CPU_CHUNK_TOKENS:
-        return function(tokens).view(x.shape)
+        return function(tokens).view(*x.shape[:-1], -1)
     first, *rest = torch.split(tokens, CPU_CHUNK_TOKENS)
     result = function(first)
-    out = result.new_empty(tokens.shape)
+    out = result.new_empty(len(tokens), result.shape[-1])
     out[: len(first)] = result
     start = len(first)
     for chunk in rest:
         out[start : start + len(chunk)] = function(chunk)
         start += len(chunk)
-    return out.view(x.shape)
+    return out.view(*x.shape[:-1], -1)
 
 
 class LastValueCache(Generic[T]):

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from .config import MODEL_TYPE, BundleConfig, ClipSampling, Preprocessing
 from .errors import CheckpointError, ConfigError, MissingExtraError
 from .layers import WindowAttention3D
-from .model import VideoSwinTransformer
+from .model import SwinTransformer3D, VideoSwinTransformer
 from .preprocess import views_from_frames
 from .sampling import clip_indices
 from .telemetry import without_telemetry
@@ -32,6 +32,7 @@ try:
     with without_telemetry():
         from transformers import (
             AutoConfig,
+            AutoModel,
             AutoModelForVideoClassification,
             AutoVideoProcessor,
             BatchFeature,
@@ -39,7 +40,7 @@ try:
             PreTrainedModel,
         )
         from transformers import initialization as init
-        from transformers.modeling_outputs import ImageClassifierOutput
+        from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
         from transformers.models.auto.modeling_auto import (
             MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING_NAMES,
         )
@@ -121,50 +122,31 @@ class VideoSwinConfig(PreTrainedConfig):
         return settings
 
 
-class VideoSwinForVideoClassification(PreTrainedModel):
-    """`VideoSwinTransformer` as a transformers model, with the same parameter names.
-
-    Inputs are (B, T, C, H, W). `from_pretrained` raises an error if any tensor does not match;
-    only a classifier of a different size is reinitialized with `ignore_mismatched_sizes=True`.
-
-    Args:
-        config: The configuration.
-    """
+class _VideoSwinPreTrainedModel(PreTrainedModel):
+    """What the models share."""
 
     config_class = VideoSwinConfig
     main_input_name = "pixel_values"
     input_modalities = "video"
     base_model_prefix = ""
     supports_gradient_checkpointing = True
+    backbone: SwinTransformer3D
 
-    def __init__(self, config: VideoSwinConfig) -> None:
-        super().__init__(config)
-        network = VideoSwinTransformer(config.bundle)
-        self.backbone = network.backbone
-        self.cls_head = network.cls_head
-        self.post_init()
-
-    def forward(
-        self,
-        pixel_values: Tensor,
-        labels: Tensor | None = None,
-        return_dict: bool | None = None,
-    ) -> ImageClassifierOutput | tuple[Tensor, ...]:
-        """Classifies a batch of clips.
-
-        Args:
-            pixel_values: (B, T, C, H, W) float, normalized.
-            labels: (B,) int64 class indices to compute the loss for.
-            return_dict: False returns a tuple, with the loss first if there is one.
-
-        Returns:
-            Logits (B, num_labels), and the loss if `labels` is given.
-        """
-        logits = self.cls_head(self.backbone(pixel_values.transpose(1, 2)))
-        loss = None if labels is None else self.loss_function(labels, logits, self.config)
-        if return_dict is False:
-            return (logits,) if loss is None else (loss, logits)
-        return ImageClassifierOutput(loss=loss, logits=logits)
+    def _features(
+        self, pixel_values: Tensor, output_hidden_states: bool | None
+    ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
+        """The normalized map (B, C, D, h, w), and the tokens after the embedding and each stage."""
+        x = pixel_values.transpose(1, 2)
+        if output_hidden_states is None:
+            output_hidden_states = self.config.output_hidden_states
+        if not output_hidden_states:
+            return self.backbone(x), None
+        maps = [self.backbone.pos_drop(self.backbone.patch_embed(x))]
+        for layer in self.backbone.layers:
+            maps.append(layer(maps[-1]))
+        norm = self.backbone.get_submodule("norm")
+        normed = norm(maps[-1].permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)
+        return normed, tuple(one.flatten(2).transpose(1, 2) for one in maps)
 
     def gradient_checkpointing_enable(
         self,
@@ -194,9 +176,9 @@ class VideoSwinForVideoClassification(PreTrainedModel):
         return self.backbone.use_checkpoint
 
     def _init_weights(self, module: nn.Module) -> None:
-        """Initializes a module like `SwinTransformer3D.init_weights` and `I3DHead`."""
+        """Initializes a module like `SwinTransformer3D` and `I3DHead`."""
         if isinstance(module, nn.Linear):
-            if module is self.cls_head.fc_cls:
+            if isinstance(self, VideoSwinForVideoClassification) and module is self.cls_head.fc_cls:
                 init.normal_(module.weight, std=0.01)
             else:
                 init.trunc_normal_(module.weight, std=0.02)
@@ -235,7 +217,7 @@ class VideoSwinForVideoClassification(PreTrainedModel):
             f"{what}: {', '.join(sorted(names)[:5])}" + (", ..." if len(names) > 5 else "")
             for what, names in (
                 ("missing", set(info["missing_keys"])),
-                ("unexpected", set(info["unexpected_keys"])),
+                ("unexpected", {k for k in info["unexpected_keys"] if not cls._ignores(k)}),
                 ("mismatched shape", other_shape),
             )
             if names
@@ -249,6 +231,99 @@ class VideoSwinForVideoClassification(PreTrainedModel):
                 f"({'; '.join(problems)}).{hint if other_shape else ''}"
             )
         return (model, info) if wants_info else model
+
+    @classmethod
+    def _ignores(cls, key: str) -> bool:
+        """Whether a tensor of a file has no place in the model and is left out."""
+        return False
+
+
+class VideoSwinModel(_VideoSwinPreTrainedModel):
+    """The backbone as a transformers model, for feature extraction (`AutoModel`).
+
+    Inputs are (B, T, C, H, W). The classifier of a saved folder is left out; all other weights must
+    match.
+
+    Args:
+        config: The configuration.
+    """
+
+    def __init__(self, config: VideoSwinConfig) -> None:
+        super().__init__(config)
+        self.backbone = VideoSwinTransformer(config.bundle).backbone
+        self.post_init()
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> BaseModelOutputWithPooling | tuple[Any, ...]:
+        """Features of a batch of clips.
+
+        Args:
+            pixel_values: (B, T, C, H, W) float, normalized.
+            output_hidden_states: Also return the tokens after the patch embedding and after each
+                stage, (B, D*h*w, C) each. None: as configured.
+            return_dict: False returns a tuple.
+
+        Returns:
+            `last_hidden_state` (B, D*h*w, C), normalized, and its mean `pooler_output` (B, C).
+        """
+        features, hidden_states = self._features(pixel_values, output_hidden_states)
+        tokens = features.flatten(2).transpose(1, 2)  # (B, C, D, h, w) -> (B, D*h*w, C)
+        output = BaseModelOutputWithPooling(
+            last_hidden_state=tokens,
+            pooler_output=features.mean(dim=(2, 3, 4)),
+            hidden_states=hidden_states,
+        )
+        return output.to_tuple() if return_dict is False else output
+
+    @classmethod
+    def _ignores(cls, key: str) -> bool:
+        return key.startswith(_HEAD)
+
+
+class VideoSwinForVideoClassification(_VideoSwinPreTrainedModel):
+    """`VideoSwinTransformer` as a transformers model, with the same parameter names.
+
+    Inputs are (B, T, C, H, W). `from_pretrained` raises an error if any tensor does not match;
+    only a classifier of a different size is reinitialized with `ignore_mismatched_sizes=True`.
+
+    Args:
+        config: The configuration.
+    """
+
+    def __init__(self, config: VideoSwinConfig) -> None:
+        super().__init__(config)
+        network = VideoSwinTransformer(config.bundle)
+        self.backbone = network.backbone
+        self.cls_head = network.cls_head
+        self.post_init()
+
+    def forward(
+        self,
+        pixel_values: Tensor,
+        labels: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+    ) -> ImageClassifierOutput | tuple[Any, ...]:
+        """Classifies a batch of clips.
+
+        Args:
+            pixel_values: (B, T, C, H, W) float, normalized.
+            labels: (B,) int64 class indices to compute the loss for.
+            output_hidden_states: As `VideoSwinModel.forward`.
+            return_dict: False returns a tuple, with the loss first if there is one.
+
+        Returns:
+            Logits (B, num_labels), the loss if `labels` is given, and the hidden states if asked.
+        """
+        features, hidden_states = self._features(pixel_values, output_hidden_states)
+        logits = self.cls_head(features)
+        loss = None if labels is None else self.loss_function(labels, logits, self.config)
+        output = ImageClassifierOutput(loss=loss, logits=logits, hidden_states=hidden_states)
+        return output.to_tuple() if return_dict is False else output
 
 
 class VideoSwinVideoProcessor(BaseVideoProcessor):
@@ -352,6 +427,7 @@ def _clip(video: Any, sampling: ClipSampling | None, preprocessing: Preprocessin
 def register() -> None:
     """Registers the models with the Auto classes and the "video-classification" pipeline."""
     AutoConfig.register(MODEL_TYPE, VideoSwinConfig, exist_ok=True)
+    AutoModel.register(VideoSwinConfig, VideoSwinModel, exist_ok=True)
     AutoModelForVideoClassification.register(
         VideoSwinConfig, VideoSwinForVideoClassification, exist_ok=True
     )

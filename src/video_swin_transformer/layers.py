@@ -1,8 +1,15 @@
 """The parts of the network, from the inside out: attention, block, stage, patch embedding.
 
+Every class has the constructor, the parameter names and the forward pass of the official class of
+the same name, so each part can be used alone. Stages and the patch embedding are channel-first,
+(B, C, D, h, w); blocks and the patch merging are channel-last, (B, D, h, w, C).
+
+Inside a stage, attention and blocks receive a `WindowPlan` and flat tokens (B, L, C) instead of a
+mask and a grid. This is the fast path that the network always uses. Between stages tokens stay
+channel-last in memory: the channel-first tensors are permuted views.
+
 Sizes: B batch, C channels, D, h, w of the token grid, L = D*h*w tokens, S slots of a `WindowPlan`,
-N tokens in a region. Tokens are channel-last here, (B, D, h, w, C) or flat (B, L, C); the official
-code permutes to channel-first between stages, which changes no number.
+N tokens in a window or region.
 """
 
 from __future__ import annotations
@@ -22,9 +29,26 @@ from .cpu_inference import (
     is_tracing,
     map_tokens,
 )
-from .windows import Size3, WindowPlan, from_windows, plan_windows, to_windows
+from .windows import (
+    Size3,
+    WindowPlan,
+    from_windows,
+    plan_windows,
+    relative_position_index,
+    to_windows,
+    used_window,
+    window_partition,
+    window_reverse,
+)
 
 NormLayer: TypeAlias = Callable[[int], nn.Module]
+ActLayer: TypeAlias = Callable[[], nn.Module]
+Downsample: TypeAlias = Callable[..., nn.Module]
+
+
+def _size3(sizes: Sequence[int]) -> Size3:
+    d, h, w = sizes
+    return (d, h, w)
 
 
 def _output_dtype(x: Tensor) -> torch.dtype:
@@ -52,17 +76,25 @@ class DropPath(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with an exact (erf) GELU between them."""
+    """Two linear layers with an activation between them, by default an exact (erf) GELU."""
 
-    def __init__(self, dim: int, hidden_dim: int, *, drop: float = 0.0) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        hidden_features: int | None = None,
+        out_features: int | None = None,
+        act_layer: ActLayer = nn.GELU,
+        drop: float = 0.0,
+    ) -> None:
         super().__init__()
-        self.fc1 = nn.Linear(dim, hidden_dim)
-        self.act = nn.GELU()
-        self.fc2 = nn.Linear(hidden_dim, dim)
+        hidden_features = hidden_features or in_features
+        self.fc1 = nn.Linear(in_features, hidden_features)
+        self.act = act_layer()
+        self.fc2 = nn.Linear(hidden_features, out_features or in_features)
         self.drop = nn.Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, L, C) -> (B, L, C)."""
+        """(..., in_features) -> (..., out_features)."""
         return map_tokens(self._forward, x)
 
     def _forward(self, x: Tensor) -> Tensor:
@@ -75,25 +107,68 @@ class WindowAttention3D(nn.Module):
     def __init__(
         self,
         dim: int,
-        window_size: Size3,
+        window_size: Sequence[int],
         num_heads: int,
-        *,
         qkv_bias: bool = False,
         qk_scale: float | None = None,
         attn_drop: float = 0.0,
         proj_drop: float = 0.0,
     ) -> None:
         super().__init__()
+        self.dim = dim
+        self.window_size = _size3(window_size)
         self.num_heads = num_heads
         self.scale = qk_scale or (dim // num_heads) ** -0.5
-        self.attn_drop = attn_drop
-        d, h, w = window_size
+        d, h, w = self.window_size
         num_offsets = (2 * d - 1) * (2 * h - 1) * (2 * w - 1)
         self.relative_position_bias_table = nn.Parameter(torch.zeros(num_offsets, num_heads))
         self.qkv = nn.Linear(dim, 3 * dim, bias=qkv_bias)
+        self.attn_drop = nn.Dropout(attn_drop)
         self.proj = nn.Linear(dim, dim)
         self.proj_drop = nn.Dropout(proj_drop)
         self._bias_cache: LastValueCache[tuple[Tensor, ...]] = LastValueCache()
+
+    @property
+    def relative_position_index(self) -> Tensor:
+        """(N, N) int64: the row of the bias table for each pair of tokens of a full window."""
+        d, h, w = self.window_size
+        table = self.relative_position_bias_table
+        return relative_position_index(self.window_size, d * h * w).to(table.device)
+
+    def forward(
+        self, x: Tensor, mask: Tensor | None = None, plan: WindowPlan | None = None
+    ) -> Tensor:
+        """Attention inside each window.
+
+        Args:
+            x: (B * windows, N, C), the windows of `window_partition`. With `plan`: (B, S, C), slots
+                in the plan's order.
+            mask: (windows, N, N), added to the attention; see `compute_mask`.
+            plan: Layout of the slots. It replaces the mask.
+
+        Returns:
+            The same shape as `x`.
+        """
+        if plan is not None:
+            return self._forward_regions(x, plan)
+        out = self._attend_windows(self.qkv(x), mask)
+        return self.proj_drop(self.proj(out))  # type: ignore[no-any-return]
+
+    def _attend_windows(self, qkv: Tensor, mask: Tensor | None) -> Tensor:
+        """(B * windows, N, 3C) -> (B * windows, N, C), with the mask of the official code."""
+        num_windows, length, width = qkv.shape
+        # (B * nW, N, 3C) -> (B * nW, N, 3, heads, C / heads) -> (3, B * nW, heads, N, C / heads)
+        qkv = qkv.view(num_windows, length, 3, self.num_heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        index = relative_position_index(self.window_size, length).to(qkv.device)
+        bias = self.relative_position_bias_table.t()[:, index]  # (heads, N, N)
+        logits = (q * self.scale) @ k.transpose(-2, -1) + bias
+        if mask is not None:  # one for each window of a sample
+            per_sample = logits.view(-1, len(mask), self.num_heads, length, length)
+            logits = (per_sample + mask[:, None]).view(logits.shape)
+        weights: Tensor = self.attn_drop(logits.softmax(dim=-1))
+        out = weights.to(v.dtype) @ v
+        return out.transpose(1, 2).reshape(num_windows, length, width // 3)
 
     def _biases(self, plan: WindowPlan, dtype: torch.dtype) -> tuple[Tensor, ...]:
         """Bias for each group of regions: (1, heads, N, N)."""
@@ -104,7 +179,7 @@ class WindowAttention3D(nn.Module):
         table = self.relative_position_bias_table.t().to(dtype)  # (heads, offsets)
         return tuple(table[None, :, index].contiguous() for index in plan.bias_indices)
 
-    def forward(self, x: Tensor, plan: WindowPlan) -> Tensor:
+    def _forward_regions(self, x: Tensor, plan: WindowPlan) -> Tensor:
         """(B, S, C), slots in the plan's order -> the same shape."""
         biases = self._biases(plan, _output_dtype(x))
         if is_tracing():
@@ -117,7 +192,7 @@ class WindowAttention3D(nn.Module):
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
     def _forward_in_graph(self, x: Tensor, biases: Sequence[Tensor], plan: WindowPlan) -> Tensor:
-        """`forward` with the linear layers applied once to all regions.
+        """`_forward_regions` with the linear layers applied once to all regions.
 
         The graph has a third of the nodes, and a compiler or quantizer sees each layer as one.
         """
@@ -134,7 +209,7 @@ class WindowAttention3D(nn.Module):
         # (B, n * N, 3C) -> (B * n, N, 3, heads, C / heads) -> (3, B * n, heads, N, C / heads)
         qkv = qkv.reshape(-1, length, 3, heads, width // 3 // heads)
         q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        dropout = self.attn_drop if self.training else 0.0
+        dropout = self.attn_drop.p if self.attn_drop.training else 0.0
         if bias.requires_grad and bias.device.type == "cpu":
             # Fused attention has no gradient of the bias there, and its fallback checks every row
             # for being masked out and computes in float32 whatever it is given.
@@ -157,23 +232,28 @@ class SwinTransformerBlock3D(nn.Module):
         self,
         dim: int,
         num_heads: int,
-        *,
-        window_size: Size3 = (2, 7, 7),
-        shift_size: Size3 = (0, 0, 0),
+        window_size: Sequence[int] = (2, 7, 7),
+        shift_size: Sequence[int] = (0, 0, 0),
         mlp_ratio: float = 4.0,
         qkv_bias: bool = True,
         qk_scale: float | None = None,
         drop: float = 0.0,
         attn_drop: float = 0.0,
         drop_path: float = 0.0,
+        act_layer: ActLayer = nn.GELU,
         norm_layer: NormLayer = nn.LayerNorm,
+        use_checkpoint: bool = False,
     ) -> None:
         super().__init__()
-        self.shift_size = shift_size
+        self.dim = dim
+        self.num_heads = num_heads
+        self.window_size = _size3(window_size)
+        self.shift_size = _size3(shift_size)
+        self.use_checkpoint = use_checkpoint
         self.norm1 = norm_layer(dim)
         self.attn = WindowAttention3D(
             dim,
-            window_size,
+            self.window_size,
             num_heads,
             qkv_bias=qkv_bias,
             qk_scale=qk_scale,
@@ -182,13 +262,47 @@ class SwinTransformerBlock3D(nn.Module):
         )
         self.drop_path = DropPath(drop_path)
         self.norm2 = norm_layer(dim)
-        self.mlp = Mlp(dim, int(dim * mlp_ratio), drop=drop)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio), act_layer=act_layer, drop=drop)
 
-    def forward(self, x: Tensor, plan: WindowPlan) -> Tensor:
-        """(B, L, C) -> (B, L, C)."""
-        attended = self.attn(to_windows(self.norm1(x), plan), plan)
-        x = x + self.drop_path(from_windows(attended, plan))
+    def forward(
+        self, x: Tensor, mask_matrix: Tensor | None = None, plan: WindowPlan | None = None
+    ) -> Tensor:
+        """One block.
+
+        Args:
+            x: (B, D, h, w, C). With `plan`: flat tokens (B, L, C).
+            mask_matrix: (windows, N, N) from `compute_mask`, used if the windows are shifted.
+            plan: Windows, shift and padding. It replaces the mask.
+
+        Returns:
+            The same shape as `x`.
+        """
+        if self.use_checkpoint and torch.is_grad_enabled():
+            out: Tensor = checkpoint(self._forward, x, mask_matrix, plan, use_reentrant=False)
+            return out
+        return self._forward(x, mask_matrix, plan)
+
+    def _forward(self, x: Tensor, mask_matrix: Tensor | None, plan: WindowPlan | None) -> Tensor:
+        normed = self.norm1(x)
+        if plan is None:
+            attended = self._attend_windows(normed, mask_matrix)
+        else:
+            attended = from_windows(self.attn(to_windows(normed, plan), plan=plan), plan)
+        x = x + self.drop_path(attended)
         return x + self.drop_path(self.mlp(self.norm2(x)))  # type: ignore[no-any-return]
+
+    def _attend_windows(self, x: Tensor, mask_matrix: Tensor | None) -> Tensor:
+        """Pad, shift, attend in windows and undo both, step by step as in the paper's figure."""
+        batch, d, h, w, _ = x.shape
+        window, shift = used_window((d, h, w), self.window_size, self.shift_size)
+        pad_d, pad_h, pad_w = (-size % side for size, side in zip((d, h, w), window, strict=True))
+        x = F.pad(x, (0, 0, 0, pad_w, 0, pad_h, 0, pad_d))
+        padded = x.shape[1:4]
+        x = x.roll([-s for s in shift], dims=(1, 2, 3))
+        windows = window_partition(x, window)
+        windows = self.attn(windows, mask_matrix if any(shift) else None)
+        x = window_reverse(windows, window, batch, *padded)
+        return x.roll(shift, dims=(1, 2, 3))[:, :d, :h, :w]
 
 
 class PatchMerging(nn.Module):
@@ -196,6 +310,7 @@ class PatchMerging(nn.Module):
 
     def __init__(self, dim: int, norm_layer: NormLayer = nn.LayerNorm) -> None:
         super().__init__()
+        self.dim = dim
         self.norm = norm_layer(4 * dim)
         self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
 
@@ -207,84 +322,132 @@ class PatchMerging(nn.Module):
 
 
 class BasicLayer(nn.Module):
-    """One stage: blocks, every second one with shifted windows, then a patch merging."""
+    """One stage: blocks, every second one with shifted windows, then a patch merging.
+
+    Args:
+        dim: Input channels.
+        depth: Number of blocks.
+        num_heads: Attention heads.
+        window_size: Tokens per window in time, height and width. The shift is half of it.
+        drop_path: Stochastic depth rate of all blocks, or one rate for each block.
+        downsample: Class of the patch merging at the end, called with `dim` and `norm_layer`; None
+            for the last stage. The attribute `downsample` may be set to None later.
+        use_checkpoint: Recompute block activations in the backward pass to save memory.
+    """
 
     def __init__(
         self,
         dim: int,
+        depth: int,
         num_heads: int,
-        *,
-        drop_path: Sequence[float],
-        window_size: Size3 = (1, 7, 7),
+        window_size: Sequence[int] = (1, 7, 7),
         mlp_ratio: float = 4.0,
         qkv_bias: bool = False,
         qk_scale: float | None = None,
         drop: float = 0.0,
         attn_drop: float = 0.0,
+        drop_path: float | Sequence[float] = 0.0,
         norm_layer: NormLayer = nn.LayerNorm,
-        downsample: bool = False,
+        downsample: Downsample | None = None,
+        use_checkpoint: bool = False,
     ) -> None:
         super().__init__()
-        self.window_size = window_size
-        half = (window_size[0] // 2, window_size[1] // 2, window_size[2] // 2)
-        self.shifts = ((0, 0, 0), half)
+        self.depth = depth
+        self.window_size = _size3(window_size)
+        d, h, w = self.window_size
+        self.shift_size = (d // 2, h // 2, w // 2)
+        rates = drop_path if isinstance(drop_path, Sequence) else [drop_path] * depth
         self.blocks = nn.ModuleList(
             SwinTransformerBlock3D(
                 dim,
                 num_heads,
-                window_size=window_size,
-                shift_size=self.shifts[index % 2],
+                window_size=self.window_size,
+                shift_size=self.shift_size if index % 2 else (0, 0, 0),
                 mlp_ratio=mlp_ratio,
                 qkv_bias=qkv_bias,
                 qk_scale=qk_scale,
                 drop=drop,
                 attn_drop=attn_drop,
-                drop_path=rate,
+                drop_path=rates[index],
                 norm_layer=norm_layer,
+                use_checkpoint=use_checkpoint,
             )
-            for index, rate in enumerate(drop_path)
+            for index in range(depth)
         )
-        self.downsample = PatchMerging(dim, norm_layer) if downsample else None
+        self.downsample = None if downsample is None else downsample(dim=dim, norm_layer=norm_layer)
 
-    def forward(self, x: Tensor, use_checkpoint: bool) -> tuple[Tensor, Tensor]:
-        """(B, D, h, w, C) -> this stage's map in the same shape, and the next stage's input."""
+    @property
+    def use_checkpoint(self) -> bool:
+        """Whether the blocks are checkpointed. Setting it sets all of them."""
+        return any(block.use_checkpoint for block in self.blocks)
+
+    @use_checkpoint.setter
+    def use_checkpoint(self, enable: bool) -> None:
+        for block in self.blocks:
+            block.use_checkpoint = enable  # type: ignore[assignment]
+
+    def forward(self, x: Tensor, do_downsample: bool = True) -> Tensor:
+        """One stage.
+
+        Args:
+            x: (B, C, D, h, w).
+            do_downsample: False leaves the patch merging out, as in mmaction2.
+
+        Returns:
+            (B, 2C, D, ceil(h/2), ceil(w/2)) after the patch merging, otherwise the shape of `x`. A
+            permuted view: call `.contiguous()` before `.view()`.
+        """
+        x = x.permute(0, 2, 3, 4, 1)  # (B, C, D, h, w) -> (B, D, h, w, C)
         batch, d, h, w, dim = x.shape
-        num_plans = min(len(self.blocks), 2)  # a stage of one block shifts nothing
-        plans = [
-            plan_windows((d, h, w), self.window_size, shift, x.device)
-            for shift in self.shifts[:num_plans]
-        ]
+        shifts = ((0, 0, 0), self.shift_size)[: len(self.blocks)]  # one block shifts nothing
+        plans = [plan_windows((d, h, w), self.window_size, shift, x.device) for shift in shifts]
         x = x.reshape(batch, d * h * w, dim)  # (B, D, h, w, C) -> (B, L, C)
         for index, block in enumerate(self.blocks):
-            plan = plans[index % 2]
-            if use_checkpoint and torch.is_grad_enabled():
-                x = checkpoint(block, x, plan, use_reentrant=False)
-            else:
-                x = block(x, plan)
+            x = block(x, plan=plans[index % 2])
         x = x.view(batch, d, h, w, dim)
-        return x, x if self.downsample is None else self.downsample(x)
+        if self.downsample is not None and do_downsample:
+            x = self.downsample(x)
+        return x.permute(0, 4, 1, 2, 3)  # (B, D, h, w, C) -> (B, C, D, h, w)
 
 
 class PatchEmbed3D(nn.Module):
-    """Splits the video into patches and projects each to `embed_dim` channels."""
+    """Splits the video into patches and projects each to `embed_dim` channels.
+
+    Args:
+        patch_size: Frames, rows and columns per patch.
+        in_chans: Input channels.
+        embed_dim: Output channels.
+        norm_layer: Normalization of each token, or None.
+        stride: Distance of the patches, if not `patch_size`. With patch (2, 4, 4) and stride
+            (1, 4, 4) the patches overlap in time, and there are as many time steps as frames.
+    """
 
     def __init__(
         self,
-        patch_size: Size3 = (2, 4, 4),
+        patch_size: Sequence[int] = (2, 4, 4),
         in_chans: int = 3,
         embed_dim: int = 96,
         norm_layer: NormLayer | None = None,
+        stride: Sequence[int] | None = None,
     ) -> None:
         super().__init__()
-        self.patch_size = patch_size
-        self.proj = nn.Conv3d(in_chans, embed_dim, kernel_size=patch_size, stride=patch_size)
+        self.patch_size = _size3(patch_size)
+        self.stride = self.patch_size if stride is None else _size3(stride)
+        self.in_chans = in_chans
+        self.embed_dim = embed_dim
+        self.proj = nn.Conv3d(in_chans, embed_dim, kernel_size=self.patch_size, stride=self.stride)
         self.norm = norm_layer(embed_dim) if norm_layer is not None else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_chans, T, H, W) -> (B, D, h, w, C). Incomplete patches are padded with zeros."""
+        """(B, in_chans, T, H, W) -> (B, C, D, h, w), with D = ceil(T / stride) and so on.
+
+        Incomplete patches are padded with zeros at the end of each axis.
+        """
         pad_t, pad_h, pad_w = (
-            -size % patch for size, patch in zip(x.shape[2:], self.patch_size, strict=True)
+            (-(-size // step) - 1) * step + patch - size
+            for size, patch, step in zip(x.shape[2:], self.patch_size, self.stride, strict=True)
         )
         x = self.proj(F.pad(x, (0, pad_w, 0, pad_h, 0, pad_t)))
-        x = x.permute(0, 2, 3, 4, 1)  # (B, C, D, h, w) -> (B, D, h, w, C)
-        return x if self.norm is None else self.norm(x)
+        if self.norm is None:
+            return x
+        return self.norm(x.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)  # type: ignore[no-any-return]

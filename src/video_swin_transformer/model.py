@@ -24,16 +24,20 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from .config import BundleConfig, ModelConfig
 from .errors import CheckpointError, ConfigError
+from .feature_info import FeatureInfo, FeatureMapInfo, checked_stages
 from .hub import download_folder, is_repo_id, upload_folder
-from .layers import BasicLayer, NormLayer, PatchEmbed3D, WindowAttention3D
+from .layers import BasicLayer, NormLayer, PatchEmbed3D, PatchMerging, WindowAttention3D
 from .saving import read_folder, write_folder
+
+if TYPE_CHECKING:
+    from .weights import LoadReport
 
 
 class SwinTransformer3D(nn.Module):
@@ -41,12 +45,14 @@ class SwinTransformer3D(nn.Module):
 
     Input: float (B, in_chans, T, H, W), normalized, any T, H, W of at least 1.
     Output: (B, C, D, h, w) after the final layer norm, C = embed_dim * 2**(stages - 1),
-    D = ceil(T / patch_t); time is not reduced after the patch embedding. The output is a permuted
-    view, as in the original: call `.contiguous()` before `.view()`.
+    D = ceil(T / patch_t); time is not reduced after the patch embedding. With several
+    `out_indices`, a tuple of such maps. The output is a permuted view, as in the original: call
+    `.contiguous()` before `.view()`.
 
     Args:
-        pretrained: Must be None, and `pretrained2d` has no effect: both are part of the official
-            signature. Weights are loaded by `load_state_dict` or `load_checkpoint`.
+        pretrained: Weights that `init_weights` loads, as in the official class: a file, folder or
+            name. The constructor itself initializes at random.
+        pretrained2d: Whether `pretrained` holds image weights, to be inflated, or video weights.
         patch_size: Frames, rows and columns per token.
         in_chans: Input channels.
         embed_dim: Channels of the first stage; they double with each stage.
@@ -56,11 +62,17 @@ class SwinTransformer3D(nn.Module):
         frozen_stages: -1 none; 0 the patch embedding; k also the first k stages. Frozen parts stay
             in eval mode.
         use_checkpoint: Recompute block activations in the backward pass to save memory.
+        patch_stride: Distance of the patches, if not `patch_size`; D is then ceil(T / stride). With
+            patch (2, 4, 4) and stride (1, 4, 4) there are as many time steps as frames (VIOLET).
+        out_indices: Stages to output, as in mmaction2, each after a norm of its own (`norm0` to
+            `norm3`). None: the last stage after `norm`, as in the official class. Checkpoints with
+            either name of the last norm can be loaded.
+        out_after_downsample: Output stages after their patch merging.
     """
 
     def __init__(
         self,
-        pretrained: None = None,
+        pretrained: str | Path | None = None,
         pretrained2d: bool = True,
         patch_size: Sequence[int] = (4, 4, 4),
         in_chans: int = 3,
@@ -78,41 +90,46 @@ class SwinTransformer3D(nn.Module):
         patch_norm: bool = False,
         frozen_stages: int = -1,
         use_checkpoint: bool = False,
+        *,
+        patch_stride: Sequence[int] | None = None,
+        out_indices: Sequence[int] | None = None,
+        out_after_downsample: bool = False,
     ) -> None:
         super().__init__()
-        if pretrained is not None:
-            raise ConfigError(
-                f"pretrained is {pretrained!r}, but must be None: the constructor loads nothing. "
-                "Build the network, then call load_state_dict with the weights."
-            )
+        self.pretrained, self.pretrained2d = _checked_source(pretrained), pretrained2d
         config = ModelConfig(  # checks every number and turns lists into tuples
             embed_dim=embed_dim,
             depths=tuple(depths),
             num_heads=tuple(num_heads),
             patch_size=patch_size,  # type: ignore[arg-type]
+            patch_stride=patch_stride,  # type: ignore[arg-type]
             window_size=window_size,  # type: ignore[arg-type]
             mlp_ratio=mlp_ratio,
+            qkv_bias=qkv_bias,
+            qk_scale=qk_scale,
+            patch_norm=patch_norm,
             in_chans=in_chans,
+            num_classes=0,
             drop_rate=drop_rate,
             attn_drop_rate=attn_drop_rate,
             drop_path_rate=drop_path_rate,
         )
+        self.config = config
         num_stages = len(config.depths)
-        if not -1 <= frozen_stages <= num_stages:
-            raise ConfigError(
-                f"frozen_stages is {frozen_stages}, but must be from -1 (none) to {num_stages} "
-                "(all stages)."
-            )
         self.num_layers = num_stages
         self.embed_dim = embed_dim
         self.in_chans = in_chans
         self.num_features = embed_dim * 2 ** (num_stages - 1)
         self.patch_size, self.window_size = config.patch_size, config.window_size
-        self.frozen_stages = frozen_stages
-        self.use_checkpoint = use_checkpoint
+        self.patch_norm = patch_norm
+        self.frozen_stages = _checked_frozen(frozen_stages, num_stages)
 
         self.patch_embed = PatchEmbed3D(
-            config.patch_size, in_chans, embed_dim, norm_layer if patch_norm else None
+            config.patch_size,
+            in_chans,
+            embed_dim,
+            norm_layer if patch_norm else None,
+            stride=config.patch_stride,
         )
         self.pos_drop = nn.Dropout(drop_rate)
         num_blocks = sum(config.depths)
@@ -120,25 +137,60 @@ class SwinTransformer3D(nn.Module):
         self.layers = nn.ModuleList(
             BasicLayer(
                 embed_dim * 2**stage,
+                config.depths[stage],
                 config.num_heads[stage],
-                drop_path=rates[sum(config.depths[:stage]) : sum(config.depths[: stage + 1])],
                 window_size=config.window_size,
                 mlp_ratio=mlp_ratio,
                 qkv_bias=qkv_bias,
                 qk_scale=qk_scale,
                 drop=drop_rate,
                 attn_drop=attn_drop_rate,
+                drop_path=rates[sum(config.depths[:stage]) : sum(config.depths[: stage + 1])],
                 norm_layer=norm_layer,
-                downsample=stage < num_stages - 1,
+                downsample=PatchMerging if stage < num_stages - 1 else None,
+                use_checkpoint=use_checkpoint,
             )
             for stage in range(num_stages)
         )
-        self.norm = norm_layer(self.num_features)
-        self.register_load_state_dict_pre_hook(_drop_derived_buffers)  # type: ignore[no-untyped-call]
-        self.init_weights()
+        self.out_after_downsample = out_after_downsample
+        self._own_norms = out_indices is not None
+        self.out_indices: tuple[int, ...] = (num_stages - 1,)
+        if out_indices is not None:
+            self.out_indices = checked_stages("out_indices", out_indices, num_stages)
+        for stage in self.out_indices:
+            dim = self._num_channels(stage)
+            self.add_module(f"norm{stage}" if self._own_norms else "norm", norm_layer(dim))
+        self.register_load_state_dict_pre_hook(_to_own_names)  # type: ignore[no-untyped-call]
+        self._init_randomly()
         self._freeze()
 
-    def init_weights(self) -> None:
+    def init_weights(
+        self, pretrained: str | Path | None = None, *, allow: Iterable[str] = ()
+    ) -> LoadReport | None:
+        """Initializes at random, then loads `pretrained`.
+
+        Args:
+            pretrained: Weights to load; None loads those given to the constructor, if any. They are
+                image or video weights according to `pretrained2d`.
+            allow: Differences to accept; see `load_checkpoint`.
+
+        Returns:
+            The load report, or None if there is nothing to load.
+
+        Raises:
+            CheckpointError: The weights cannot be read, or a tensor does not fit.
+            UnknownNameError: There is no model of that name.
+        """
+        if pretrained is not None:
+            self.pretrained = _checked_source(pretrained)
+        self._init_randomly()
+        if self.pretrained is None:
+            return None
+        from .weights import load_backbone  # above this module; only this method needs it
+
+        return load_backbone(self, self.pretrained, is_image=self.pretrained2d, allow=allow)
+
+    def _init_randomly(self) -> None:
         """Linear layers and bias tables N(0, 0.02), biases 0; the patch projection as PyTorch."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
@@ -147,6 +199,16 @@ class SwinTransformer3D(nn.Module):
                     nn.init.zeros_(module.bias)
             elif isinstance(module, WindowAttention3D):
                 nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)
+
+    def freeze_stages(self, frozen_stages: int) -> None:
+        """Freezes the patch embedding (0) and the first stages (1 to all); -1 freezes nothing.
+
+        Frozen parts stay in eval mode. Parts that were frozen before become trainable.
+        """
+        self.frozen_stages = _checked_frozen(frozen_stages, len(self.layers))
+        for part in (self.patch_embed, self.layers):
+            part.requires_grad_(True)
+        self.train(self.training)
 
     def _freeze(self) -> None:
         frozen: list[nn.Module] = []
@@ -164,8 +226,18 @@ class SwinTransformer3D(nn.Module):
         self._freeze()
         return self
 
-    def _tokens(self, x: Tensor) -> Tensor:
-        """Patch tokens of a checked input: (B, D, h, w, C)."""
+    @property
+    def use_checkpoint(self) -> bool:
+        """Whether block activations are recomputed in the backward pass."""
+        return any(layer.use_checkpoint for layer in self.layers)
+
+    @use_checkpoint.setter
+    def use_checkpoint(self, enable: bool) -> None:
+        for layer in self.layers:
+            layer.use_checkpoint = enable  # type: ignore[assignment]
+
+    def _embed(self, x: Tensor) -> Tensor:
+        """Patch tokens of a checked input: (B, C, D, h, w)."""
         if x.ndim != 5 or x.shape[1] != self.in_chans or 0 in x.shape[2:]:
             raise ConfigError(
                 f"The input has shape {tuple(x.shape)}, but must be (batch, {self.in_chans} "
@@ -173,55 +245,139 @@ class SwinTransformer3D(nn.Module):
             )
         return self.pos_drop(self.patch_embed(x))  # type: ignore[no-any-return]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, in_chans, T, H, W) float -> (B, C, D, h, w), normalized features."""
-        x = self._tokens(x)
-        for layer in self.layers:
-            _, x = layer(x, self.use_checkpoint)
-        return self.norm(x).permute(0, 4, 1, 2, 3)  # type: ignore[no-any-return]
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """(B, in_chans, T, H, W) float -> normalized features (B, C, D, h, w).
 
-    def forward_intermediates(self, x: Tensor, stages: Iterable[int]) -> dict[int, Tensor]:
+        With several `out_indices`, a tuple of them.
+        """
+        x = self._embed(x)
+        maps = []
+        for stage, layer in enumerate(self.layers[: self.out_indices[-1] + 1]):
+            merge_later = stage in self.out_indices and not self.out_after_downsample
+            x = layer(x, do_downsample=not merge_later)
+            if stage in self.out_indices:
+                maps.append(_channel_last(self._norm_of(stage), x))
+            if merge_later and stage < self.out_indices[-1]:
+                x = self._merge(stage, x)
+        return maps[0] if len(maps) == 1 else tuple(maps)
+
+    def forward_intermediates(
+        self, x: Tensor, stages: Iterable[int], norm: bool = False
+    ) -> dict[int, Tensor]:
         """Feature maps of some stages.
 
         Args:
             x: (B, in_chans, T, H, W) float, normalized.
             stages: Stage numbers from 0. Stages after the last of them are not computed.
+            norm: Normalize the maps of stages that have a norm: the last one, or with `out_indices`
+                those. The other maps are not changed.
 
         Returns:
-            Stage number to (B, C_i, D, h_i, w_i), taken before the patch merging of the stage and
-            without the final norm.
+            Stage number to (B, C_i, D, h_i, w_i), taken before the patch merging of the stage.
 
         Raises:
-            ConfigError: A stage does not exist.
+            ConfigError: A stage does not exist, or its norm is for maps after the patch merging.
         """
-        wanted = sorted(set(stages))
-        if not wanted or wanted[0] < 0 or wanted[-1] >= self.num_layers:
+        wanted = checked_stages("stages", sorted(set(stages)), self.num_layers)
+        if norm and self.out_after_downsample:
             raise ConfigError(
-                f"stages is {wanted}, but must name stages from 0 to {self.num_layers - 1}."
+                "norm is True, but must be False with out_after_downsample: the norms are for maps "
+                "after the patch merging, and these are taken before it."
             )
-        x = self._tokens(x)
+        x = self._embed(x)
         maps: dict[int, Tensor] = {}
         for stage, layer in enumerate(self.layers[: wanted[-1] + 1]):
-            stage_map, x = layer(x, self.use_checkpoint)
+            x = layer(x, do_downsample=False)
             if stage in wanted:
-                maps[stage] = stage_map.permute(0, 4, 1, 2, 3)
+                has_norm = norm and stage in self.out_indices
+                maps[stage] = _channel_last(self._norm_of(stage), x) if has_norm else x
+            if stage < wanted[-1]:
+                x = self._merge(stage, x)
         return maps
 
+    @property
+    def feature_info(self) -> FeatureInfo:
+        """Sizes of the maps that `forward` returns."""
+        return FeatureInfo([self._map_info(stage) for stage in self.out_indices])
 
-def _drop_derived_buffers(
-    module: nn.Module, state_dict: dict[str, Any], prefix: str, *_: object
+    def norm_names(self) -> tuple[str | None, tuple[str, ...]]:
+        """The name of the last stage's norm, if it is an output, and those of other stages."""
+        last = self.num_layers - 1
+        names = {i: f"norm{i}" if self._own_norms else "norm" for i in self.out_indices}
+        return names.pop(last, None), tuple(names.values())
+
+    def _map_info(self, stage: int) -> FeatureMapInfo:
+        """The map of a stage as `forward` returns it."""
+        channels = self._num_channels(stage)
+        time, height, _ = self.patch_embed.stride
+        return FeatureMapInfo(
+            index=stage,
+            num_chs=channels,
+            reduction=height * channels // self.embed_dim,  # both double with each merging
+            time_reduction=time,
+            module=f"layers.{stage}",
+        )
+
+    def _num_channels(self, stage: int) -> int:
+        merged = self.out_after_downsample and stage < self.num_layers - 1
+        channels: int = self.embed_dim << (stage + merged)
+        return channels
+
+    def _norm_of(self, stage: int) -> nn.Module:
+        return self.get_submodule(f"norm{stage}" if self._own_norms else "norm")
+
+    def _merge(self, stage: int, x: Tensor) -> Tensor:
+        downsample = self.layers[stage].downsample
+        return _channel_last(downsample, x) if isinstance(downsample, nn.Module) else x
+
+
+def _checked_frozen(frozen_stages: int, num_stages: int) -> int:
+    if not -1 <= frozen_stages <= num_stages:
+        raise ConfigError(
+            f"frozen_stages is {frozen_stages}, but must be from -1 (none) to {num_stages} "
+            "(all stages)."
+        )
+    return frozen_stages
+
+
+def _checked_source(pretrained: object) -> str | Path | None:
+    if pretrained is None or isinstance(pretrained, (str, Path)):
+        return pretrained
+    raise ConfigError(
+        f"pretrained is {pretrained!r}, but must be a file, a folder, a name from `list_models` or "
+        "None."
+    )
+
+
+def _channel_last(module: nn.Module, x: Tensor) -> Tensor:
+    """Applies a channel-last module to a channel-first map (B, C, D, h, w)."""
+    return module(x.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)  # type: ignore[no-any-return]
+
+
+def _to_own_names(
+    module: SwinTransformer3D, state_dict: dict[str, Any], prefix: str, *_: object
 ) -> None:
-    """Official files carry buffers that follow from the configuration; ours do not."""
+    """Official files carry derived buffers; the last norm is `norm`, or `norm3` in mmaction2."""
     for key in [k for k in state_dict if k.startswith(prefix)]:
         if key.endswith((".relative_position_index", ".attn_mask")):
             del state_dict[key]
+    own, _others = module.norm_names()
+    known = ("norm", f"norm{module.num_layers - 1}")
+    for leaf in ("weight", "bias"):
+        for name in known:
+            key, wanted = f"{prefix}{name}.{leaf}", f"{prefix}{own}.{leaf}"
+            if own is not None and key in state_dict and wanted not in state_dict:
+                state_dict[wanted] = state_dict.pop(key)
 
 
 class I3DHead(nn.Module):
     """Mean over time and space, dropout, one linear layer (the official recognizer's head)."""
 
-    def __init__(self, num_features: int, num_classes: int, drop_rate: float) -> None:
+    def __init__(
+        self, num_features: int, num_classes: int, drop_rate: float, global_pool: str = "avg"
+    ) -> None:
         super().__init__()
+        self.global_pool = global_pool
         self.dropout = nn.Dropout(drop_rate)
         self.fc_cls: nn.Module = nn.Identity()
         if num_classes > 0:
@@ -230,8 +386,11 @@ class I3DHead(nn.Module):
             nn.init.zeros_(self.fc_cls.bias)
 
     def forward(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """(B, C, D, h, w) -> logits (B, num_classes), or the pooled (B, C)."""
-        pooled = features.mean(dim=(2, 3, 4))
+        """(B, C, D, h, w) -> logits (B, num_classes), or the pooled (B, C).
+
+        With global_pool "" the features are not pooled.
+        """
+        pooled = features.mean(dim=(2, 3, 4)) if self.global_pool else features
         return pooled if pre_logits else self.fc_cls(self.dropout(pooled))
 
 
@@ -250,6 +409,7 @@ class VideoSwinTransformer(nn.Module):
         c = bundle.model
         self.backbone = SwinTransformer3D(
             patch_size=c.patch_size,
+            patch_stride=c.patch_stride,
             in_chans=c.in_chans,
             embed_dim=c.embed_dim,
             depths=c.depths,
@@ -264,7 +424,9 @@ class VideoSwinTransformer(nn.Module):
             patch_norm=c.patch_norm,
             frozen_stages=frozen_stages,
         )
-        self.cls_head = I3DHead(self.backbone.num_features, c.num_classes, c.head_drop_rate)
+        self.cls_head = I3DHead(
+            self.backbone.num_features, c.num_classes, c.head_drop_rate, c.global_pool
+        )
 
     @property
     def config(self) -> ModelConfig:
@@ -278,6 +440,72 @@ class VideoSwinTransformer(nn.Module):
     def num_features(self) -> int:
         return self.bundle.model.num_features
 
+    @property
+    def global_pool(self) -> str:
+        """ "avg", or "" if the output is the feature map."""
+        return self.bundle.model.global_pool
+
+    @property
+    def head(self) -> nn.Module:
+        """The classifier, by the name it has in torchvision and timm. It can be replaced."""
+        return self.cls_head.fc_cls
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "head":
+            self._replace_head(value)
+        else:
+            super().__setattr__(name, value)
+
+    def _replace_head(self, head: object) -> None:
+        if not (isinstance(head, nn.Linear) and head.in_features == self.num_features) and not (
+            isinstance(head, nn.Identity)
+        ):
+            raise ConfigError(
+                f"head is {head!r}, but must be nn.Linear with in_features={self.num_features} or "
+                "nn.Identity(); wrap the model to put more layers after it."
+            )
+        num_classes = head.out_features if isinstance(head, nn.Linear) else 0
+        self._set_num_classes(num_classes, "avg" if num_classes else self.global_pool)
+        self.cls_head.fc_cls = head
+
+    def _set_num_classes(
+        self, num_classes: int, global_pool: str, labels: Sequence[str] = ()
+    ) -> None:
+        model = dataclasses.replace(self.config, num_classes=num_classes, global_pool=global_pool)
+        self.bundle = dataclasses.replace(
+            self.bundle, model=model, labels=tuple(labels), multi_label=False
+        )
+        self.cls_head.global_pool = global_pool
+
+    @property
+    def feature_info(self) -> FeatureInfo:
+        """Sizes of the maps of all stages; see `forward_intermediates`."""
+        backbone = self.backbone
+        return FeatureInfo([backbone._map_info(stage) for stage in range(backbone.num_layers)])
+
+    @property
+    def pretrained_cfg(self) -> dict[str, Any]:
+        """Input and classifier of the model, with timm's keys; mean and std are for 0..1."""
+        preprocessing = self.bundle.preprocessing
+        return {
+            "architecture": self.bundle.name,
+            "num_classes": self.num_classes,
+            "input_size": self.bundle.clip_shape,
+            "pool_size": None,
+            "crop_pct": preprocessing.crop_size / preprocessing.short_side,
+            "interpolation": preprocessing.interpolation,
+            "mean": tuple(value / 255 for value in preprocessing.mean),
+            "std": tuple(value / 255 for value in preprocessing.std),
+            "first_conv": "backbone.patch_embed.proj",
+            "classifier": "cls_head.fc_cls",
+            "label_names": list(self.bundle.labels),
+        }
+
+    @property
+    def default_cfg(self) -> dict[str, Any]:
+        """The same as `pretrained_cfg`, by timm's older name."""
+        return self.pretrained_cfg
+
     def forward(self, x: Tensor) -> Tensor:
         return self.forward_head(self.forward_features(x))
 
@@ -290,7 +518,7 @@ class VideoSwinTransformer(nn.Module):
 
         Without a classifier the logits are a copy of the features.
         """
-        features = self.forward_head(self.forward_features(x), pre_logits=True)
+        features = self.forward_features(x).mean(dim=(2, 3, 4))
         # A copy, since exporters do not accept one value as two outputs.
         logits = self.cls_head.fc_cls(features) if self.num_classes else features * 1.0
         return logits, features
@@ -299,23 +527,32 @@ class VideoSwinTransformer(nn.Module):
         """Feature map -> logits (B, num_classes), or with `pre_logits` the pooled (B, C)."""
         return self.cls_head(features, pre_logits)  # type: ignore[no-any-return]
 
-    def forward_intermediates(self, x: Tensor, stages: Iterable[int]) -> dict[int, Tensor]:
+    def forward_intermediates(
+        self, x: Tensor, stages: Iterable[int], norm: bool = False
+    ) -> dict[int, Tensor]:
         """Feature maps of the named stages; see `SwinTransformer3D.forward_intermediates`."""
-        return self.backbone.forward_intermediates(x, stages)
+        return self.backbone.forward_intermediates(x, stages, norm)
 
     def get_classifier(self) -> nn.Module:
         """The classifier: a linear layer, or the identity without classes."""
         return self.cls_head.fc_cls
 
-    def reset_classifier(self, num_classes: int, labels: Sequence[str] = ()) -> None:
-        """Puts a fresh classifier in place (0: none); the old labels go with the old one."""
-        model = dataclasses.replace(self.config, num_classes=num_classes)
-        self.bundle = dataclasses.replace(
-            self.bundle, model=model, labels=tuple(labels), multi_label=False
-        )
-        weight = self.backbone.norm.weight
-        head = I3DHead(self.num_features, num_classes, self.config.head_drop_rate)
-        self.cls_head = head.to(weight).train(self.training)  # type: ignore[arg-type]
+    def reset_classifier(
+        self, num_classes: int, global_pool: str | None = None, labels: Sequence[str] = ()
+    ) -> None:
+        """Replaces the classifier by a new one; the old labels go with the old one.
+
+        Args:
+            num_classes: Number of classes; 0 removes the classifier.
+            global_pool: "avg", or "" for the feature map without pooling, which needs num_classes
+                0. None keeps it.
+            labels: One label per class, or none.
+        """
+        pool = self.global_pool if global_pool is None else global_pool
+        self._set_num_classes(num_classes, pool, labels)
+        weight = self.backbone.patch_embed.proj.weight
+        head = I3DHead(self.num_features, num_classes, self.config.head_drop_rate, pool)
+        self.cls_head = head.to(weight).train(self.training)
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:
         """Recomputes block activations in the backward pass: less memory, about a third slower."""
@@ -389,3 +626,40 @@ class VideoSwinTransformer(nn.Module):
                 f"The weights in {str(folder)!r} do not match its config.json: {error}"
             ) from error
         return model.eval()
+
+
+class VideoSwinFeatures(nn.Module):
+    """Feature maps of several stages, as `features_only=True` gives in timm.
+
+    float (B, in_chans, T, H, W), normalized -> list of (B, C_i, D, h_i, w_i), before the patch
+    merging of the stage and without a norm. Stages after the last output are removed, and with them
+    every parameter that no output depends on. Parameters are named as in official recognizer files.
+
+    Args:
+        model: The network to take the backbone from. It is changed.
+        out_indices: Stages to output, in ascending order; negative numbers count from the end.
+    """
+
+    def __init__(self, model: VideoSwinTransformer, out_indices: Sequence[int]) -> None:
+        super().__init__()
+        backbone = model.backbone
+        self.bundle = model.bundle
+        self.out_indices = checked_stages("out_indices", out_indices, backbone.num_layers)
+        self.feature_info = FeatureInfo([backbone._map_info(i) for i in self.out_indices])
+        backbone.layers = backbone.layers[: self.out_indices[-1] + 1]
+        backbone.layers[-1].downsample = None  # type: ignore[assignment]
+        backbone.norm = nn.Identity()
+        self.backbone = backbone
+        self.train(model.training)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, in_chans, T, H, W) -> one map per output stage."""
+        return list(self.backbone.forward_intermediates(x, self.out_indices).values())
+
+    def set_grad_checkpointing(self, enable: bool = True) -> None:
+        """Recomputes block activations in the backward pass: less memory, about a third slower."""
+        self.backbone.use_checkpoint = enable
+
+    def freeze_stages(self, frozen_stages: int) -> None:
+        """Freezes the first stages; see `SwinTransformer3D.freeze_stages`."""
+        self.backbone.freeze_stages(frozen_stages)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,6 +47,92 @@ def used_window(grid: Size3, window: Size3, shift: Size3) -> tuple[Size3, Size3]
     d, h, w = (g if c else win for g, win, c in zip(grid, window, covered, strict=True))
     sd, sh, sw = (0 if c else s for s, c in zip(shift, covered, strict=True))
     return (d, h, w), (sd, sh, sw)
+
+
+def get_window_size(
+    x_size: Sequence[int], window_size: Sequence[int], shift_size: Sequence[int] | None = None
+) -> Size3 | tuple[Size3, Size3]:
+    """`used_window` with the signature of the official function.
+
+    Args:
+        x_size: Token grid (D, h, w).
+        window_size: Configured window.
+        shift_size: Configured shift, or None.
+
+    Returns:
+        The window used, and with `shift_size` also the shift used.
+    """
+    d, h, w = x_size
+    wd, wh, ww = window_size
+    sd, sh, sw = (0, 0, 0) if shift_size is None else shift_size
+    used = used_window((d, h, w), (wd, wh, ww), (sd, sh, sw))
+    return used[0] if shift_size is None else used
+
+
+def window_partition(x: Tensor, window_size: Sequence[int]) -> Tensor:
+    """Splits a grid into windows, time-major in the grid and in each window.
+
+    Args:
+        x: (B, D, h, w, C), each axis a multiple of the window.
+        window_size: Tokens per window in time, height and width.
+
+    Returns:
+        (B * windows, N, C).
+    """
+    batch, d, h, w, channels = x.shape
+    wd, wh, ww = window_size
+    x = x.view(batch, d // wd, wd, h // wh, wh, w // ww, ww, channels)
+    return x.permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(-1, wd * wh * ww, channels)
+
+
+def window_reverse(
+    windows: Tensor,
+    window_size: Sequence[int],
+    B: int,  # noqa: N803
+    D: int,  # noqa: N803
+    H: int,  # noqa: N803
+    W: int,  # noqa: N803
+) -> Tensor:
+    """The inverse of `window_partition`: (B * windows, N, C) -> (B, D, H, W, C)."""
+    wd, wh, ww = window_size
+    x = windows.view(B, D // wd, H // wh, W // ww, wd, wh, ww, -1)
+    return x.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(B, D, H, W, -1)
+
+
+def compute_mask(
+    D: int,  # noqa: N803
+    H: int,  # noqa: N803
+    W: int,  # noqa: N803
+    window_size: Sequence[int],
+    shift_size: Sequence[int],
+    device: torch.device | str,
+) -> Tensor:
+    """The attention mask of shifted windows, as in the official code.
+
+    The network does not use it (see the top of this file); it is for blocks called by hand.
+
+    Args:
+        D: Time steps of the grid, padded to a multiple of the window.
+        H: Rows of the padded grid.
+        W: Columns of the padded grid.
+        window_size: Window used, from `get_window_size`.
+        shift_size: Shift used, from `get_window_size`.
+        device: Device of the mask.
+
+    Returns:
+        (windows, N, N) float32: -100 for pairs of tokens that were not neighbors before the shift,
+        0 for the others.
+    """
+    region = torch.zeros(D, H, W, device=device)
+    for axis, (size, window, shift) in enumerate(
+        zip((D, H, W), window_size, shift_size, strict=True)
+    ):
+        position = torch.arange(size, device=device)
+        if shift:
+            part = (position >= size - window).float() + (position >= size - shift).float()
+            region += 3**axis * part.view([-1 if other == axis else 1 for other in range(3)])
+    labels = window_partition(region[None, ..., None], window_size)  # (windows, N, 1)
+    return torch.where(labels == labels.transpose(1, 2), 0.0, -100.0)
 
 
 def relative_position_index(window: Size3, num_tokens: int) -> Tensor:

@@ -213,8 +213,16 @@ def _size(backbone: Mapping[str, Any], is_new: bool) -> tuple[int, Sequence[int]
             backbone.get("depths", (2, 2, 6, 2)),
             backbone.get("num_heads", (3, 6, 12, 24)),
         )
-    arch = backbone.get("arch")
-    if isinstance(arch, dict):
+    return architecture_size(backbone.get("arch"))
+
+
+def architecture_size(arch: object) -> tuple[int, Sequence[int], Sequence[int]]:
+    """Channels, depths and heads for the `arch` of mmaction2, a name or a dict.
+
+    Raises:
+        UnknownNameError: There is no architecture of that name.
+    """
+    if isinstance(arch, Mapping):
         return arch["embed_dims"], arch["depths"], arch["num_heads"]
     name = _FULL_NAMES.get(str(arch).lower(), str(arch).lower())
     if name not in _ARCHITECTURES:

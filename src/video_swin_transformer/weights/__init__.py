@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .checkpoint import load_checkpoint
+    from .checkpoint import load_backbone, load_checkpoint
     from .factory import create_model, load_model
     from .report import LoadReport
     from .resolve import pretrained_folder, resolve_model
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 __all__ = [
     "LoadReport",
     "create_model",
+    "load_backbone",
     "load_checkpoint",
     "load_model",
     "pretrained_folder",
@@ -28,6 +29,7 @@ _LAZY_IMPORTS = {
     "create_model": "factory",
     "pretrained_folder": "resolve",
     "resolve_model": "resolve",
+    "load_backbone": "checkpoint",
     "load_checkpoint": "checkpoint",
     "load_model": "factory",
 }

@@ -17,6 +17,7 @@ from .inflation import (
     inflate_bias_table,
     inflate_patch_projection,
     resize_bias_table,
+    sum_patch_over_time,
 )
 
 _HEAD = "cls_head."
@@ -59,6 +60,14 @@ def adapt(
     elif "window" in allow and own is not None and own.window_size != target.window_size:
         notes.append(_resize_window(changed, own.window_size, target.window_size))
     weight = changed.get(PATCH_WEIGHT)
+    if (
+        weight is not None
+        and weight.ndim == 5
+        and "patch_time" in allow
+        and target.patch_size[0] == 1 < weight.shape[2]
+    ):
+        notes.append(f"patch_time: patch summed over its {weight.shape[2]} frames")
+        weight = changed[PATCH_WEIGHT] = sum_patch_over_time(weight.float())
     old_chans = 0 if weight is None or weight.ndim != 5 else weight.shape[1]
     if weight is not None and "in_chans" in allow and old_chans not in (0, target.in_chans):
         changed[PATCH_WEIGHT] = adapt_input_channels(weight.float(), target.in_chans)

@@ -1,5 +1,7 @@
 """`load_checkpoint`: a third-party file of Swin weights -> our network and a load report.
 
+`load_backbone` does the same for a backbone that exists already.
+
     resolve_model (path) -> read_weights_file (tensors) -> recognize_format, convert (names)
     -> infer_config (architecture) -> adapt (differences the caller allows) -> report -> network
 
@@ -19,7 +21,7 @@ import torch
 
 from ..config import BundleConfig, ModelConfig
 from ..errors import CheckpointError, ImageWeightsError, UnknownNameError
-from ..model import VideoSwinTransformer
+from ..model import SwinTransformer3D, VideoSwinTransformer
 from ..registry import ModelCard, find_card
 from .adapt import AdaptedTensors, adapt
 from .download import labels_of
@@ -123,9 +125,9 @@ def load_checkpoint(
         num_classes: number of classes, if not the file's; needs `allow={"head"}`.
         in_chans: number of input channels, if not the file's; needs `allow={"in_chans"}`.
         allow: differences to accept, any of "head" (new classifier), "in_chans" (channels summed
-            or repeated), "window" (bias tables interpolated) and "inflate" (image weights to
-            video weights; the image classifier is kept unless "head" and num_classes say
-            otherwise).
+            or repeated), "patch_time" (patch summed over time for patches of one frame), "window"
+            (bias tables interpolated) and "inflate" (image weights to video weights; the image
+            classifier is kept unless "head" and num_classes say otherwise).
 
     Returns:
         The network (float32, eval mode) and the load report.
@@ -143,10 +145,7 @@ def load_checkpoint(
             f"{str(resolved.path)!r} holds image weights ({checkpoint.key_format.title}), not "
             'video weights. To start from them, inflate them: allow={"inflate"}.'
         )
-    adapted = checkpoint.adapted_to(target.model, allowed)
-    report = checkpoint.report(target.model, adapted)
-    if not report.is_complete:
-        raise CheckpointError(_refusal(checkpoint, report, target.model, allowed))
+    adapted, report = _fitted(checkpoint, target.model, allowed)
     with torch.device("meta"):
         model = VideoSwinTransformer(target)
     weights = {
@@ -156,8 +155,74 @@ def load_checkpoint(
     # Complete by the report above; only a head that is initialized next may be missing.
     model.load_state_dict(weights, strict=not adapted.has_new_head, assign=True)
     if adapted.has_new_head:
-        model.reset_classifier(target.model.num_classes, target.labels)
+        model.reset_classifier(target.model.num_classes, labels=target.labels)
     return model.eval(), report
+
+
+def load_backbone(
+    backbone: SwinTransformer3D,
+    source: str | Path,
+    *,
+    is_image: bool,
+    allow: Iterable[str] = (),
+) -> LoadReport:
+    """Loads a file, folder or named model into a backbone; its classifier is dropped.
+
+    Args:
+        backbone: The network to fill.
+        source: See `resolve_model`.
+        is_image: Whether the file must hold image weights, to be inflated, or video weights.
+        allow: Further differences to accept; see `load_checkpoint`.
+
+    Returns:
+        The load report.
+
+    Raises:
+        CheckpointError: The file cannot be read, holds weights of the other kind, or a tensor does
+            not fit; the message names it.
+        UnknownNameError: An unknown name in `source` or `allow`.
+    """
+    allowed = _checked(allow) | {"head"} | ({"inflate"} if is_image else set())
+    checkpoint = open_checkpoint(resolve_model(source).path)
+    if checkpoint.is_image != is_image:
+        found, use = ("image", "True") if checkpoint.is_image else ("video", "False")
+        raise CheckpointError(
+            f"{str(source)!r} holds {found} weights ({checkpoint.key_format.title}), but "
+            f"pretrained2d is {is_image}; pass pretrained2d={use}."
+        )
+    target = dataclasses.replace(backbone.config, num_classes=0)
+    adapted, report = _fitted(checkpoint, target, allowed)
+    weights = {
+        name.removeprefix("backbone."): tensor.detach().to(torch.float32)
+        for name, tensor in adapted.tensors.items()
+    }
+    final, new_norms = backbone.norm_names()
+    if final is None:  # the last stage is no output: its norm has no place
+        weights = {name: t for name, t in weights.items() if not name.startswith("norm.")}
+    # Complete by the report above; only norms that no published file has may be missing.
+    backbone.load_state_dict(weights, strict=not new_norms)
+    if new_norms:
+        note = f"new norms of other stages: {', '.join(new_norms)}"
+        report = dataclasses.replace(report, adaptations=(*report.adaptations, note))
+    return report
+
+
+def _fitted(
+    checkpoint: Checkpoint, target: ModelConfig, allowed: frozenset[str]
+) -> tuple[AdaptedTensors, LoadReport]:
+    """The tensors for `target` and the load report. Raises CheckpointError unless all fit."""
+    own = checkpoint.raw.bundle
+    if own is not None and own.model.patch_stride != target.patch_stride:
+        raise CheckpointError(
+            f"{str(checkpoint.raw.path)!r} was saved with patch_stride {own.model.patch_stride}, "
+            f"not {target.patch_stride}: the tensors fit, but the time steps would differ. Build "
+            f"the network with patch_stride={own.model.patch_stride}."
+        )
+    adapted = checkpoint.adapted_to(target, allowed)
+    report = checkpoint.report(target, adapted)
+    if not report.is_complete:
+        raise CheckpointError(_refusal(checkpoint, report, target, allowed))
+    return adapted, report
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
@@ -278,6 +343,7 @@ def _refusal(
     differences = {
         "head": own.num_classes != target.num_classes,
         "in_chans": own.in_chans != target.in_chans,
+        "patch_time": own.patch_size[0] > target.patch_size[0] == 1,
         "window": own.window_size != target.window_size and not checkpoint.is_image,
     }
     for name, differs in differences.items():

@@ -3,15 +3,47 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal, overload
 
 from ..config import BundleConfig
-from ..errors import CheckpointError
-from ..model import VideoSwinTransformer
+from ..errors import CheckpointError, ConfigError
+from ..model import VideoSwinFeatures, VideoSwinTransformer
 from ..registry import ModelCard, find_card
 from .checkpoint import load_checkpoint
 from .download import labels_of
 from .resolve import ResolvedModel, resolve_model
+
+
+@overload
+def create_model(
+    name: str,
+    pretrained: bool = False,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    drop_path_rate: float | None = None,
+    *,
+    global_pool: str | None = None,
+    patch_size: Sequence[int] | None = None,
+    features_only: Literal[False] = False,
+    out_indices: None = None,
+) -> VideoSwinTransformer: ...
+
+
+@overload
+def create_model(
+    name: str,
+    pretrained: bool = False,
+    num_classes: int | None = None,
+    in_chans: int | None = None,
+    drop_path_rate: float | None = None,
+    *,
+    global_pool: None = None,
+    patch_size: Sequence[int] | None = None,
+    features_only: Literal[True],
+    out_indices: Sequence[int] | None = None,
+) -> VideoSwinFeatures: ...
 
 
 def create_model(
@@ -20,7 +52,12 @@ def create_model(
     num_classes: int | None = None,
     in_chans: int | None = None,
     drop_path_rate: float | None = None,
-) -> VideoSwinTransformer:
+    *,
+    global_pool: str | None = None,
+    patch_size: Sequence[int] | None = None,
+    features_only: bool = False,
+    out_indices: Sequence[int] | None = None,
+) -> VideoSwinTransformer | VideoSwinFeatures:
     """Creates a network by name.
 
     Args:
@@ -32,24 +69,52 @@ def create_model(
         in_chans: Number of input channels; None keeps that of the model card. With `pretrained` it
             must be the number of the weights.
         drop_path_rate: Stochastic depth rate of the last block; None keeps that of the model card.
+        global_pool: "avg", or "" for the feature map instead of the pooled feature, with
+            num_classes 0. None: "avg".
+        patch_size: Frames, rows and columns per patch; None keeps that of the model card. With
+            `pretrained`, patches of one frame get the weights summed over time; other changes are
+            refused.
+        features_only: Return the feature maps of stages instead of logits.
+        out_indices: Stages to return with `features_only`, from 0; None returns all.
 
     Returns:
-        The network, in training mode unless `pretrained`.
+        The network, in training mode unless `pretrained`; with `features_only`, the backbone.
 
     Raises:
         UnknownNameError: There is no model of that name.
         CheckpointError: There are no weights of that name, or they cannot be read.
+        ConfigError: The arguments do not go together.
     """
+    if features_only and (num_classes or global_pool):
+        raise ConfigError(
+            f"features_only is True with num_classes {num_classes} and global_pool "
+            f"{global_pool!r}, but feature maps have neither; leave both out."
+        )
+    if out_indices is not None and not features_only:
+        raise ConfigError(
+            f"out_indices is {tuple(out_indices)}, but applies to features_only=True; pass both."
+        )
     card = find_card(name)
+    changes: dict[str, Any] = {"drop_path_rate": drop_path_rate, "patch_size": patch_size}
+    changes = {setting: value for setting, value in changes.items() if value is not None}
     if pretrained:
-        return _pretrained(card, num_classes, in_chans, drop_path_rate)
-    model = card.bundle.model
-    if num_classes is not None:
-        model = dataclasses.replace(model, num_classes=num_classes)
-    if in_chans is not None:
-        model = dataclasses.replace(model, in_chans=in_chans)
-    if drop_path_rate is not None:
-        model = dataclasses.replace(model, drop_path_rate=drop_path_rate)
+        model = _pretrained(card, in_chans, changes)
+        if num_classes not in (None, model.num_classes):
+            model.reset_classifier(num_classes)
+    else:
+        ends = {"num_classes": num_classes, "in_chans": in_chans}
+        changes |= {setting: value for setting, value in ends.items() if value is not None}
+        model = _untrained(card, changes)
+    if global_pool not in (None, model.global_pool):
+        model.reset_classifier(model.num_classes, global_pool)
+    if not features_only:
+        return model
+    num_stages = model.backbone.num_layers
+    return VideoSwinFeatures(model, range(num_stages) if out_indices is None else out_indices)
+
+
+def _untrained(card: ModelCard, changes: dict[str, Any]) -> VideoSwinTransformer:
+    model = dataclasses.replace(card.bundle.model, **changes)
     if model == card.bundle.model:
         return VideoSwinTransformer(card.bundle)
     fresh = BundleConfig.for_model(model)
@@ -62,7 +127,7 @@ def create_model(
 
 
 def _pretrained(
-    card: ModelCard, num_classes: int | None, in_chans: int | None, drop_path_rate: float | None
+    card: ModelCard, in_chans: int | None, changes: dict[str, Any]
 ) -> VideoSwinTransformer:
     if in_chans not in (None, card.bundle.model.in_chans):
         raise CheckpointError(
@@ -70,22 +135,18 @@ def _pretrained(
             f"{card.bundle.model.in_chans}; build it with pretrained=False, or keep its channels."
         )
     path = resolve_model(card.name).path
-    if path.is_dir():
-        model = VideoSwinTransformer.from_pretrained(path, drop_path_rate=drop_path_rate)
-    else:
-        model = _published(card, path, drop_path_rate)
-    if num_classes not in (None, model.num_classes):
-        model.reset_classifier(num_classes)
-    return model
+    if path.is_dir() and "patch_size" not in changes:
+        return VideoSwinTransformer.from_pretrained(path, **changes)
+    return _published(card, path, changes)
 
 
-def _published(card: ModelCard, path: Path, drop_path_rate: float | None) -> VideoSwinTransformer:
+def _published(card: ModelCard, path: Path, changes: dict[str, Any]) -> VideoSwinTransformer:
     """The network of a card with its published weights."""
-    config = card.bundle.model
-    if drop_path_rate is not None:
-        config = dataclasses.replace(config, drop_path_rate=drop_path_rate)
+    config = dataclasses.replace(card.bundle.model, **changes)
     # Image weights become a video network without their image classifier.
-    allow = ("inflate", "head") if card.kind == "image" else ()
+    allow = {"inflate", "head"} if card.kind == "image" else set()
+    if "patch_size" in changes:
+        allow.add("patch_time")
     model, _ = load_checkpoint(path, architecture=config, allow=allow)
     model.bundle = dataclasses.replace(card.bundle, model=config, labels=labels_of(card))
     return model
@@ -116,4 +177,4 @@ def load_model(
         return VideoSwinTransformer.from_pretrained(resolved.path)
     if resolved.card is None:
         return load_checkpoint(resolved)[0]
-    return _published(resolved.card, resolved.path, drop_path_rate=None)
+    return _published(resolved.card, resolved.path, changes={})

@@ -199,6 +199,7 @@ def _shape_of(config: ModelConfig) -> ModelConfig:
         attn_drop_rate=0.0,
         drop_path_rate=0.0,
         head_drop_rate=0.0,
+        global_pool="avg",
     )
 
 
@@ -216,9 +217,10 @@ def describe_config(config: ModelConfig) -> str:
     card = card_of(config)
     if card is not None:
         return card.name
+    stride = f" with stride {config.patch_stride}" if config.patch_stride else ""
     return (
         f"embed_dim {config.embed_dim}, depths {config.depths}, heads {config.num_heads}, "
-        f"patch {config.patch_size}, window {config.window_size}"
+        f"patch {config.patch_size}{stride}, window {config.window_size}"
     )
 
 

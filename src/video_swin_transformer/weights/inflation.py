@@ -26,6 +26,11 @@ def inflate_patch_projection(weight: Tensor, num_frames: int) -> Tensor:
     return weight[:, :, None].repeat(1, 1, num_frames, 1, 1) / num_frames
 
 
+def sum_patch_over_time(weight: Tensor) -> Tensor:
+    """(C, in, t, p, p) -> (C, in, 1, p, p): one frame gets what t equal frames would get."""
+    return weight.sum(dim=2, keepdim=True)
+
+
 def inflate_bias_table(table: Tensor, window: Size3) -> Tensor:
     """(S * S, heads) of an image window -> (rows of `window`, heads), alike at every time offset.
 

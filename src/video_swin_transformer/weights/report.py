@@ -19,6 +19,7 @@ _MAX_LISTED = 6
 ALLOWED_DIFFERENCES = {
     "head": "a new classifier for a different number of classes",
     "in_chans": "the patch projection summed or repeated for a different number of channels",
+    "patch_time": "the patch projection summed over time for patches of one frame",
     "window": "bias tables interpolated to a different window",
     "inflate": "image weights inflated over time",
 }

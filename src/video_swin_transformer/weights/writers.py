@@ -56,6 +56,15 @@ def write_checkpoint(
         ) from error
 
 
+def torchvision_state_dict(model: VideoSwinTransformer) -> OrderedDict[str, Tensor]:
+    """The weights under torchvision's names, with the index buffers strict loading asks for.
+
+    Raises CheckpointError where torchvision has no such network.
+    """
+    _require_torchvision(model.config)
+    return _renamed(TORCHVISION, model.state_dict(), model.config)
+
+
 def check_target(to: str) -> None:
     """Raises UnknownNameError unless `to` is a format that can be written."""
     if to not in TARGETS:
@@ -94,7 +103,7 @@ def _pickled(content: object) -> bytes:
 def _require_torchvision(config: ModelConfig) -> None:
     """torchvision's swin3d has no settings for these."""
     standard = ModelConfig()
-    for setting in ("in_chans", "patch_norm", "qkv_bias"):
+    for setting in ("in_chans", "patch_norm", "patch_stride", "qkv_bias"):
         got, wanted = getattr(config, setting), getattr(standard, setting)
         if got != wanted:
             raise CheckpointError(
