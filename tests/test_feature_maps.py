@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -15,7 +17,7 @@ from tests.test_programs import assert_same, torchvision_stages
 from video_swin_transformer import SwinTransformer3D
 from video_swin_transformer.model import VideoSwinFeatures
 
-SMALL = {"embed_dim": 12, "depths": (2, 2, 6, 2), "num_heads": (3, 6, 12, 24)}
+SMALL: dict[str, Any] = {"embed_dim": 12, "depths": (2, 2, 6, 2), "num_heads": (3, 6, 12, 24)}
 VIDEO = torch.randn(1, 3, 6, 64, 60, generator=torch.Generator().manual_seed(0))
 
 
@@ -162,7 +164,7 @@ def test_output_stages_equal_normalized_torchvision_maps(after):
     result = multi.load_state_dict(weights, strict=False)
     assert set(result.missing_keys) == {"norm1.weight", "norm1.bias"}
     assert not result.unexpected_keys  # `norm` is known as `norm3`
-    assert torch.equal(multi.norm3.weight, weights["norm.weight"])
+    assert torch.equal(multi.norm3.weight, weights["norm.weight"])  # type: ignore[arg-type]
     x, expected = twin.patch_embed(VIDEO), []
     for number, part in enumerate(twin.features):
         x = part(x)
@@ -197,7 +199,7 @@ def test_pretrained_weights_fill_a_backbone_with_several_outputs(tmp_path):
     multi = SwinTransformer3D(path, False, out_indices=(0, 3), **settings)
     report = multi.init_weights()
     assert report.adaptations[-1] == "new norms of other stages: norm0"
-    assert torch.equal(multi.norm3.weight, weights["backbone.norm.weight"])
+    assert torch.equal(multi.norm3.weight, weights["backbone.norm.weight"])  # type: ignore[arg-type]
     early = SwinTransformer3D(path, False, out_indices=(0, 1), **settings)
     early.init_weights()
     assert torch.equal(
@@ -228,10 +230,13 @@ def outputs_of(kind: str) -> nn.Module:
     torch.manual_seed(0)
     sizes = {"embed_dim": 12, "depths": (2, 1, 1), "num_heads": (3, 6, 12)}
     if kind == "features":
-        model = vst.VideoSwinTransformer(vst.ModelConfig(**sizes, num_classes=0))
+        model = vst.VideoSwinTransformer(vst.ModelConfig(**sizes, num_classes=0))  # type: ignore[arg-type]
         return VideoSwinFeatures(model.eval(), (0, 2))
     return SwinTransformer3D(
-        out_indices=(0, 2), out_after_downsample=kind == "after", patch_norm=True, **sizes
+        out_indices=(0, 2),
+        out_after_downsample=kind == "after",
+        patch_norm=True,
+        **sizes,  # type: ignore[arg-type]
     ).eval()
 
 
@@ -253,7 +258,7 @@ def test_several_outputs_have_the_same_gradients_under_checkpointing(kind):
     model = outputs_of(kind).train()
     for module in model.modules():
         if hasattr(module, "rate"):
-            module.rate = 0.0
+            module.rate = 0.0  # type: ignore[assignment]
     grads = []
     for enable in (False, True):
         (model if kind != "features" else model.backbone).use_checkpoint = enable
@@ -363,7 +368,7 @@ def test_without_pooling_the_output_is_the_feature_map(tmp_path):
 def test_the_head_can_be_read_and_replaced():
     model = vst.create_model("camera-motion", pretrained=True)
     assert model.head is model.get_classifier()
-    model.head = nn.Linear(model.head.in_features, 4)
+    model.head = nn.Linear(model.head.in_features, 4)  # type: ignore[arg-type]
     assert model.num_classes == 4 and model.bundle.labels == ()
     assert model(torch.rand(1, 3, 8, 56, 56)).shape == (1, 4)
     assert sorted(n for n in model.state_dict() if "fc_cls" in n) == [
@@ -374,7 +379,7 @@ def test_the_head_can_be_read_and_replaced():
     assert model.num_classes == 0 and model(torch.rand(1, 3, 8, 56, 56)).shape == (1, 192)
     for wrong in (nn.Linear(5, 2), nn.Sequential(nn.Linear(192, 2)), None):
         with pytest.raises(vst.ConfigError, match="in_features=192"):
-            model.head = wrong
+            model.head = wrong  # type: ignore[assignment]
 
 
 def test_the_configuration_has_the_keys_of_timm():

@@ -98,9 +98,9 @@ def test_a_stage_leaves_the_patch_merging_out_as_in_mmaction2():
 def test_a_block_called_with_a_mask_equals_torchvision(grid, index):
     backbone, twin = networks()
     block, expected = backbone.layers[0].blocks[index], twin.features[0][index]
-    window, shift = get_window_size(grid, block.window_size, block.shift_size)
-    padded = [-(-size // side) * side for size, side in zip(grid, window, strict=True)]
-    mask = compute_mask(*padded, window, shift, torch.device("cpu"))
+    window, shift = get_window_size(grid, block.window_size, block.shift_size)  # type: ignore[misc]
+    depth, height, width = (-(-n // side) * side for n, side in zip(grid, window, strict=True))
+    mask = compute_mask(depth, height, width, window, shift, torch.device("cpu"))
     x = torch.randn(2, *grid, 16)
     with torch.no_grad():
         assert_same(block(x, mask), expected(x))

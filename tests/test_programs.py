@@ -7,6 +7,8 @@ with the official keys.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import nn
@@ -23,7 +25,7 @@ from tests.containers import (
 )
 from video_swin_transformer import SwinTransformer3D
 
-TINY = {"embed_dim": 12, "depths": [2, 2, 6, 2], "num_heads": [3, 6, 12, 24]}
+TINY: dict[str, Any] = {"embed_dim": 12, "depths": [2, 2, 6, 2], "num_heads": [3, 6, 12, 24]}
 WEIGHTS = random_state(OFFICIAL_TINY, shrink=8)  # 12 channels instead of 96
 
 
@@ -90,9 +92,9 @@ class SegmentationBackbone(nn.Module):
         self.patch_embed, self.pos_drop, self.layers = swin.patch_embed, swin.pos_drop, swin.layers
         self.downsamples = nn.ModuleList()
         for layer in self.layers:
-            self.downsamples.append(layer.downsample)
-            layer.downsample = None
-        self.downsamples[-1] = None
+            self.downsamples.append(layer.downsample)  # type: ignore[arg-type]
+            layer.downsample = None  # type: ignore[assignment]
+        self.downsamples[-1] = None  # type: ignore[assignment]
 
     def forward(self, frames: torch.Tensor) -> list[torch.Tensor]:
         """(T, B, 3, H, W) -> four maps (T * B, C, h, w)."""
@@ -114,7 +116,7 @@ class PyramidBackbone(nn.Module):
         self.body = per_frame_swin(path)
         self.merge = [layer.downsample for layer in self.body.layers]
         for layer in self.body.layers:
-            layer.downsample = None
+            layer.downsample = None  # type: ignore[assignment]
         self.num_channels = [12, 24, 48, 96]
         self.strides = [4, 8, 16, 32]
 
@@ -244,7 +246,7 @@ def test_transrac_feeds_short_clips_to_the_backbone_of_a_recognizer(frames, chec
         f"model = dict(type='Recognizer3D', backbone={backbone!r}, "
         "cls_head=dict(type='I3DHead', in_channels=96, num_classes=50))"
     )
-    backbone = vst.openmmlab.load_recognizer(config, checkpoint).backbone
+    backbone = vst.openmmlab.load_recognizer(config, checkpoint).backbone  # type: ignore[assignment]
     video = torch.randn(1, 3, frames, 64, 64)
     oracle = torchvision_network()
     with torch.no_grad():
@@ -298,7 +300,7 @@ def test_swinbert_reads_the_width_of_the_norm_and_loads_without_strict(checkpoin
 
 def test_pretrained_video_weights_are_loaded_by_init_weights(checkpoint):
     model = swinbert(str(checkpoint), pretrained2d=False)
-    assert not torch.equal(model.norm.weight, WEIGHTS["backbone.norm.weight"])  # not yet
+    assert not torch.equal(model.norm.weight, WEIGHTS["backbone.norm.weight"])  # not yet  # type: ignore[arg-type]
     report = model.init_weights()
     assert report.is_complete and report.config.num_classes == 0
     assert report.adaptations == ("head: dropped the classifier of 50 classes; no classifier",)
@@ -324,7 +326,7 @@ def test_init_weights_takes_a_path_or_a_name_of_its_own(checkpoint):
     )
     assert nano.init_weights().architecture == "swin_nano_patch488_window877"
     shipped = vst.create_model("camera-motion", pretrained=True).backbone
-    assert torch.equal(nano.norm.weight, shipped.norm.weight)
+    assert torch.equal(nano.norm.weight, shipped.norm.weight)  # type: ignore[arg-type]
 
 
 def test_pretrained_weights_are_strict(checkpoint, image_checkpoint):

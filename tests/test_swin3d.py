@@ -74,11 +74,11 @@ def test_state_dicts_go_both_ways_strictly():
 def test_builders_take_members_and_names_and_a_new_head():
     model = swin3d.swin3d_t()
     assert model.training and model.num_classes == 400
-    model.head = nn.Linear(model.head.in_features, 7)
+    model.head = nn.Linear(model.head.in_features, 7)  # type: ignore[arg-type]
     assert model(torch.rand(1, 3, 2, 32, 32)).shape == (1, 7)
     for wrong in ("KINETICS400_V2", swin3d.Swin3D_B_Weights.DEFAULT):
         with pytest.raises(vst.ConfigError, match="must be one of KINETICS400_V1, DEFAULT"):
-            swin3d.swin3d_t(weights=wrong)
+            swin3d.swin3d_t(weights=wrong)  # type: ignore[arg-type]
 
 
 def test_builders_load_the_published_file(monkeypatch, tmp_path):

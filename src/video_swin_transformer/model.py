@@ -450,13 +450,8 @@ class VideoSwinTransformer(nn.Module):
         """The classifier, by the name it has in torchvision and timm. It can be replaced."""
         return self.cls_head.fc_cls
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "head":
-            self._replace_head(value)
-        else:
-            super().__setattr__(name, value)
-
-    def _replace_head(self, head: object) -> None:
+    @head.setter
+    def head(self, head: nn.Module) -> None:
         if not (isinstance(head, nn.Linear) and head.in_features == self.num_features) and not (
             isinstance(head, nn.Identity)
         ):
@@ -467,6 +462,12 @@ class VideoSwinTransformer(nn.Module):
         num_classes = head.out_features if isinstance(head, nn.Linear) else 0
         self._set_num_classes(num_classes, "avg" if num_classes else self.global_pool)
         self.cls_head.fc_cls = head
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "head":  # nn.Module would register the module and bypass the property
+            object.__setattr__(self, name, value)
+        else:
+            super().__setattr__(name, value)
 
     def _set_num_classes(
         self, num_classes: int, global_pool: str, labels: Sequence[str] = ()
