@@ -138,7 +138,7 @@ def test_a_foreign_safetensors_file_without_config(tmp_path):
     from safetensors.torch import save_file
 
     save_file({"a": torch.ones(1)}, tmp_path / "foreign.safetensors")
-    with pytest.raises(CheckpointError, match="is not in a known format"):
+    with pytest.raises(CheckpointError, match="is not in a supported format"):
         load_model(tmp_path / "foreign.safetensors")
 
 

@@ -33,8 +33,8 @@ class PathResolver:
 
     def find_below(self, written: str) -> tuple[Path, bool]:
         """Like `find`, then searches by file name below the root, preferring the same folder."""
-        path, is_there = self.find(written)
-        if is_there:
+        path, file_exists = self.find(written)
+        if file_exists:
             return path, True
         if self._by_stem is None:
             self._by_stem = defaultdict(list)

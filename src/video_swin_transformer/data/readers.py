@@ -250,9 +250,9 @@ def _resolved(
     items, refused = [], []
     renamed: Counter[tuple[str, str]] = Counter()
     for entry in written.entries:
-        path, is_there = find(entry.path)
+        path, file_exists = find(entry.path)
         suffix = Path(entry.path).suffix
-        if is_there and path.suffix != suffix and not is_published:
+        if file_exists and path.suffix != suffix and not is_published:
             renamed[suffix, path.suffix] += 1
         try:
             labeled = tuple(sorted({numbers.of(label) for label in entry.labels}))

@@ -68,7 +68,7 @@ _OPERATORS = frozenset(
         "view.default",
     )
 )
-_ARGUMENTS = frozenset(
+_ARGUMENT_KINDS = frozenset(
     f"as_{kind}"
     for kind in (
         "bool",
@@ -91,7 +91,7 @@ _ARGUMENTS = frozenset(
 )
 _TENSOR_FILE = re.compile(r"(weight|tensor)_\d+", re.ASCII)  # others are unpickled, marked or not
 _NAME = re.compile(r"[\w.,+-]*")
-_TREE = re.compile(r"[\w\s.,:\"\[\]{}-]*")  # JSON inside of JSON: how inputs and outputs nest
+_TREE_SPEC = re.compile(r"[\w\s.,:\"\[\]{}-]*")  # JSON inside of JSON: how inputs and outputs nest
 _EXPRESSION = re.compile(r"(?:Mul|Add|Integer|Symbol|positive|integer|True|'s\d+'|[\d\s(),=-])*")
 
 _MAX_ARCHIVE_BYTES = 4 << 30  # five times the largest network that was ever published
@@ -128,7 +128,7 @@ def read_program(path: Path, clip_shape: ClipShape, num_views: int) -> nn.Module
             raise CheckpointError(f"it has {size} bytes, at most {_MAX_ARCHIVE_BYTES} are read")
         module = torch.export.load(_checked_copy(path.read_bytes())).module()
         for count in {1, num_views}:
-            _require_bounded(module, (count, *clip_shape))
+            _check_memory(module, (count, *clip_shape))
         return module
     except Exception as error:  # a damaged archive makes torch raise almost anything
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -147,18 +147,18 @@ def _checked_copy(data: bytes) -> io.BytesIO:
     copy = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(data)) as archive, zipfile.ZipFile(copy, "w") as checked:
         entries = archive.infolist()
-        _require_plain(entries, len(data))
+        _check_entries(entries, len(data))
         sizes = {entry.filename.rpartition("/")[2]: entry.file_size for entry in entries}
         for entry in entries:
             content = archive.read(entry)
             if entry.filename.endswith(".json"):
-                _check(json.loads(content), "", sizes, 0)
+                _check_json(json.loads(content), "", sizes, 0)
             checked.writestr(entry.filename, content)
     copy.seek(0)
     return copy
 
 
-def _require_plain(entries: list[zipfile.ZipInfo], num_bytes: int) -> None:
+def _check_entries(entries: list[zipfile.ZipInfo], num_bytes: int) -> None:
     """Raises CheckpointError for entries that torch.export does not write, or not like this."""
     if len(entries) > _MAX_ENTRIES:
         raise CheckpointError(f"it holds {len(entries)} entries, at most {_MAX_ENTRIES} are read")
@@ -179,7 +179,7 @@ def _require_plain(entries: list[zipfile.ZipInfo], num_bytes: int) -> None:
         raise CheckpointError(f"its JSON has {text} bytes, at most {_MAX_JSON_BYTES} are read")
 
 
-def _check(value: Any, key: str, sizes: dict[str, int], depth: int) -> None:
+def _check_json(value: Any, key: str, sizes: dict[str, int], depth: int) -> None:
     """Raises CheckpointError unless every value is of the kind that belongs under its key.
 
     sizes: bytes of each entry by the last part of its name.
@@ -190,31 +190,31 @@ def _check(value: Any, key: str, sizes: dict[str, int], depth: int) -> None:
         if value.get("use_pickle") or value.get("guards_code"):
             raise CheckpointError("it holds pickled objects or Python code")
         if "path_name" in value:
-            _require_backed(value, sizes)
+            _check_tensor_size(value, sizes)
         for name, item in value.items():
-            if name.startswith("as_") and name not in _ARGUMENTS:
+            if name.startswith("as_") and name not in _ARGUMENT_KINDS:
                 raise CheckpointError(f"its argument {name[:80]!r} is not allowed")
-            _check(name, "", sizes, depth)
-            _check(item, name, sizes, depth + 1)
+            _check_json(name, "", sizes, depth)
+            _check_json(item, name, sizes, depth + 1)
     elif isinstance(value, list):
         if key == "nodes" and len(value) > _MAX_NODES:
             raise CheckpointError(f"it has {len(value)} nodes, at most {_MAX_NODES} are read")
         for item in value:
-            _check(item, key, sizes, depth + 1)
+            _check_json(item, key, sizes, depth + 1)
     elif isinstance(value, str):
         if key == "target":
             allowed = value in _OPERATORS
         elif key == "expr_str":
             allowed = len(value) <= _MAX_TEXT and _EXPRESSION.fullmatch(value) is not None
         elif key in ("in_spec", "out_spec"):
-            allowed = len(value) <= _MAX_TEXT and _TREE.fullmatch(value) is not None
+            allowed = len(value) <= _MAX_TEXT and _TREE_SPEC.fullmatch(value) is not None
         else:
             allowed = len(value) <= _MAX_TEXT and _NAME.fullmatch(value) is not None
         if not allowed:
             raise CheckpointError(f"its {key or 'name'} {value[:80]!r} is not allowed")
 
 
-def _require_backed(payload: dict[str, Any], sizes: dict[str, int]) -> None:
+def _check_tensor_size(payload: dict[str, Any], sizes: dict[str, int]) -> None:
     """Raises CheckpointError for a tensor of more values than its entry has bytes."""
     name = payload["path_name"]
     if not isinstance(name, str) or not _TENSOR_FILE.fullmatch(name):
@@ -224,16 +224,16 @@ def _require_backed(payload: dict[str, Any], sizes: dict[str, int]) -> None:
         raise CheckpointError(f"its tensor {name!r} claims {num_values} values, but is smaller")
 
 
-def _require_bounded(module: nn.Module, views_shape: tuple[int, ...]) -> None:
+def _check_memory(module: nn.Module, views_shape: tuple[int, ...]) -> None:
     """Raises CheckpointError where running the program would take more than _MAX_LIVE_BYTES."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
     assert isinstance(module, GraphModule)
     with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
-        _MemoryCount(module).run(torch.empty(views_shape))
+        _MemoryTracker(module).run(torch.empty(views_shape))
 
 
-class _MemoryCount(Interpreter):
+class _MemoryTracker(Interpreter):
     """Counts the bytes of the values that are held at a time; a view counts like a copy."""
 
     def __init__(self, module: GraphModule) -> None:

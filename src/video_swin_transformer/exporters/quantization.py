@@ -35,32 +35,32 @@ def quantize(graph: Any, views: Floats, expected: ViewOutputs, max_error: float)
                 import nncf
         except ImportError as error:
             raise MissingExtraError("nncf", "openvino", "Exporting in int8") from error
-    chosen = np.unique(np.linspace(0, len(views) - 1, MAX_CALIBRATION_VIEWS).round().astype(int))
-    items = [(views[i : i + 1], expected.logits[i], expected.features[i]) for i in chosen]
+    indices = np.unique(np.linspace(0, len(views) - 1, MAX_CALIBRATION_VIEWS).round().astype(int))
+    items = [(views[i : i + 1], expected.logits[i], expected.features[i]) for i in indices]
     data = nncf.Dataset(items, lambda item: item[0])
     with _quiet():
         return nncf.quantize_with_accuracy_control(
             graph,
             calibration_dataset=data,
             validation_dataset=data,
-            validation_fn=_closeness,
+            validation_fn=_negative_max_error,
             max_drop=max_error,
             subset_size=len(items),
             model_type=nncf.ModelType.TRANSFORMER,
         )
 
 
-def _closeness(
+def _negative_max_error(
     compiled: Any, items: Iterable[tuple[Floats, Floats, Floats]]
 ) -> tuple[float, list[float] | None]:
     """Minus the largest relative error of logits and features: what NNCF keeps from dropping."""
-    largest = np.zeros((2, 2))  # logits and features: difference, value
+    maxima = np.zeros((2, 2))  # logits and features: difference, value
     for view, *expected in items:
         results = compiled(view)
-        for number, (row, value) in enumerate(zip(largest, expected, strict=True)):
+        for number, (row, value) in enumerate(zip(maxima, expected, strict=True)):
             row[0] = max(row[0], np.abs(results[number][0] - value).max())
             row[1] = max(row[1], np.abs(value).max())
-    return -float((largest[:, 0] / largest[:, 1]).max()), None
+    return -float((maxima[:, 0] / maxima[:, 1]).max()), None
 
 
 @contextmanager

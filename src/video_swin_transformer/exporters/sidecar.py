@@ -41,7 +41,7 @@ def sidecar_path(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def files_of(path: Path) -> list[Path]:
+def model_files(path: Path) -> list[Path]:
     """The files of an exported model, without its sidecar."""
     return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
 
@@ -49,19 +49,19 @@ def files_of(path: Path) -> list[Path]:
 def read_exported_model(source: str | Path) -> ExportedModel:
     """The model of a file and its sidecar. Raises CheckpointError where they are not a pair."""
     path = Path(source)
-    beside = sidecar_path(path)
-    again = f"export it with: videoswin export MODEL --format {EXPORT_FORMATS[path.suffix.lower()]}"
+    sidecar = sidecar_path(path)
+    hint = f"export it with: videoswin export MODEL --format {EXPORT_FORMATS[path.suffix.lower()]}"
     try:
         path.stat()
-        text = beside.read_text(encoding="utf-8")
-        digests = {file.name: sha256_file(file) for file in files_of(path)}
+        text = sidecar.read_text(encoding="utf-8")
+        digests = {file.name: sha256_file(file) for file in model_files(path)}
     except FileNotFoundError as error:
         missing = Path(error.filename).name
         if missing == path.name:
             raise CheckpointError(f"There is no file {str(path)!r}.") from error
         raise CheckpointError(
             f"{str(path)!r} has no {missing!r} beside it, without which it cannot be used; keep "
-            f"the files together, or {again}."
+            f"the files together, or {hint}."
         ) from error
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{str(path)!r} cannot be read ({error}).") from error
@@ -76,17 +76,17 @@ def read_exported_model(source: str | Path) -> ExportedModel:
         expected, fused = dict(export["sha256"]), bool(export.get("fused_attention", True))
     except (ConfigError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(
-            f"The sidecar {str(beside)!r} is damaged or not one of ours ({error}); {again}."
+            f"The sidecar {str(sidecar)!r} is damaged or not one of ours ({error}); {hint}."
         ) from error
     for name, digest in digests.items():
         if expected.get(name) != digest:
             raise CheckpointError(
-                f"{str(path.with_name(name))!r} is not the file that {beside.name!r} was written "
-                f"for: one of them is damaged or of another export; {again}."
+                f"{str(path.with_name(name))!r} is not the file that {sidecar.name!r} was written "
+                f"for: one of them is damaged or of another export; {hint}."
             )
-    whole = hashlib.sha256("".join(sorted(digests.values())).encode()).hexdigest()
+    combined = hashlib.sha256("".join(sorted(digests.values())).encode()).hexdigest()
     format = EXPORT_FORMATS[path.suffix.lower()]
-    return ExportedModel(path, format, precision, shape, bundle, whole, fused)
+    return ExportedModel(path, format, precision, shape, bundle, combined, fused)
 
 
 def sidecar_text(bundle: BundleConfig, export: dict[str, Any]) -> str:

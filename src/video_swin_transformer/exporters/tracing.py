@@ -23,7 +23,7 @@ if TYPE_CHECKING:  # torch.export takes long to import, and eager torch does wit
 
 
 # torch's tracer and `warnings` keep state of the whole process.
-_tracing = threading.Lock()
+_trace_lock = threading.Lock()
 
 
 class LogitsAndFeatures(nn.Module):
@@ -36,7 +36,7 @@ class LogitsAndFeatures(nn.Module):
 
 
 def trace(
-    model: VideoSwinTransformer, clip_shape: ClipShape, any_batch: bool = True
+    model: VideoSwinTransformer, clip_shape: ClipShape, dynamic_batch: bool = True
 ) -> ExportedProgram:
     """The exported program (B, C, T, H, W) -> logits, features.
 
@@ -45,12 +45,12 @@ def trace(
     """
     from torch.export import Dim, export
 
-    both = LogitsAndFeatures(model).eval()
-    views = torch.zeros(2 if any_batch else 1, *clip_shape)  # 1 would be taken as a constant
-    shapes = ({0: Dim("batch")},) if any_batch else None
-    with _tracing, torch.no_grad(), warnings.catch_warnings():
+    wrapper = LogitsAndFeatures(model).eval()
+    views = torch.zeros(2 if dynamic_batch else 1, *clip_shape)  # 1 would be taken as a constant
+    shapes = ({0: Dim("batch")},) if dynamic_batch else None
+    with _trace_lock, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about deprecated ways inside of torch itself
-        return export(both, (views,), dynamic_shapes=shapes, strict=False)
+        return export(wrapper, (views,), dynamic_shapes=shapes, strict=False)
 
 
 def example_outputs(

@@ -12,7 +12,7 @@ import fnmatch
 
 from ..errors import UnknownNameError
 from .architectures import ARCHITECTURES, CAMERA_MOTION
-from .cache import cache_folder, is_there, labels_path, weights_path, weights_state
+from .cache import cache_folder, file_exists, labels_path, weights_path, weights_state
 from .card import Accuracy, ModelCard, WeightsSource
 from .image import IMAGE
 from .mmaction2 import MMACTION2
@@ -26,8 +26,8 @@ __all__ = [
     "WeightsSource",
     "cache_folder",
     "cards_for",
+    "file_exists",
     "find_card",
-    "is_there",
     "labels_path",
     "list_cards",
     "list_models",

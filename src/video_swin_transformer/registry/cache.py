@@ -47,7 +47,7 @@ def labels_path(url: str) -> Path:
     return cache_folder() / "labels" / "_".join(url.split("/")[-2:])
 
 
-def is_there(path: Path) -> bool:
+def file_exists(path: Path) -> bool:
     """Returns whether the file exists; False without permission."""
     return os.path.isfile(path)  # noqa: PTH113 (pathlib raises for a forbidden parent)
 
@@ -57,6 +57,6 @@ def weights_state(card: ModelCard) -> str | None:
     if card.weights is None:
         return None
     path = weights_path(card)
-    if card.weights.shipped_folder is not None or (path is not None and is_there(path)):
+    if card.weights.shipped_folder is not None or (path is not None and file_exists(path)):
         return "on this machine"
     return "not released" if path is None else "to download"

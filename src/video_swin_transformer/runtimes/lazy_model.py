@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from ..config import CONFIG_FILE, WEIGHTS_FILE, BundleConfig
 from ..errors import CheckpointError, ConfigError
 from ..files import sha256_files
-from ..weights.download import labels_of
+from ..weights.download import load_card_labels
 from ..weights.resolve import ResolvedModel
 from .compile_cache import read_cached_text, write_cached_text
 
@@ -46,7 +46,7 @@ class LazyModel:
         self.digest = _digest(resolved.path, bundle)
         self.bundle = bundle or self._cached_bundle() or self._read_bundle()
         if resolved.card is not None and not self.bundle.labels:
-            self.bundle = dataclasses.replace(self.bundle, labels=labels_of(resolved.card))
+            self.bundle = dataclasses.replace(self.bundle, labels=load_card_labels(resolved.card))
 
     def build(self) -> VideoSwinTransformer:
         """The network: float32, in eval mode, on the CPU. Imports torch."""

@@ -63,7 +63,7 @@ class OnnxRuntime:
             from ..exporters.onnx_model import onnx_bytes
             from ..exporters.tracing import trace
 
-            data = onnx_bytes(trace(model, shape, any_batch=False))
+            data = onnx_bytes(trace(model, shape, dynamic_batch=False))
             network.release()
             return self._open(data), data
 

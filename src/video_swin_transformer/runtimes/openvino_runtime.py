@@ -126,7 +126,7 @@ class OpenVinoRuntime:
         model = self._source.build()
         from ..exporters.tracing import example_outputs, trace
 
-        graph = openvino_graph(trace(model, shape, any_batch=False))
+        graph = openvino_graph(trace(model, shape, dynamic_batch=False))
         views, expected = example_outputs(model, shape)
         self._source.release()
         for fused, settings in _FUSED.items():

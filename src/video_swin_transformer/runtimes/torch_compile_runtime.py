@@ -59,7 +59,7 @@ class TorchCompileRuntime:
     def _compile(self, shape: ClipShape) -> Forward:
         """The network compiled for a clip shape. Raises RuntimeMismatchError."""
         model = self._source.build()
-        program = trace(model, shape, any_batch=False)
+        program = trace(model, shape, dynamic_batch=False)
         if self.device.type != "cpu":
             from torch.export.passes import move_to_device_pass
 

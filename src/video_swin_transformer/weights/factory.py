@@ -1,4 +1,4 @@
-"""From a name or a path to a network."""
+"""Model creation: `create_model` and `load_model`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..errors import CheckpointError
 from ..model import VideoSwinTransformer
 from ..registry import ModelCard, find_card
 from .checkpoint import load_checkpoint
-from .download import labels_of
+from .download import load_card_labels
 from .resolve import ResolvedModel, resolve_model
 
 
@@ -21,28 +21,29 @@ def create_model(
     in_chans: int | None = None,
     drop_path_rate: float | None = None,
 ) -> VideoSwinTransformer:
-    """Creates a network by name.
+    """Creates a model by name.
 
     Args:
-        name: An architecture or weights, from `list_models`.
+        name: Name of an architecture or of pretrained weights, see `list_models`.
         pretrained: Load the named weights (float32, eval mode), downloading them if necessary.
-            Image weights are inflated and have no classifier unless `num_classes` asks for one.
-        num_classes: Number of classes; 0 omits the classifier, None keeps that of the model card.
-            With `pretrained` and a different number, the classifier is new.
-        in_chans: Number of input channels; None keeps that of the model card. With `pretrained` it
-            must be the number of the weights.
-        drop_path_rate: Stochastic depth rate of the last block; None keeps that of the model card.
+            Image weights are inflated and get no classifier unless `num_classes` is given.
+        num_classes: Number of classes; 0 omits the classifier, None uses the value of the model
+            card. With `pretrained`, a different number initializes a new classifier.
+        in_chans: Number of input channels; None uses the value of the model card. With
+            `pretrained` it must match the weights.
+        drop_path_rate: Stochastic depth rate of the last block, in [0, 1); None uses the value of
+            the model card.
 
     Returns:
-        The network, in training mode unless `pretrained`.
+        The model, in eval mode if `pretrained`, else in training mode.
 
     Raises:
-        UnknownNameError: There is no model of that name.
-        CheckpointError: There are no weights of that name, or they cannot be read.
+        UnknownNameError: No model has this name.
+        CheckpointError: The model has no weights, or they cannot be loaded.
     """
     card = find_card(name)
     if pretrained:
-        return _pretrained(card, num_classes, in_chans, drop_path_rate)
+        return _create_pretrained(card, num_classes, in_chans, drop_path_rate)
     model = card.bundle.model
     if num_classes is not None:
         model = dataclasses.replace(model, num_classes=num_classes)
@@ -61,51 +62,54 @@ def create_model(
     )
 
 
-def _pretrained(
+def _create_pretrained(
     card: ModelCard, num_classes: int | None, in_chans: int | None, drop_path_rate: float | None
 ) -> VideoSwinTransformer:
     if in_chans not in (None, card.bundle.model.in_chans):
         raise CheckpointError(
-            f"in_chans is {in_chans}, but {card.name!r} was trained with "
-            f"{card.bundle.model.in_chans}; build it with pretrained=False, or keep its channels."
+            f"in_chans is {in_chans}, but the weights {card.name!r} have "
+            f"{card.bundle.model.in_chans} input channels; omit in_chans, use pretrained=False, or "
+            'adapt the weights: load_checkpoint(..., allow={"in_chans"}).'
         )
     path = resolve_model(card.name).path
     if path.is_dir():
         model = VideoSwinTransformer.from_pretrained(path, drop_path_rate=drop_path_rate)
     else:
-        model = _published(card, path, drop_path_rate)
+        model = _load_card_weights(card, path, drop_path_rate)
     if num_classes not in (None, model.num_classes):
         model.reset_classifier(num_classes)
     return model
 
 
-def _published(card: ModelCard, path: Path, drop_path_rate: float | None) -> VideoSwinTransformer:
-    """The network of a card with its published weights."""
+def _load_card_weights(
+    card: ModelCard, path: Path, drop_path_rate: float | None
+) -> VideoSwinTransformer:
+    """Loads the downloaded weights of a model card."""
     config = card.bundle.model
     if drop_path_rate is not None:
         config = dataclasses.replace(config, drop_path_rate=drop_path_rate)
-    # Image weights become a video network without their image classifier.
+    # Image weights are inflated, and the image classifier is dropped.
     allow = ("inflate", "head") if card.kind == "image" else ()
     model, _ = load_checkpoint(path, architecture=config, allow=allow)
-    model.bundle = dataclasses.replace(card.bundle, model=config, labels=labels_of(card))
+    model.bundle = dataclasses.replace(card.bundle, model=config, labels=load_card_labels(card))
     return model
 
 
 def load_model(
     source: str | Path | ResolvedModel, bundle: BundleConfig | None = None
 ) -> VideoSwinTransformer:
-    """Loads a model by name, folder or file of any known format.
+    """Loads a model by name, or from a folder or file of any supported format.
 
     Args:
-        source: see `resolve_model`.
-        bundle: network and settings to use instead of those the file or name comes with.
+        source: A model name, folder or file; see `resolve_model`.
+        bundle: Configuration to use instead of the model's own.
 
     Returns:
-        The model (float32, eval mode); every tensor of the file matched it.
+        The model, float32 and in eval mode. All tensors of the file matched.
 
     Raises:
-        CheckpointError: the weights cannot be found, read or do not fit.
-        UnknownNameError: there is no model of that name.
+        CheckpointError: The weights cannot be found or read, or do not match the configuration.
+        UnknownNameError: No model has this name.
     """
     resolved = resolve_model(source)
     if bundle is not None:
@@ -116,4 +120,4 @@ def load_model(
         return VideoSwinTransformer.from_pretrained(resolved.path)
     if resolved.card is None:
         return load_checkpoint(resolved)[0]
-    return _published(resolved.card, resolved.path, drop_path_rate=None)
+    return _load_card_weights(resolved.card, resolved.path, drop_path_rate=None)
