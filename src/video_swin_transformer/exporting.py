@@ -32,7 +32,7 @@ __all__ = ["FORMAT_SUFFIXES", "ExportResult", "export"]
 
 FORMAT_SUFFIXES = {name: suffix for suffix, name in EXPORT_FORMATS.items()}
 _PRECISIONS = {"onnx": ("f32",), "openvino": ("f32", "int8"), "torch": ("f32",)}
-# The runtime that runs the exported model during verification.
+# The runtime used for verification.
 _VERIFYING_RUNTIMES = {
     "onnx": "onnxruntime",
     "openvino": "openvino",
@@ -111,11 +111,13 @@ def export(
     _log.debug("reading videos")
     predictor = Predictor(eager, str(source))
     calibration_views = [predictor.views(video) for video in calibrate]
-    check_views = [predictor.views(video) for video in check] or calibration_views
-    if not check_views:
-        check_views = [predictor.views(synthetic_video(2 * network.bundle.sampling.num_frames))]
+    verification_views = [predictor.views(video) for video in check] or calibration_views
+    if not verification_views:
+        verification_views = [
+            predictor.views(synthetic_video(2 * network.bundle.sampling.num_frames))
+        ]
     _log.debug("running the original model")
-    inputs = {"video": np.concatenate(check_views), RANDOM: random_views(shape)}
+    inputs = {"video": np.concatenate(verification_views), RANDOM: random_views(shape)}
     cases = {name: (views, eager.run(views)) for name, views in inputs.items()}
     _log.debug("tracing")
     program = trace(model, shape)

@@ -1,8 +1,9 @@
-"""int8 by post-training quantization (NNCF): weights and activations of the matrix products.
+"""Post-training int8 quantization with NNCF.
 
-Ranges are measured on views of the videos given. What is no matrix product stays in float (bf16
-where the CPU has it). If the answers come out too far from those of the network, layers go back to
-float, the most harmful first, until they do not.
+Weights and activations of matrix products are quantized; all other operations stay in floating
+point (bf16 if the CPU supports it). Activation ranges are calibrated on views of videos. If the
+error is too large, layers are reverted to floating point, starting with the one that affects the
+outputs most.
 """
 
 from __future__ import annotations
@@ -19,15 +20,24 @@ from ..errors import MissingExtraError
 from ..postprocess import Floats, ViewOutputs
 from ..telemetry import without_telemetry
 
-# Views that ranges and errors are measured on; more cost time and change next to nothing.
+# Maximum number of calibration views; more take longer and hardly change the result.
 MAX_CALIBRATION_VIEWS = 64
 
 
 def quantize(graph: Any, views: Floats, expected: ViewOutputs, max_error: float) -> Any:
-    """The OpenVINO graph in int8.
+    """Quantizes an OpenVINO model to int8.
 
-    views: (V, C, T, H, W), expected: what the network says of them; max_error: the relative
-    error from which on layers go back to float.
+    Args:
+        graph: The `openvino.Model`, for batches of one view.
+        views: (V, C, T, H, W) float32, calibration views.
+        expected: Outputs of the eager model for `views`.
+        max_error: Relative error above which layers are reverted to floating point.
+
+    Returns:
+        The quantized `openvino.Model`.
+
+    Raises:
+        MissingExtraError: NNCF is not installed.
     """
     with _quiet():
         try:
@@ -53,7 +63,7 @@ def quantize(graph: Any, views: Floats, expected: ViewOutputs, max_error: float)
 def _negative_max_error(
     compiled: Any, items: Iterable[tuple[Floats, Floats, Floats]]
 ) -> tuple[float, list[float] | None]:
-    """Minus the largest relative error of logits and features: what NNCF keeps from dropping."""
+    """Validation metric for NNCF: the negative of the largest relative error of any output."""
     maxima = np.zeros((2, 2))  # logits and features: difference, value
     for view, *expected in items:
         results = compiled(view)
@@ -65,7 +75,7 @@ def _negative_max_error(
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """NNCF tells of every pattern it finds, of GPUs it does not find, and draws on stdout."""
+    """Suppresses the log messages of NNCF and redirects its progress bars to stderr."""
     logs = [logging.getLogger(name) for name in ("nncf", "torch.utils.cpp_extension")]
     levels = [log.level for log in logs]
     for log in logs:
