@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..errors import DataError, UnknownNameError
 from ..labels import LABEL_SETS, read_labels, shipped_labels
-from ..video.discovery import videos_below
+from ..video.discovery import find_videos
 from .annotations import Annotations, ClipRecord, RejectedEntry
 from .lists import Entry, list_lines, read_list, read_text, recognize_list
 from .path_resolver import PathResolver, plain_name
@@ -153,7 +153,7 @@ def _read_folder(source: Path, split: str | None) -> tuple[_Written, Path]:
         )
     entries = []
     for folder in _subfolders(source):
-        below = sorted(videos_below(folder))
+        below = sorted(find_videos(folder))
         entries += [Entry(path.relative_to(source).as_posix(), (folder.name,)) for path in below]
     if not entries:
         raise DataError(

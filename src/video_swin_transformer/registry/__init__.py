@@ -50,7 +50,17 @@ _BY_NAME = {name: card for card in _CARDS for name in (card.name, *card.aliases)
 
 
 def find_card(name: str) -> ModelCard:
-    """Returns the card for a name or alias. Raises UnknownNameError with a suggestion."""
+    """Finds a model card.
+
+    Args:
+        name: A model name or alias.
+
+    Returns:
+        The card.
+
+    Raises:
+        UnknownNameError: No model has this name. The message suggests similar names.
+    """
     if name not in _BY_NAME:
         raise UnknownNameError("model", name, _BY_NAME)
     return _BY_NAME[name]
@@ -62,7 +72,14 @@ def list_cards() -> tuple[ModelCard, ...]:
 
 
 def cards_for(architecture: str) -> tuple[ModelCard, ...]:
-    """Returns the cards of available pretrained video weights of an architecture."""
+    """Returns the cards of the available video weights of an architecture.
+
+    Args:
+        architecture: Full name of the architecture.
+
+    Returns:
+        Cards of bundled or downloadable weights.
+    """
     return tuple(
         card
         for card in _CARDS

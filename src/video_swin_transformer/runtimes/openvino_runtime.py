@@ -75,8 +75,8 @@ class OpenVinoRuntime:
         has_bf16 = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and not has_bf16:
             raise ConfigError(
-                "precision is 'bf16', but this CPU does not support bf16 (AVX-512 BF16 or AMX); use "
-                "f32, or the runtime torch, which emulates bf16 slowly."
+                "precision is 'bf16', but this CPU does not support bf16 (AVX-512 BF16 or AMX); "
+                "use f32, or the runtime torch, which emulates bf16 slowly."
             )
         # OpenVINO defaults to bf16 if the CPU supports it, so the precision is always set. For an
         # int8 model, it applies to the layers that are not quantized.
@@ -154,8 +154,8 @@ class OpenVinoRuntime:
             if relative_error(expected, got) <= MAX_RELATIVE_ERROR[self._inference_precision]:
                 return compiled, fused
         raise RuntimeMismatchError(
-            f"The outputs of OpenVINO {self._version} differ from the eager model for clips of shape "
-            f"{shape}; use the runtime torch, and please report this."
+            f"The outputs of OpenVINO {self._version} differ from the eager model for clips "
+            f"of shape {shape}; use the runtime torch, and please report this."
         )
 
 

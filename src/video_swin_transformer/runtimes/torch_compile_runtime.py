@@ -80,7 +80,7 @@ class TorchCompileRuntime:
             program = move_to_device_pass(program, self.device)
         view, expected = example_outputs(model, shape)
         _log.info(
-            "Compiling the model for clips of shape %s (a minute or more, less if cached).",
+            "Compiling the model for clips of shape %s (may take a minute or more).",
             "x".join(map(str, shape)),
         )
         try:
@@ -90,8 +90,8 @@ class TorchCompileRuntime:
         except Exception as error:  # compilers raise many types of exceptions
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise RuntimeMismatchError(
-                f"torch.compile failed ({reason}). It requires a C++ compiler, such as g++ (set CXX "
-                "to select one); or use the runtime torch."
+                f"torch.compile failed ({reason}). It requires a C++ compiler, such as g++ (set "
+                "CXX to select one); or use the runtime torch."
             ) from error
         if not relative_error(expected, got) <= MAX_RELATIVE_ERROR[self._precision]:
             raise RuntimeMismatchError(
