@@ -113,7 +113,7 @@ def test_going_on_is_asked_for_and_only_with_the_same_plan(store):
 
 
 def test_what_is_no_store(tmp_path, store):
-    with pytest.raises(DataError, match=r"holds no scores"):
+    with pytest.raises(DataError, match=r"contains no scores"):
         ScoreStore(tmp_path).load()
     add(store, range(5))
     store.finish()

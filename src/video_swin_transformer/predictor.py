@@ -221,8 +221,8 @@ class Predictor:
         """
         if self.bundle.sampling.rule == "uniform" and num_clips != 1:
             raise ConfigError(
-                f"The number of clips is {num_clips}, but the model {self.name} uses uniform sampling, "
-                f"which requires one clip; use 1x{num_crops} views."
+                f"The number of clips is {num_clips}, but the model {self.name} uses uniform "
+                f"sampling, which requires one clip; use 1x{num_crops} views."
             )
         sampling = dataclasses.replace(self.bundle.sampling, num_clips=num_clips)
         preprocessing = dataclasses.replace(
@@ -382,8 +382,8 @@ class Predictor:
     def _require_classifier(self) -> None:
         if self.bundle.model.num_classes == 0:
             raise ConfigError(
-                f"The model {self.name} has no classifier; extract features instead, or load weights "
-                "with a classifier."
+                f"The model {self.name} has no classifier; extract features instead, or load "
+                "weights with a classifier."
             )
 
     def _read_ahead(

@@ -267,9 +267,9 @@ def _read_pipeline(
             continue
         elif kind not in _NEUTRAL_STEPS:
             raise ConfigError(
-                f"The test pipeline has an unsupported step {kind!r}, which could change the results. "
-                "Supported: SampleFrames, Resize, ThreeCrop, CenterCrop, Normalize, Flip with "
-                "flip_ratio 0, and decoding."
+                f"The test pipeline has an unsupported step {kind!r}, which could change the "
+                "results. Supported: SampleFrames, Resize, ThreeCrop, CenterCrop, Normalize, Flip "
+                "with flip_ratio 0, and decoding."
             )
     return sampling, Preprocessing(short_side, crop_size, num_crops, mean, std)
 
@@ -277,7 +277,8 @@ def _read_pipeline(
 def _sampling(step: Mapping[str, Any], is_v1: bool) -> ClipSampling:
     if step.get("out_of_bound_opt", "loop") != "loop":
         raise ConfigError(
-            f"SampleFrames has out_of_bound_opt {step['out_of_bound_opt']!r}; only 'loop' is supported."
+            f"SampleFrames has out_of_bound_opt {step['out_of_bound_opt']!r}; only 'loop' is "
+            "supported."
         )
     uniform = step.get("frame_uniform", False)
     return ClipSampling(

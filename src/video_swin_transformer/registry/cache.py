@@ -36,8 +36,7 @@ def cache_folder() -> Path:
 
 def _no_home(cause: str) -> ConfigError:
     return ConfigError(
-        f"The cache folder cannot be determined without a home folder ({cause}); set VIDEOSWIN_HOME "
-        "to a folder."
+        f"There is no home folder for the cache ({cause}); set VIDEOSWIN_HOME to a folder."
     )
 
 

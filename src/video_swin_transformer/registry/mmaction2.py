@@ -41,7 +41,7 @@ def _card(
         aliases=aliases,
         weights=WeightsSource(
             publisher="mmaction2",
-            trained_on=f"{labels.title} (from {_PRETRAINING_DATASETS[start]})",
+            trained_on=f"{labels.title} (from {_PRETRAINING_DATASETS[pretrained_on]})",
             license="Apache-2.0",
             license_note="license of mmaction2; no other terms are stated for the weights",
             accuracy=Accuracy(
