@@ -156,7 +156,7 @@ def test_a_label_outside_the_map_is_refused_by_name(tmp_path):
     with pytest.raises(
         DataError, match=r"2 clips of .* not in the label map: .*b\.mp4: label is 7"
     ):
-        found.require_sound()
+        found.require_valid()
 
 
 def test_labels_that_count_from_one_are_recognized_as_such(tmp_path):
@@ -356,4 +356,4 @@ def test_splits_that_share_a_clip_are_refused_by_name():
     ):
         require_disjoint(both, both)
     with pytest.raises(DataError, match="contains no clips"):
-        both.where(lambda item: False).require_sound()
+        both.where(lambda item: False).require_valid()

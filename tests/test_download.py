@@ -25,7 +25,11 @@ from video_swin_transformer.labels import LABEL_SETS
 from video_swin_transformer.model import VideoSwinTransformer
 from video_swin_transformer.registry import WeightsSource, cache_folder, find_card
 from video_swin_transformer.weights import create_model, http
-from video_swin_transformer.weights.download import download_labels, download_weights, labels_of
+from video_swin_transformer.weights.download import (
+    download_labels,
+    download_weights,
+    load_card_labels,
+)
 from video_swin_transformer.weights.http import DownloadRequest, download_file
 from video_swin_transformer.weights.progress import terminal_progress
 
@@ -130,7 +134,7 @@ def test_a_broken_connection_is_tried_again(server, download):
 
 def test_a_connection_that_always_breaks_leaves_nothing(server, download):
     server.answer = lambda handler, _: handler.send_file(stop_after=400_000) or True
-    message = refused(download, "could not be downloaded after 5 attempts: the connection broke")
+    message = refused(download, "could not be downloaded after 5 attempts: the connection was lost")
     assert "after 0.4 MB" in message and left(download) == set()
 
 
@@ -158,12 +162,12 @@ def test_a_connection_that_breaks_before_the_answer(server, download):
 
 def test_wrong_bytes_are_refused_and_deleted(server, download):
     server.content = b"something else"
-    message = refused(download, "SHA-256 .* but must begin with")
+    message = refused(download, "SHA-256 .* but it must start with")
     assert "deleted; download it again" in message and left(download) == set()
 
 
 @pytest.mark.parametrize(
-    ("code", "says"), [(404, "no such file"), (410, "removed"), (403, "denied"), (400, "refus")]
+    ("code", "says"), [(404, "does not exist"), (410, "removed"), (403, "denied"), (400, "refus")]
 )
 def test_statuses_that_bring_no_file(server, download, code, says):
     server.answer = lambda handler, _: handler.send_status(code)
@@ -177,11 +181,11 @@ def test_a_web_page_is_no_file(server, download):
         return handler.send_status(200, Content_Type="text/html; charset=utf-8")
 
     server.answer = page
-    refused(download, "web page, not with the file")
+    refused(download, "web page instead of the file")
 
 
 def test_more_than_expected_is_refused(server, download):
-    refused(dataclasses.replace(download, max_bytes=1000), "more than the 1000 bytes")
+    refused(dataclasses.replace(download, max_bytes=1000), "larger than the maximum of 1000 bytes")
 
     def endless(handler: Handler, _: int) -> bool:
         handler.send_response(200)
@@ -190,7 +194,7 @@ def test_more_than_expected_is_refused(server, download):
         return True
 
     server.answer = endless
-    refused(dataclasses.replace(download, max_bytes=1000), "more than the 1000 bytes")
+    refused(dataclasses.replace(download, max_bytes=1000), "larger than the maximum of 1000 bytes")
 
 
 @pytest.mark.parametrize(
@@ -198,15 +202,15 @@ def test_more_than_expected_is_refused(server, download):
     ["file:///etc/passwd", "ftp://a/b", "http:///x", "http://a:b/", "http://a/b c", "b.pth", ""],
 )
 def test_only_web_addresses(download, url):
-    refused(dataclasses.replace(download, url=url), "only http and https")
+    refused(dataclasses.replace(download, url=url), "give an http or https URL")
 
 
 @pytest.mark.parametrize(
     ("location", "says"),
     [
-        ("ftp://a/b", "redirects do not end at a file"),
-        ("file:///etc/passwd", "redirects do not end at a file"),
-        ("/again", "redirects do not end at a file"),
+        ("ftp://a/b", "too many or unsupported redirects"),
+        ("file:///etc/passwd", "too many or unsupported redirects"),
+        ("/again", "too many or unsupported redirects"),
     ],
 )
 def test_redirects_out_of_the_web_or_in_circles(server, download, location, says):
@@ -219,7 +223,7 @@ def test_redirects_out_of_the_web_or_in_circles(server, download, location, says
 
 def test_a_server_that_does_not_answer(server, download):
     server.answer = lambda handler, _: time.sleep(1) or True
-    message = refused(dataclasses.replace(download, timeout_seconds=0.2), "connection broke")
+    message = refused(dataclasses.replace(download, timeout_seconds=0.2), "connection was lost")
     assert str(download.target) in message
 
 
@@ -229,7 +233,7 @@ def test_a_server_that_falls_silent(server, download, monkeypatch):
     server.answer = lambda handler, _: (
         handler.send_file(stop_after=100_000) or time.sleep(0.6) or True
     )
-    message = refused(quick, "the connection broke")
+    message = refused(quick, "the connection was lost")
     assert "after 0.1 MB" in message
 
 
@@ -237,7 +241,7 @@ def test_no_network_says_where_to_put_the_file(download):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/file.bin"
-    message = refused(dataclasses.replace(download, url=url), "no connection to 127.0.0.1")
+    message = refused(dataclasses.replace(download, url=url), "cannot connect to 127.0.0.1")
     assert f"download {url} elsewhere and copy it to {download.target}" in message
     assert left(download) == set()
 
@@ -312,7 +316,7 @@ def test_a_cache_that_may_not_be_written(download, tmp_path):
 
 def test_a_folder_that_cannot_be_made(download, tmp_path):
     (tmp_path / "file").touch()
-    refused(dataclasses.replace(download, target=tmp_path / "file" / "x"), "cannot be written into")
+    refused(dataclasses.replace(download, target=tmp_path / "file" / "x"), "cannot be written to")
 
 
 def test_what_is_there_is_used_without_writing(server, download):
@@ -409,16 +413,16 @@ def test_without_labels_there_are_class_numbers_and_a_hint(card, server, caplog)
     )
     model = create_model("small_sthv2", pretrained=True)
     assert model.bundle.labels == ()
-    assert "class numbers instead of names" in caplog.text and "404" in caplog.text
+    assert "so numbers are shown" in caplog.text and "404" in caplog.text
 
 
 def test_a_label_list_of_another_length_is_not_kept(card, server, home):
     server.answer = lambda handler, _: False  # the weights instead of labels
     server.content = b"one\ntwo\n"
-    with pytest.raises(CheckpointError, match="not the list of 174 labels"):
+    with pytest.raises(CheckpointError, match="not a list of 174 labels"):
         download_labels("sthv2")
     assert [p.suffix for p in (home / "labels").iterdir()] == [".lock"]
-    assert labels_of(find_card("swin-t-k400"))[0] == "abseiling"  # these ship
+    assert load_card_labels(find_card("swin-t-k400"))[0] == "abseiling"  # these ship
 
 
 def test_a_damaged_file_in_the_cache_is_found(card, home):
@@ -435,7 +439,7 @@ def test_what_cannot_be_downloaded_is_explained():
         download_weights(find_card("swin-t"))
     with pytest.raises(CheckpointError, match="never released"):
         create_model("swin-l-384-k400", pretrained=True)
-    with pytest.raises(CheckpointError, match="ship with the package"):
+    with pytest.raises(CheckpointError, match="bundled with the package"):
         download_weights(find_card("camera-motion"))
 
 

@@ -66,12 +66,12 @@ def test_figures_are_those_of_the_predictor(done):
     for row in rows:
         result = predictor.classify(row["path"])
         label, score = result.top(1)[0]
-        assert row["predicted"] == label
+        assert row["predicted_label"] == label
         assert float(row["confidence"]) == pytest.approx(score, abs=2e-6)
-        number = LABELS.index(row["labels"])
-        assert float(row["label_score"]) == pytest.approx(result.scores[number], abs=2e-6)
-        assert int(row["label_rank"]) == 1 + result.top_indices(10).index(number)
-        num_right += label == row["labels"]
+        number = LABELS.index(row["true_labels"])
+        assert float(row["true_label_score"]) == pytest.approx(result.scores[number], abs=2e-6)
+        assert int(row["true_label_rank"]) == 1 + result.top_indices(10).index(number)
+        num_right += label == row["true_labels"]
     found = json.loads((out / "evaluation.json").read_text())
     assert found["metrics"]["top1"]["value"] == num_right / 12 == 10 / 12
     assert found["metrics"]["top1"]["low"] == pytest.approx(0.5520, abs=1e-4)
@@ -162,7 +162,7 @@ def test_bad_clips_are_named_counted_and_left_out_next_time(run, tmp_path):
     assert "2 of 4 clips could not be used" in err
     found = json.loads((tmp_path / "one" / "evaluation.json").read_text())
     assert [Path(one["path"]).name for one in found["failed"]] == ["bad.mp4", "absent.mp4"]
-    assert "could not be used: 2" in (tmp_path / "one" / "report.html").read_text()
+    assert "Failed clips: 2" in (tmp_path / "one" / "report.html").read_text()
     code, out, err = run("evaluate", clips, *FAST, "--out", tmp_path / "two")
     assert code == 0 and "2 clips in the quarantine list" in err and "error" not in err
     failed = json.loads((tmp_path / "two" / "evaluation.json").read_text())["failed"]
@@ -229,7 +229,7 @@ def test_a_killed_run_goes_on_and_does_no_clip_twice(run, tmp_path):
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL if sys.platform != "win32" else signal.SIGTERM)
     process.communicate()
-    finished = ScoreStore(out / "scores").done()
+    finished = ScoreStore(out / "scores").finished_items()
     assert 3 <= len(finished) < 48
     with pytest.raises(ValueError, match="unfinished"):
         ScoreStore(out / "scores").load()

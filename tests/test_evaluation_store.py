@@ -38,7 +38,7 @@ def store(tmp_path):
 
 
 def add(store: ScoreStore, items, rank: int = 0) -> None:
-    with store.append(rank) as part:
+    with store.open_writer(rank) as part:
         for item in items:
             part.add(item, f"clip {item}.mp4", logits(item))
 
@@ -47,9 +47,9 @@ def test_parts_of_several_ranks_and_runs_become_one_file(store):
     add(store, [4, 0], rank=0)
     add(store, [1], rank=1)
     add(store, [2], rank=0)
-    with store.append(1) as part:
+    with store.open_writer(1) as part:
         part.add(3, "clip 3.mp4", NOTHING, "unreadable", "it is broken")
-    assert store.done() == {0, 1, 2, 3, 4}
+    assert store.finished_items() == {0, 1, 2, 3, 4}
     store.finish()
     assert sorted(p.name for p in store.folder.iterdir()) == [
         "index.jsonl",
@@ -66,14 +66,14 @@ def test_parts_of_several_ranks_and_runs_become_one_file(store):
     )
     lines = (store.folder / "index.jsonl").read_text().splitlines()
     assert json.loads(lines[4])["first_row"] == len(expected) - 2
-    assert store.done() == {0, 1, 2, 3, 4}
+    assert store.finished_items() == {0, 1, 2, 3, 4}
     store.finish()  # nothing left to do
 
 
 def test_every_clip_is_on_the_disk_when_add_returns(store):
-    with store.append(0) as part:
+    with store.open_writer(0) as part:
         part.add(0, "clip 0.mp4", logits(0))
-        assert store.done() == {0}  # while the part is still open
+        assert store.finished_items() == {0}  # while the part is still open
 
 
 @pytest.mark.parametrize("cut", [1, 10, 60])
@@ -81,7 +81,7 @@ def test_a_line_that_a_kill_cut_off_does_not_count(store, cut):
     add(store, [0, 1, 2])
     lines = store.folder / "part-000-000.jsonl"
     lines.write_bytes(lines.read_bytes()[:-cut])
-    assert store.done() == {0, 1}
+    assert store.finished_items() == {0, 1}
     add(store, [2, 3, 4])
     store.finish()
     assert len(store.load().clips) == 5
@@ -91,7 +91,7 @@ def test_data_that_a_loss_of_power_kept_from_the_disk_does_not_count(store):
     add(store, [0, 1, 2])
     data = store.folder / "part-000-000.f32"
     data.write_bytes(data.read_bytes()[:-1])
-    assert store.done() == {0, 1}
+    assert store.finished_items() == {0, 1}
 
 
 def test_an_unfinished_pass_says_so(store):
@@ -113,7 +113,7 @@ def test_going_on_is_asked_for_and_only_with_the_same_plan(store):
 
 
 def test_what_is_no_store(tmp_path, store):
-    with pytest.raises(DataError, match=r"holds no scores"):
+    with pytest.raises(DataError, match=r"contains no scores"):
         ScoreStore(tmp_path).load()
     add(store, range(5))
     store.finish()
@@ -127,7 +127,7 @@ def test_what_is_no_store(tmp_path, store):
 
 
 def test_clips_that_all_failed_give_no_figures(store):
-    with store.append(0) as part:
+    with store.open_writer(0) as part:
         for item in range(5):
             part.add(item, f"clip {item}.mp4", NOTHING, "gone")
     store.finish()

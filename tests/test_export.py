@@ -205,7 +205,7 @@ def test_missing_libraries_say_what_to_install(small, tmp_path, monkeypatch):
         (lambda folder: (folder / "nano.onnx.json").unlink(), "has no 'nano.onnx.json' beside it"),
         (lambda folder: (folder / "nano.onnx.json").write_text("{}"), "is damaged or not one"),
         (lambda folder: (folder / "nano.onnx.json").write_text("\x00"), "is damaged or not one"),
-        (lambda folder: (folder / "nano.onnx").write_bytes(b"x"), "is not the file that"),
+        (lambda folder: (folder / "nano.onnx").write_bytes(b"x"), "does not match"),
         (lambda folder: (folder / "nano.onnx").unlink(), "There is no file"),
     ],
 )

@@ -34,7 +34,7 @@ def test_layers_go_back_to_float_where_the_bound_is_missed():
         expected = ViewOutputs(
             *(out.numpy() for out in LogitsAndFeatures(model)(torch.tensor(views)))
         )
-    program = trace(model, CLIP, any_batch=False)
+    program = trace(model, CLIP, dynamic_batch=False)
 
     def in_int8(max_error: float) -> tuple[int, float]:
         """Quantizers in the graph, and the error of what it computes."""

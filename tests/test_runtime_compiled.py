@@ -94,5 +94,5 @@ def test_the_command_refuses_what_it_cannot_run(folder, tmp_path, capsys):
     assert code == 2 and "Did you mean 'torch-compile'" in capsys.readouterr().err
     with pytest.raises(CheckpointError, match="no file or folder"):
         open_runtime(tmp_path / "none", "torch-compile")
-    with pytest.raises(ConfigError, match="int8 is a property of an exported model"):
+    with pytest.raises(ConfigError, match="int8 requires an exported model"):
         open_runtime(folder, "torch-compile", "int8")

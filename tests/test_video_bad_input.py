@@ -26,7 +26,7 @@ from video_swin_transformer.video import VideoReader
 from video_swin_transformer.video.container import (
     avi_end,
     expected_end,
-    gif_is_whole,
+    is_complete_gif,
     matroska_end,
 )
 
@@ -385,7 +385,7 @@ def test_lengths_of_anything(data: bytes) -> None:
     for container_format in ("matroska", "avi", "mov"):
         end = expected_end(container_format, io.BytesIO(data))
         assert end is None or end >= 0
-    assert gif_is_whole(b"\x2c" + data) in (True, False)
+    assert is_complete_gif(b"\x2c" + data) in (True, False)
 
 
 # Damaged in the middle ---------------------------------------------------------------------------

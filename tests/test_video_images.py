@@ -15,7 +15,7 @@ from tests import media
 from tests.media import Clip, numbered_frame, numbers_of, save_picture
 from video_swin_transformer.errors import VideoDecodeError
 from video_swin_transformer.video import VideoReader
-from video_swin_transformer.video.images import is_incomplete, natural_key, stated_size
+from video_swin_transformer.video.images import header_size, is_incomplete, natural_key
 
 LOSSLESS = [".png", ".bmp", ".ppm", ".tif", ".tiff"]
 LOSSY = [".jpg", ".jpeg", ".webp"]
@@ -130,7 +130,7 @@ def test_animated_webp_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("mode", [cv2.IMREAD_COLOR])
 def test_stated_size(suffix: str, mode: int, tmp_path: Path) -> None:
     data = save_picture(tmp_path / f"p{suffix}", numbered_frame(1, 51, 77)).read_bytes()
-    assert stated_size(data) == (77, 51)
+    assert header_size(data) == (77, 51)
     decoded = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
     assert decoded is not None and decoded.shape == (51, 77, 3)
 
@@ -141,7 +141,7 @@ HEADS += [b"RIFF\0\0\0\0WEBPVP8" + kind for kind in (b"X", b"L", b" ")]
 
 @given(st.binary(max_size=60), st.sampled_from(HEADS))
 def test_stated_size_survives_anything(tail: bytes, head: bytes) -> None:
-    size = stated_size(head + tail)
+    size = header_size(head + tail)
     assert size is None or len(size) == 2
 
 

@@ -188,7 +188,7 @@ def test_nothing_is_overwritten_or_left_half_done(official, tmp_path, monkeypatc
 def test_what_torchvision_cannot_express_is_refused(tmp_path):
     state = {n: t for n, t in SMALL.items() if ".patch_embed.norm." not in n}
     model = load_model(save(state, tmp_path / "file.pth"))
-    with pytest.raises(CheckpointError, match="patch_norm False"):
+    with pytest.raises(CheckpointError, match="patch_norm=False"):
         write_checkpoint(model, tmp_path / "out.pth", "torchvision")
 
 

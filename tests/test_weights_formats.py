@@ -227,6 +227,8 @@ def test_a_window_that_tables_do_not_tell():
     config = vst.ModelConfig(embed_dim=12, window_size=(2, 3, 2))  # 3 * 5 * 3 rows
     with torch.device("meta"):
         state = vst.VideoSwinTransformer(config).state_dict()
-    with pytest.raises(CheckpointError, match=r"45 rows, which can be .* architecture="):
+    with pytest.raises(
+        CheckpointError, match=r"45 rows, so the window size is ambiguous: .* architecture="
+    ):
         infer_config(state)
     assert infer_config(state, index_sides=[12]).window_size == (3, 2, 2)  # an index buffer tells

@@ -45,7 +45,7 @@ def test_a_pickle_with_code_is_refused_and_nothing_runs(tmp_path, legacy, suffix
     path = save(
         {"state_dict": SMALL, "x": Canary(canary)}, tmp_path / f"evil{suffix}", legacy=legacy
     )
-    says = "not a readable safetensors" if suffix == ".safetensors" else "can run any program"
+    says = "not a readable safetensors" if suffix == ".safetensors" else "can run arbitrary code"
     for load in (load_checkpoint, load_model):
         with pytest.raises(CheckpointError, match=says):
             load(path)
@@ -240,14 +240,14 @@ def test_cut_and_scribbled_files_raise_only_our_errors(kind, tmp_path):
         (b"", "is empty"),
         (
             b"<html><body>404: Not found</body></html>" * 20,
-            "damaged, truncated or not a file of torch.save",
+            "damaged, truncated, or not written by torch.save",
         ),
         (
             b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 1\n",
-            "damaged, truncated or not a file of torch.save",
+            "damaged, truncated, or not written by torch.save",
         ),
         (b"PK\x03\x04 and no zip", "damaged or truncated"),
-        (pickle.dumps({"a": [1, 2]}), "damaged, truncated or not a file"),
+        (pickle.dumps({"a": [1, 2]}), "damaged, truncated, or not written"),
     ],
 )
 def test_what_is_no_file_of_weights_gets_a_sentence(content, says, tmp_path):
@@ -260,16 +260,16 @@ def test_what_is_no_file_of_weights_gets_a_sentence(content, says, tmp_path):
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ({}, "holds no tensors"),
-        ([torch.zeros(2)], "holds a list, not a dict"),
-        (torch.zeros(2), "holds a Tensor, not a dict"),
-        ({"epoch": 3, "state_dict": {}}, "holds no tensors"),
+        ({}, "contains no tensors"),
+        ([torch.zeros(2)], "contains a list, not a dict"),
+        (torch.zeros(2), "contains a Tensor, not a dict"),
+        ({"epoch": 3, "state_dict": {}}, "contains no tensors"),
         (
             {"fc.weight": torch.zeros(2, 2)},
-            r"not in a known format: its 1 tensors are named fc\.weight",
+            r"not in a supported format: its 1 tensors are named fc\.weight",
         ),
-        ({"a": torch.zeros(2, device="meta")}, "'meta'; only plain dense tensors"),
-        ({"a": torch.eye(3).to_sparse()}, "only plain dense tensors"),
+        ({"a": torch.zeros(2, device="meta")}, "'meta'; only dense CPU tensors"),
+        ({"a": torch.eye(3).to_sparse()}, "only dense CPU tensors"),
     ],
 )
 @pytest.mark.filterwarnings("ignore")  # sparse tensors warn while being saved
@@ -282,7 +282,7 @@ def test_paths_that_lead_to_nothing(tmp_path):
     for source in (tmp_path / "absent.pth", str(tmp_path / "a" / "b.pth"), "bad\0name.pth"):
         with pytest.raises(CheckpointError, match="no file or folder"):
             load_checkpoint(source)
-    with pytest.raises(CheckpointError, match="holds neither"):
+    with pytest.raises(CheckpointError, match="contains neither"):
         load_checkpoint(tmp_path)
     with pytest.raises(CheckpointError, match="no file or folder"):
         read_weights_file(tmp_path / "absent.pth")
@@ -294,5 +294,5 @@ def test_the_config_of_another_library_beside_the_file_is_none_of_ours(tmp_path)
     model, report = load_checkpoint(tmp_path)
     assert model.num_classes == 50 and report.format.startswith("official")
     (tmp_path / "config.json").write_text('{"model_type": "video_swin"}')
-    with pytest.raises(CheckpointError, match="not usable"):
+    with pytest.raises(CheckpointError, match="is invalid"):
         load_checkpoint(tmp_path)

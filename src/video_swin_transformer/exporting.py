@@ -19,7 +19,7 @@ import numpy as np
 
 from .config import EXPORT_FORMATS, ClipShape
 from .errors import ConfigError, ExportError, UnknownNameError
-from .exporters.sidecar import files_of, sidecar_path, sidecar_text
+from .exporters.sidecar import model_files, sidecar_path, sidecar_text
 from .files import sha256_file
 from .postprocess import Floats, ViewOutputs
 from .predictor import Predictor
@@ -32,7 +32,7 @@ __all__ = ["FORMAT_SUFFIXES", "ExportResult", "export"]
 
 FORMAT_SUFFIXES = {name: suffix for suffix, name in EXPORT_FORMATS.items()}
 _PRECISIONS = {"onnx": ("f32",), "openvino": ("f32", "int8"), "torch": ("f32",)}
-# The runtime that runs the exported model during verification.
+# The runtime used for verification.
 _VERIFYING_RUNTIMES = {
     "onnx": "onnxruntime",
     "openvino": "openvino",
@@ -110,13 +110,15 @@ def export(
     eager = TorchRuntime(model, network.bundle, "f32", "cpu")
     _log.debug("reading videos")
     predictor = Predictor(eager, str(source))
-    ranges = [predictor.views(video) for video in calibrate]
-    seen = [predictor.views(video) for video in check] or ranges
-    if not seen:
-        seen = [predictor.views(synthetic_video(2 * network.bundle.sampling.num_frames))]
+    calibration_views = [predictor.views(video) for video in calibrate]
+    verification_views = [predictor.views(video) for video in check] or calibration_views
+    if not verification_views:
+        verification_views = [
+            predictor.views(synthetic_video(2 * network.bundle.sampling.num_frames))
+        ]
     _log.debug("running the original model")
-    cases = {"video": np.concatenate(seen), RANDOM: random_views(shape)}
-    known = {name: (views, eager.run(views)) for name, views in cases.items()}
+    inputs = {"video": np.concatenate(verification_views), RANDOM: random_views(shape)}
+    cases = {name: (views, eager.run(views)) for name, views in inputs.items()}
     _log.debug("tracing")
     program = trace(model, shape)
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -124,31 +126,31 @@ def export(
         draft = Path(folder, out.name)
         _log.debug("writing %s, %s", format, precision)
         if format == "openvino":
-            views = np.concatenate(ranges) if ranges else None
+            views = np.concatenate(calibration_views) if calibration_views else None
             _write_openvino(program, draft, views, eager, bound)
         else:
-            _write(program, draft, format)
+            _write_program(program, draft, format)
         export: dict[str, Any] = {
             "format": format,
             "precision": precision,
             "clip_shape": list(shape),
-            "sha256": {file.name: sha256_file(file) for file in files_of(draft)},
+            "sha256": {file.name: sha256_file(file) for file in model_files(draft)},
             "made_with": {name: version(name) for name in _libraries(format, precision)},
         }
         sidecar = sidecar_path(draft)
         sidecar.write_text(sidecar_text(network.bundle, export), "utf-8")
         _log.debug("verifying")
         try:
-            export["verification"] = _verify(draft, format, precision, known, bound)
+            export["verification"] = _verify(draft, format, precision, cases, bound)
         except ExportError:
             if format != "openvino":
                 raise
             export["fused_attention"] = False  # OpenVINO computes some of its shapes incorrectly
             sidecar.write_text(sidecar_text(network.bundle, export), "utf-8")
-            export["verification"] = _verify(draft, format, precision, known, bound)
+            export["verification"] = _verify(draft, format, precision, cases, bound)
         sidecar.write_text(sidecar_text(network.bundle, export), "utf-8")
         # The sidecar goes last: without it, the other files are not recognized as a model.
-        files = [*reversed(files_of(draft)), sidecar]
+        files = [*reversed(model_files(draft)), sidecar]
         num_bytes = sum(file.stat().st_size for file in files)
         for file in files:
             file.replace(out.parent / file.name)
@@ -159,11 +161,11 @@ def _verify(
     draft: Path,
     format: str,
     precision: str,
-    known: dict[str, tuple[Floats, ViewOutputs]],
+    cases: dict[str, tuple[Floats, ViewOutputs]],
     bound: float,
 ) -> dict[str, Any]:
     exported = open_runtime(draft, _VERIFYING_RUNTIMES[format], precision, "cpu")
-    return {"runtime": exported.description, **verify(exported.run, precision, known, bound)}
+    return {"runtime": exported.description, **verify(exported.run, precision, cases, bound)}
 
 
 def check_arguments(out: Path, format: str, precision: str, calibrate: Sequence[object]) -> None:
@@ -178,7 +180,7 @@ def check_arguments(out: Path, format: str, precision: str, calibrate: Sequence[
     if out.is_dir():
         raise ConfigError(f"out {str(out)!r} is a folder; give the path of the file to write.")
     if precision not in _PRECISIONS[format]:
-        others = [name for name, known in _PRECISIONS.items() if precision in known]
+        others = [name for name, supported in _PRECISIONS.items() if precision in supported]
         instead = f"; {precision} requires --format {' or '.join(others)}" if others else ""
         if precision == "bf16":
             instead = "; bf16 is selected at run time: export f32 and run it with --precision bf16"
@@ -197,7 +199,7 @@ def _libraries(format: str, precision: str) -> tuple[str, ...]:
     return _LIBRARIES[format] + (("nncf",) if precision == "int8" else ())
 
 
-def _write(program: Any, path: Path, format: str) -> None:
+def _write_program(program: Any, path: Path, format: str) -> None:
     from .exporters.exported_program import save_program
     from .exporters.onnx_model import onnx_bytes
 
@@ -205,16 +207,16 @@ def _write(program: Any, path: Path, format: str) -> None:
 
 
 def _write_openvino(
-    program: Any, path: Path, ranges: Floats | None, eager: Runtime, bound: float
+    program: Any, path: Path, calibration_views: Floats | None, eager: Runtime, bound: float
 ) -> None:
     """Writes OpenVINO IR, quantized to int8 if there are views to calibrate on."""
     from .exporters.openvino_model import import_openvino, openvino_graph
     from .exporters.quantization import quantize
 
     graph = openvino_graph(program)
-    if ranges is not None:
-        expected: ViewOutputs = eager.run(ranges)
-        graph.reshape([1, *ranges.shape[1:]])
-        graph = quantize(graph, ranges, expected, bound)
-        graph.reshape([-1, *ranges.shape[1:]])
+    if calibration_views is not None:
+        expected: ViewOutputs = eager.run(calibration_views)
+        graph.reshape([1, *calibration_views.shape[1:]])
+        graph = quantize(graph, calibration_views, expected, bound)
+        graph.reshape([-1, *calibration_views.shape[1:]])
     import_openvino().save_model(graph, path, compress_to_fp16=False)

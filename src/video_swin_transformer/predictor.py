@@ -1,4 +1,4 @@
-"""From a video to its labels: the one place that joins the stages.
+"""`Predictor`: classifies videos and extracts features.
 
 VideoReader -> clip_indices -> frames_at -> views_from_frames -> Runtime.run -> average_views
 """
@@ -34,17 +34,17 @@ Source: TypeAlias = str | Path | npt.NDArray[np.uint8]  # a file, frame folder o
 
 @dataclass(frozen=True, eq=False)
 class Classification:
-    """The scores of one video, or the reason why there are none.
+    """The classification of one video.
 
     Attributes:
-        source: the video.
-        model: the model's name.
-        labels: class names; empty if the model has none.
-        scores: (K,) float32. They sum to 1, or are independent probabilities for multi-label
-            models (`BundleConfig.multi_label`). Empty if `error` is set.
-        view_scores: (V, K) float32 of each view, crop-major. Empty if `error` is set.
-        timing_seconds: time spent in "decode", "preprocess" and "network".
-        error: why the video could not be classified.
+        source: The video.
+        model: Name of the model.
+        labels: Class names; empty if the model has none.
+        scores: (K,) float32, in [0, 1]. They sum to 1, except for multi-label models
+            (`BundleConfig.multi_label`). Empty if `error` is set.
+        view_scores: (V, K) float32, the scores of each view, crop-major. Empty if `error` is set.
+        timing_seconds: Time spent in "decode", "preprocess" and "network".
+        error: The error, if the video could not be classified.
     """
 
     source: str
@@ -56,20 +56,42 @@ class Classification:
     error: VideoSwinError | None = None
 
     def top_indices(self, k: int = 5) -> list[int]:
-        """Class numbers of the k highest scores, best first; ties by number."""
+        """Returns the class indices of the k highest scores.
+
+        Args:
+            k: Number of classes.
+
+        Returns:
+            Class indices in descending order of score; ties are ordered by index.
+        """
         order = np.argsort(-self.scores, kind="stable")[: max(k, 0)]
         return [int(index) for index in order]
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
-        """(label, score) of the k highest scores, best first."""
+        """Returns the labels with the k highest scores.
+
+        Args:
+            k: Number of classes.
+
+        Returns:
+            (label, score) pairs in descending order of score.
+        """
         return [(self.label(i), float(self.scores[i])) for i in self.top_indices(k)]
 
     def label(self, index: int) -> str:
-        """The name of a class, or its number if the model has no names."""
+        """Returns the name of a class, or its index as text if there are no names.
+
+        Args:
+            index: Class index.
+        """
         return self.labels[index] if self.labels else str(index)
 
     def summary(self, k: int = 5) -> str:
-        """The source and its k best labels, one per line."""
+        """Formats the source and the k highest scores, one per line.
+
+        Args:
+            k: Number of classes.
+        """
         if self.error is not None:
             return f"{self.source}\n   error: {self.error}"
         return "\n".join([self.source, *(f"{score:8.1%}  {name}" for name, score in self.top(k))])
@@ -86,15 +108,15 @@ class Classification:
 
 @dataclass(frozen=True, eq=False)
 class ClipFeatures:
-    """One vector per clip of a video.
+    """The features of one video.
 
     Attributes:
-        source: the video.
-        model: the model's name.
-        features: (num_clips, C) float32, the mean over crops, time and space. Empty if `error`
-            is set.
-        timing_seconds: see `Classification`.
-        error: why the video has no features.
+        source: The video.
+        model: Name of the model.
+        features: (num_clips, C) float32, averaged over crops, time and space. Empty if `error` is
+            set.
+        timing_seconds: Time spent in "decode", "preprocess" and "network".
+        error: The error, if the video could not be processed.
     """
 
     source: str
@@ -106,7 +128,13 @@ class ClipFeatures:
 
 @dataclass(frozen=True, eq=False)
 class ViewLogits:
-    """logits (V, num_classes) float32 of each view, crop-major; empty where `error` is set."""
+    """The logits of each view of one video.
+
+    Attributes:
+        source: The video.
+        logits: (V, num_classes) float32, crop-major. Empty if `error` is set.
+        error: The error, if the video could not be processed.
+    """
 
     source: str
     logits: Floats
@@ -114,11 +142,10 @@ class ViewLogits:
 
 
 class Predictor:
-    """A model with everything it needs to classify videos.
+    """A model with its sampling, preprocessing and runtime.
 
-    Threads may share a predictor: every method returns what it would return alone, and `with_views`
-    and similar methods do not change the predictor. An iterator from `classify_many` and similar
-    methods belongs to one thread.
+    Predictors are thread-safe and immutable: `with_views` and similar methods return a new one.
+    The iterators of `classify_many` and similar methods are not thread-safe.
 
     >>> predictor = Predictor.load("camera-motion")                            # doctest: +SKIP
     >>> predictor.classify("clip.mp4").top(1)                                  # doctest: +SKIP
@@ -142,27 +169,32 @@ class Predictor:
         device: str = "auto",
         threads: int | None = None,
     ) -> Self:
-        """Opens a model.
+        """Loads a model.
 
         Args:
-            model: a name, folder or file, exported models included (they need no torch); None
-                for the model that ships with the package.
-            config: an official or mmaction2 config file, with `checkpoint` instead of `model`:
-                network, sampling, views, preprocessing and averaging are the config's, so that
-                the scores are those of its test script.
-            checkpoint: the weights for `config`.
-            runtime: see `runtimes.open_runtime`, also for precision, device and threads.
+            model: A name, folder or file, or an exported model (which needs no torch); None for
+                the model bundled with the package.
+            config: An official or mmaction2 config file, to be given with `checkpoint` instead of
+                `model`. Model, sampling, views, preprocessing and averaging are those of the
+                config, so the scores match the official test script.
+            checkpoint: The weights for `config`.
+            runtime: "auto", "torch", "openvino", "onnxruntime" or "torch-compile".
+            precision: "f32" or "bf16".
+            device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+            threads: Number of CPU threads; None for the default of the runtime.
+
+        Returns:
+            The predictor.
 
         Raises:
-            UnknownNameError: there is no model or runtime of that name.
-            CheckpointError: the weights cannot be found or read.
-            ConfigError: the arguments contradict each other.
+            UnknownNameError: No model or runtime has this name.
+            CheckpointError: The weights cannot be found or read.
+            ConfigError: The arguments contradict each other.
+            MissingExtraError: The runtime is not installed.
         """
         if config is not None or checkpoint is not None:
             if model is not None or config is None or checkpoint is None:
-                raise ConfigError(
-                    "config and checkpoint must be given together, and instead of model."
-                )
+                raise ConfigError("config and checkpoint must be given together, without model.")
             from .openmmlab import bundle_for_testing
 
             bundle = bundle_for_testing(config)
@@ -173,19 +205,24 @@ class Predictor:
         return cls(opened, resolved.name)
 
     def with_views(self, num_clips: int, num_crops: int | Literal["full"]) -> Self:
-        """The same model with a different number of clips and crops per video.
+        """Returns the same model with a different number of views per video.
 
         Args:
-            num_clips: clips per video.
-            num_crops: 1, 3 or 5 square crops per frame; "full" uses the whole resized frame once.
+            num_clips: Number of clips per video.
+            num_crops: Number of square crops per clip, 1, 3 or 5; "full" uses the whole resized
+                frame.
+
+        Returns:
+            A new predictor that shares the runtime.
 
         Raises:
-            ConfigError: the model samples uniformly, which is always one clip.
+            ConfigError: The number is not supported, or the model uses uniform sampling, which
+                requires one clip.
         """
         if self.bundle.sampling.rule == "uniform" and num_clips != 1:
             raise ConfigError(
-                f"The number of clips is {num_clips}, but the model {self.name} samples one clip "
-                f"over the whole video; use 1x{num_crops} views."
+                f"The number of clips is {num_clips}, but the model {self.name} uses uniform "
+                f"sampling, which requires one clip; use 1x{num_crops} views."
             )
         sampling = dataclasses.replace(self.bundle.sampling, num_clips=num_clips)
         preprocessing = dataclasses.replace(
@@ -198,13 +235,33 @@ class Predictor:
         )
 
     def with_rule(self, rule: str) -> Self:
-        """The same model with another sampling rule: official, mmaction2 or uniform (one clip)."""
+        """Returns the same model with a different sampling rule.
+
+        Args:
+            rule: "official", "mmaction2" or "uniform" (one clip).
+
+        Returns:
+            A new predictor that shares the runtime.
+
+        Raises:
+            ConfigError: The rule is unknown.
+        """
         num_clips = 1 if rule == "uniform" else self.bundle.sampling.num_clips
         sampling = dataclasses.replace(self.bundle.sampling, rule=rule, num_clips=num_clips)
         return self._with(dataclasses.replace(self.bundle, sampling=sampling))
 
     def with_labels(self, path: str | Path) -> Self:
-        """The same model with the labels of a file (text with one per line, JSON or CSV)."""
+        """Returns the same model with the labels of a file.
+
+        Args:
+            path: Text file with one label per line, JSON or CSV.
+
+        Returns:
+            A new predictor that shares the runtime.
+
+        Raises:
+            DataError: The file cannot be read, or the number of labels is wrong.
+        """
         labels = read_labels(path, self.bundle.model.num_classes)
         return self._with(dataclasses.replace(self.bundle, labels=labels))
 
@@ -218,23 +275,29 @@ class Predictor:
         return f"Predictor({self.name!r}, {self.runtime.description}, {clips}x{crops} views)"
 
     def classify(self, source: Source) -> Classification:
-        """Scores one video.
+        """Classifies one video.
 
         Args:
-            source: a video file, a folder of frames, or (T, H, W, 3) uint8 RGB.
+            source: A video file, a folder of frames, or an array (T, H, W, 3) uint8 RGB.
+
+        Returns:
+            The scores, averaged over views.
 
         Raises:
-            VideoDecodeError: the video cannot be read.
-            ConfigError: the model has no classifier.
+            VideoDecodeError: The video cannot be read.
+            ConfigError: The model has no classifier.
         """
         self._require_classifier()
         return self._classify_views(source, *self._read_views(source))
 
     def features(self, source: Source) -> ClipFeatures:
-        """One vector for each clip of a video.
+        """Extracts one feature vector per clip of a video.
 
         Args:
-            source: As for `classify`.
+            source: See `classify`.
+
+        Returns:
+            The features, averaged over crops.
 
         Raises:
             VideoDecodeError: The video cannot be read.
@@ -242,13 +305,30 @@ class Predictor:
         return self._extract(source, *self._read_views(source))
 
     def views(self, source: Source) -> Views:
-        """(V, C, T, H, W) float32: the network's input for a video, crop-major."""
+        """Reads and preprocesses a video.
+
+        Args:
+            source: See `classify`.
+
+        Returns:
+            (V, C, T, H, W) float32, normalized, crop-major: the input of the model.
+
+        Raises:
+            VideoDecodeError: The video cannot be read.
+        """
         return self._read_views(source)[0]
 
     def classify_many(self, sources: Iterable[Source]) -> Iterator[Classification]:
-        """Classifies videos in order; the result of an unreadable one has `error` set.
+        """Classifies videos. The next video is decoded while the model runs on the current one.
 
-        The next video is decoded while the network runs on the current one.
+        Args:
+            sources: The videos; see `classify`.
+
+        Yields:
+            The results in order. For an unreadable video, `error` is set.
+
+        Raises:
+            ConfigError: The model has no classifier.
         """
         self._require_classifier()
         empty = np.empty(0, np.float32)
@@ -263,11 +343,17 @@ class Predictor:
     def view_logits_many(
         self, sources: Iterable[Source], num_readers: int = 1
     ) -> Iterator[ViewLogits]:
-        """As `classify_many`, with the logits of each view before softmax and averaging.
+        """Computes the logits of each view, before softmax and averaging.
 
         Args:
-            sources: the videos.
-            num_readers: videos decoded at a time, in threads.
+            sources: The videos; see `classify`.
+            num_readers: Number of threads that decode videos.
+
+        Yields:
+            The results in order. For an unreadable video, `error` is set.
+
+        Raises:
+            ConfigError: The model has no classifier.
         """
         self._require_classifier()
         for source, read in self._read_ahead(sources, num_readers):
@@ -278,7 +364,14 @@ class Predictor:
                 yield ViewLogits(_name(source), np.empty((0, 0), np.float32), error)
 
     def features_many(self, sources: Iterable[Source]) -> Iterator[ClipFeatures]:
-        """As `classify_many`, for features."""
+        """Extracts features of videos. The next video is decoded while the model runs.
+
+        Args:
+            sources: The videos; see `classify`.
+
+        Yields:
+            The results in order. For an unreadable video, `error` is set.
+        """
         for source, read in self._read_ahead(sources):
             try:
                 yield self._extract(source, *read.result())
@@ -289,8 +382,8 @@ class Predictor:
     def _require_classifier(self) -> None:
         if self.bundle.model.num_classes == 0:
             raise ConfigError(
-                f"The model {self.name} has no classifier, so it has features but no labels; use "
-                "features, or load weights with a classifier."
+                f"The model {self.name} has no classifier; extract features instead, or load "
+                "weights with a classifier."
             )
 
     def _read_ahead(
@@ -306,8 +399,8 @@ class Predictor:
                 yield pending.popleft()
 
     def _read_views(self, source: Source) -> tuple[Views, dict[str, float]]:
-        """The views of a video, and the seconds that decoding and preprocessing took."""
-        began = time.perf_counter()
+        """Returns the views of a video, and the seconds spent on each step."""
+        start = time.perf_counter()
         with VideoReader(source) as video:
             indices = clip_indices(video.num_frames, self.bundle.sampling, video.fps)
             frames = video.frames_at(indices.ravel())
@@ -315,14 +408,14 @@ class Predictor:
         clips = frames.reshape(*indices.shape, *frames.shape[1:])
         views = views_from_frames(clips, self.bundle.preprocessing)
         done = time.perf_counter()
-        return views, {"decode": decoded - began, "preprocess": done - decoded}
+        return views, {"decode": decoded - start, "preprocess": done - decoded}
 
     def _classify_views(
         self, source: Source, views: Views, timing_seconds: dict[str, float]
     ) -> Classification:
-        began = time.perf_counter()
+        start = time.perf_counter()
         logits = self.runtime.run(views).logits
-        timing_seconds["network"] = time.perf_counter() - began
+        timing_seconds["network"] = time.perf_counter() - start
         bundle = self.bundle
         scores, view_scores = average_views(logits, bundle.average_clips, bundle.multi_label)
         return Classification(
@@ -337,15 +430,24 @@ class Predictor:
     def _extract(
         self, source: Source, views: Views, timing_seconds: dict[str, float]
     ) -> ClipFeatures:
-        began = time.perf_counter()
+        start = time.perf_counter()
         features = self.runtime.run(views).features
-        timing_seconds["network"] = time.perf_counter() - began
+        timing_seconds["network"] = time.perf_counter() - start
         per_clip = average_crops(features, self.bundle.preprocessing.num_crops)
         return ClipFeatures(_name(source), self.name, per_clip, timing_seconds)
 
 
 def parse_views(text: str) -> tuple[int, int | Literal["full"]]:
-    """(clips, crops) of a text like "4x3" or "4xfull". Raises ConfigError.
+    """Parses views such as "4x3" or "4xfull".
+
+    Args:
+        text: Number of clips, "x", and the number of crops or "full".
+
+    Returns:
+        The numbers of clips and crops.
+
+    Raises:
+        ConfigError: The text is invalid.
 
     >>> parse_views("4x3")
     (4, 3)

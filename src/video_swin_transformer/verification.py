@@ -1,4 +1,4 @@
-"""Compares a compiled or exported model with the eager network it was made from."""
+"""Compares a compiled or exported model with the eager model."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from .config import ClipShape
 from .errors import ExportError
 from .postprocess import Floats, ViewOutputs
 
-# Largest relative error of a compiled model that is used in place of the network.
+# Maximum relative error of a compiled model.
 MAX_RELATIVE_ERROR = {"f32": 1e-4, "bf16": 0.1}
 
-# Bounds of an exported file. For int8 they hold on views of videos only: random pixels are not
-# what the model was calibrated on.
+# Bounds for an exported model. For int8 they apply to views of videos only, since the model was
+# not calibrated on random pixels.
 MAX_EXPORT_ERROR = {"f32": 1e-4, "int8": 0.1}
 MIN_TOP1_AGREEMENT = {"f32": 1.0, "int8": 0.95}
 NUM_RANDOM_VIEWS = 4
@@ -24,14 +24,14 @@ RANDOM = "random"
 
 
 def relative_error(expected: Sequence[Floats], actual: Sequence[Floats]) -> float:
-    """Largest difference of any output as a share of that output's largest value.
+    """Computes the maximum absolute difference relative to the maximum absolute value.
 
     Args:
-        expected: outputs of the reference.
-        actual: outputs to compare, of the same shapes.
+        expected: Outputs of the reference model.
+        actual: Outputs of the same shapes.
 
     Returns:
-        The error; NaN if any value is NaN.
+        The largest relative error of all outputs; NaN if any value is NaN.
     """
     pairs = zip(expected, actual, strict=True)
     return float(np.max([np.abs(a - b).max() / np.abs(a).max() for a, b in pairs]))
@@ -39,23 +39,43 @@ def relative_error(expected: Sequence[Floats], actual: Sequence[Floats]) -> floa
 
 @dataclass(frozen=True)
 class Comparison:
-    """Differences of two models on the same views. Relative errors: see `relative_error`."""
+    """Differences between the outputs of two models. Relative errors: see `relative_error`.
 
-    views: str  # the name of the set of views
+    Attributes:
+        views: Name of the set of views.
+        num_views: Number of views.
+        logits_max_absolute_error: Maximum absolute difference of logits.
+        logits_max_relative_error: Maximum relative difference of logits.
+        features_max_absolute_error: Maximum absolute difference of features.
+        features_max_relative_error: Maximum relative difference of features.
+        top1_agreement: Fraction of views with the same top-1 class, in [0, 1].
+    """
+
+    views: str
     num_views: int
     logits_max_absolute_error: float
     logits_max_relative_error: float
     features_max_absolute_error: float
     features_max_relative_error: float
-    top1_agreement: float  # share of views with the same best class
+    top1_agreement: float
 
     @property
     def max_relative_error(self) -> float:
+        """The larger relative error of logits and features."""
         return max(self.logits_max_relative_error, self.features_max_relative_error)
 
 
 def compare(views: str, expected: ViewOutputs, actual: ViewOutputs) -> Comparison:
-    """Compares two models' outputs for the views named `views`."""
+    """Compares the outputs of two models.
+
+    Args:
+        views: Name of the set of views.
+        expected: Outputs of the reference model.
+        actual: Outputs of the model to compare.
+
+    Returns:
+        The differences.
+    """
     logits, features = (np.abs(a - b).max() for a, b in zip(expected, actual, strict=True))
     same = expected.logits.argmax(axis=1) == actual.logits.argmax(axis=1)
     return Comparison(
@@ -75,20 +95,20 @@ def verify(
     cases: Mapping[str, tuple[Floats, ViewOutputs]],
     max_error: float | None = None,
 ) -> dict[str, Any]:
-    """Checks an exported model against the outputs of the eager network.
+    """Verifies the outputs of an exported model.
 
     Args:
-        run: the exported model.
-        precision: "f32" or "int8", which selects the bounds.
-        cases: views and the network's outputs for them, by name. The case `RANDOM` is measured
-            but does not count for int8.
-        max_error: largest relative error allowed; None for the bound of the precision.
+        run: Runs the exported model on views (V, C, T, H, W).
+        precision: "f32" or "int8"; selects the bounds.
+        cases: Views and the outputs of the eager model for them, by name. For int8, the bounds do
+            not apply to the case `RANDOM`.
+        max_error: Maximum relative error; None uses `MAX_EXPORT_ERROR`.
 
     Returns:
-        The errors measured, for the sidecar.
+        The measured errors, as JSON data for the sidecar.
 
     Raises:
-        ExportError: a bound is exceeded.
+        ExportError: A bound is exceeded.
     """
     bound = MAX_EXPORT_ERROR[precision] if max_error is None else max_error
     min_agreement = MIN_TOP1_AGREEMENT[precision]
@@ -99,9 +119,9 @@ def verify(
         # Written so that a NaN fails.
         if not (one.max_relative_error <= bound and one.top1_agreement >= min_agreement):
             raise ExportError(
-                f"The exported model differs from the network on {one.views} views: relative "
-                f"error {one.max_relative_error:.2g} (at most {bound:g}), same best class for "
-                f"{one.top1_agreement:.1%} of them (at least {min_agreement:.0%}). Nothing was "
+                f"The outputs of the exported model differ from the eager model on {one.views} "
+                f"views: relative error {one.max_relative_error:.2g} (maximum {bound:g}), top-1 "
+                f"agreement {one.top1_agreement:.1%} (minimum {min_agreement:.0%}). Nothing was "
                 f"written. {_advice(precision)}"
             )
     return {
@@ -112,18 +132,18 @@ def verify(
 
 def _advice(precision: str) -> str:
     if precision == "int8":
-        return "Calibrate on more clips of the kind the model will see, or export in f32."
-    return "This is a fault of the exporter: try another format, and report it."
+        return "Calibrate on more clips that resemble your data, or export in f32."
+    return "This is a bug in the exporter: try another format, and please report it."
 
 
 def random_views(shape: ClipShape) -> Floats:
-    """(NUM_RANDOM_VIEWS, *shape) float32 Gaussian noise, the same on every call."""
+    """Returns Gaussian noise with a fixed seed: (NUM_RANDOM_VIEWS, *shape) float32."""
     noise = np.random.default_rng(0).standard_normal((NUM_RANDOM_VIEWS, *shape))
     return noise.astype(np.float32)
 
 
 def synthetic_video(num_frames: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
-    """(num_frames, 240, 320, 3) uint8 RGB: a drifting color pattern, for want of a real clip."""
+    """Returns a moving color pattern: (num_frames, 240, 320, 3) uint8 RGB."""
     y, x = np.mgrid[:240, :320].astype(np.float32)
     frames = [
         np.stack(

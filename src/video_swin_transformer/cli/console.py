@@ -142,9 +142,9 @@ def expand_inputs(inputs: Iterable[str]) -> list[str]:
 
 
 def _videos_below(folder: Path) -> list[str]:
-    from ..video.discovery import videos_below
+    from ..video.discovery import find_videos
 
-    return [str(path) for path in videos_below(folder)]
+    return [str(path) for path in find_videos(folder)]
 
 
 def describe_predictor(predictor: Predictor) -> str:

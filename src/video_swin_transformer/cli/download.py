@@ -56,11 +56,11 @@ def _known_cards(names: list[str]) -> tuple[list[ModelCard], int]:
 
 def _fetch(card: ModelCard, force: bool) -> Path:
     from ..weights import pretrained_folder
-    from ..weights.download import download_weights, labels_of
+    from ..weights.download import download_weights, load_card_labels
 
     folder = pretrained_folder(card)
     if folder is not None:
         return folder
     path = download_weights(card, force)
-    labels_of(card)
+    load_card_labels(card)
     return path

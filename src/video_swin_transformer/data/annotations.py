@@ -79,8 +79,12 @@ class Annotations:
         """Returns a copy with only the clips for which `keep` returns True."""
         return dataclasses.replace(self, items=tuple(filter(keep, self.items)))
 
-    def require_sound(self) -> None:
-        """Raises DataError if any label is invalid or if there are no clips."""
+    def require_valid(self) -> None:
+        """Checks that there are clips and that all labels are valid.
+
+        Raises:
+            DataError: A label is not in the label map, or there are no clips.
+        """
         if self.refused:
             first = "; ".join(f"{r.path}: {r.reason}" for r in self.refused[:_NUM_NAMED])
             more = len(self.refused) - _NUM_NAMED

@@ -6,7 +6,7 @@ import difflib
 from collections import defaultdict
 from pathlib import Path
 
-from ..video.discovery import VIDEO_SUFFIXES, videos_below
+from ..video.discovery import VIDEO_SUFFIXES, find_videos
 
 _MIN_SIMILARITY = 0.75  # less similar names are not suggested
 
@@ -33,12 +33,12 @@ class PathResolver:
 
     def find_below(self, written: str) -> tuple[Path, bool]:
         """Like `find`, then searches by file name below the root, preferring the same folder."""
-        path, is_there = self.find(written)
-        if is_there:
+        path, file_exists = self.find(written)
+        if file_exists:
             return path, True
         if self._by_stem is None:
             self._by_stem = defaultdict(list)
-            for video in videos_below(self.root):
+            for video in find_videos(self.root):
                 self._by_stem[video.stem].append(video)
         candidates = self._by_stem.get(path.stem, [])
         parent = plain_name(path.parent.name)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from ..errors import DataError, UnknownNameError
 from ..labels import LABEL_SETS, read_labels, shipped_labels
-from ..video.discovery import videos_below
+from ..video.discovery import find_videos
 from .annotations import Annotations, ClipRecord, RejectedEntry
 from .lists import Entry, list_lines, read_list, read_text, recognize_list
 from .path_resolver import PathResolver, plain_name
@@ -153,7 +153,7 @@ def _read_folder(source: Path, split: str | None) -> tuple[_Written, Path]:
         )
     entries = []
     for folder in _subfolders(source):
-        below = sorted(videos_below(folder))
+        below = sorted(find_videos(folder))
         entries += [Entry(path.relative_to(source).as_posix(), (folder.name,)) for path in below]
     if not entries:
         raise DataError(
@@ -250,9 +250,9 @@ def _resolved(
     items, refused = [], []
     renamed: Counter[tuple[str, str]] = Counter()
     for entry in written.entries:
-        path, is_there = find(entry.path)
+        path, file_exists = find(entry.path)
         suffix = Path(entry.path).suffix
-        if is_there and path.suffix != suffix and not is_published:
+        if file_exists and path.suffix != suffix and not is_published:
             renamed[suffix, path.suffix] += 1
         try:
             labeled = tuple(sorted({numbers.of(label) for label in entry.labels}))

@@ -46,19 +46,32 @@ class Problem:
 
     @property
     def is_unusable(self) -> bool:
+        """Whether the clip cannot be used for training."""
         return KINDS[self.kind][0]
 
 
 @dataclass(frozen=True)
 class SplitReport:
-    """Statistics of one split. `quarantined` maps skipped paths to the reason."""
+    """Statistics of one split.
+
+    Attributes:
+        name: Name of the split.
+        source: Path of the list or folder.
+        format: Annotation format.
+        num_listed: Number of clips in the annotation.
+        num_usable: Number of usable clips.
+        num_frames: Total number of frames of the usable clips.
+        class_counts: Number of clips by class name.
+        quarantined: Skipped clips: reason by path.
+        notes: Messages for the user.
+    """
 
     name: str
     source: str
     format: str
     num_listed: int
     num_usable: int
-    num_frames: int  # of the usable clips
+    num_frames: int
     class_counts: dict[str, int]
     quarantined: dict[str, str]
     notes: tuple[str, ...]
@@ -88,6 +101,11 @@ class CheckReport:
         return sum(problem.is_unusable for problem in self.problems)
 
     def of(self, kind: str) -> list[Problem]:
+        """Returns the problems of one kind.
+
+        Args:
+            kind: A key of `KINDS`.
+        """
         return [problem for problem in self.problems if problem.kind == kind]
 
     def to_data(self) -> dict[str, Any]:

@@ -1,15 +1,15 @@
-"""Accuracy by the multi-view protocol: stored logits, metrics with intervals, and a report.
+"""Multi-view evaluation: stored logits, metrics with confidence intervals, and a report.
 
 evaluate.py      evaluate(), evaluate_scores(): the two entry points
-runner.py        every clip through the network
-distributed.py   several processes share an evaluation
-scores.py        the logits of every view on disk; survives a kill
-summary.py       stored scores -> all results
-metrics.py       scores and labels -> metrics, each with its definition
-intervals.py     95 % intervals
-charts.py        pictures
-html_report.py   the report
-outputs.py       the files
+runner.py        runs the model on all clips
+distributed.py   distributes the clips over processes
+scores.py        stores the logits of every view; supports resuming
+summary.py       computes all results from stored logits
+metrics.py       metrics and their definitions
+intervals.py     95 % confidence intervals
+charts.py        charts as SVG
+html_report.py   the HTML report
+outputs.py       writes the output files
 """
 
 from .distributed import ProcessGroup, default_device, process_group

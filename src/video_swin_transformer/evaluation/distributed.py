@@ -1,4 +1,4 @@
-"""Several processes at one evaluation, started by `accelerate launch` or `torchrun`."""
+"""Distributed evaluation, started by `accelerate launch` or `torchrun`."""
 
 from __future__ import annotations
 
@@ -10,27 +10,38 @@ from datetime import timedelta
 
 from ..errors import ConfigError
 
-_TIMEOUT = timedelta(days=30)  # a rank may wait long for one with slower clips
+_TIMEOUT = timedelta(days=30)  # ranks with short clips wait for the others
 
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process among `world_size`; alone where there is one."""
+    """The rank of this process among all processes.
+
+    Attributes:
+        rank: Global rank.
+        local_rank: Rank on this machine, which is the index of its GPU.
+        world_size: Number of processes.
+    """
 
     rank: int = 0
-    local_rank: int = 0  # among those of this machine: the number of its GPU
+    local_rank: int = 0
     world_size: int = 1
 
     @property
     def is_first(self) -> bool:
+        """Whether this is the process with rank 0."""
         return self.rank == 0
 
     def share(self, num_items: int) -> range:
-        """The numbers of the items that are this process's: every world_size-th."""
+        """Returns the indices of the items of this process: every world_size-th.
+
+        Args:
+            num_items: Number of items of all processes.
+        """
         return range(self.rank, num_items, self.world_size)
 
     def wait_for_all(self) -> None:
-        """Returns when every process has come here."""
+        """Blocks until all processes have called this method."""
         if self.world_size > 1:
             import torch.distributed
 
@@ -39,11 +50,17 @@ class ProcessGroup:
 
 @contextmanager
 def process_group() -> Iterator[ProcessGroup]:
-    """Finds the other processes from what the launcher put into the environment.
+    """Joins the process group that the launcher defined in environment variables.
 
-    Only barriers use the network (gloo); results are exchanged through files.
+    Only barriers are used (gloo); results are exchanged through files.
+
+    Yields:
+        The rank of this process.
+
+    Raises:
+        ConfigError: RANK, LOCAL_RANK or WORLD_SIZE is invalid.
     """
-    group = _group_of_environment()
+    group = _group_from_environment()
     if group.world_size == 1:
         yield ProcessGroup()
         return
@@ -57,8 +74,8 @@ def process_group() -> Iterator[ProcessGroup]:
 
 
 def default_device() -> str:
-    """The GPU of this process if it is one of several and there are GPUs; else "auto"."""
-    group = _group_of_environment()
+    """Returns "cuda:N" with the local rank in a distributed run with GPUs, else "auto"."""
+    group = _group_from_environment()
     if group.world_size == 1:
         return "auto"
     import torch
@@ -66,7 +83,7 @@ def default_device() -> str:
     return f"cuda:{group.local_rank}" if torch.cuda.is_available() else "auto"
 
 
-def _group_of_environment() -> ProcessGroup:
+def _group_from_environment() -> ProcessGroup:
     try:
         return ProcessGroup(
             int(os.environ.get("RANK", "0")),
@@ -75,6 +92,6 @@ def _group_of_environment() -> ProcessGroup:
         )
     except ValueError as error:
         raise ConfigError(
-            f"RANK, LOCAL_RANK and WORLD_SIZE in the environment must be whole numbers ({error}); "
-            "start several processes with accelerate launch or torchrun."
+            f"RANK, LOCAL_RANK and WORLD_SIZE in the environment must be integers ({error}); "
+            "start distributed runs with accelerate launch or torchrun."
         ) from error

@@ -1,4 +1,4 @@
-"""`evaluate`: labeled clips -> scores on disk -> metrics, files and a report."""
+"""`evaluate` and `evaluate_scores`, the entry points for evaluation."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..errors import ConfigError, DataError
 from .distributed import process_group
 from .metrics import MEAN_CLASS_RULES
 from .outputs import write_results
-from .runner import plan_evaluation, run_pass
+from .runner import plan_evaluation, run_evaluation
 from .scores import ScoreStore
 from .summary import EvaluationResult, summarize
 
@@ -41,34 +41,36 @@ def evaluate(
     num_workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> EvaluationResult | None:
-    """Measures a model on labeled clips by its multi-view protocol.
+    """Evaluates a model on labeled clips with its multi-view protocol.
 
-    Every view's logits are stored, so that an interrupted run can resume and other metrics can be
-    computed without the videos (`evaluate_scores`). Processes started by `torchrun` or
-    `accelerate launch` share the clips; `out` must then be a folder that all of them see.
+    The logits of every view are stored, so that interrupted runs can be resumed and metrics can be
+    recomputed without the videos (`evaluate_scores`). Processes started by `torchrun` or
+    `accelerate launch` share the clips; `out` must then be a folder that all of them can access.
 
     Args:
-        predictor: the model with its sampling and views.
-        data: a folder of classes or an annotation list; see docs/data.md.
-        out: the folder for the metrics, the report and the scores.
-        root: the folder that paths in a list are relative to; None for the list's own.
-        format: the kind of annotation; None recognizes it.
-        delimiter: what separates path and label in a text list; None for whitespace.
-        split: a split of a folder or Kinetics list.
-        average: "prob" (mean of softmax) or "score" (mean of logits); None for the model's.
+        predictor: The model with its sampling and views.
+        data: A folder of classes or an annotation list; see docs/data.md.
+        out: Output folder for metrics, report and scores.
+        root: Folder that paths in a list are relative to; None uses the folder of the list.
+        format: Annotation format; None detects it.
+        delimiter: Separator of path and label in a text list; None means whitespace.
+        split: Split of a folder or Kinetics list.
+        average: "prob" (mean of softmax) or "score" (mean of logits); None uses the model's
+            setting.
         mean_class_accuracy: "present" averages over classes that occur, "official" also over
-            those that are only predicted.
-        quarantine: the list of unusable clips; None for the one beside the data.
-        resume: continue an interrupted run in `out`.
-        num_workers: videos decoded at a time.
-        progress: called as progress(done, total) after each clip.
+            classes that are only predicted.
+        quarantine: List of unusable clips; None uses the default next to the data.
+        resume: Continue an interrupted run in `out`.
+        num_workers: Number of videos to decode in parallel.
+        progress: Called as progress(done, total) after each clip.
 
     Returns:
-        The metrics; None in all processes but the first.
+        The results; None in all processes except rank 0.
 
     Raises:
-        ConfigError: a contradiction, or `out` holds scores and `resume` is False.
-        DataError: the annotations cannot be used, or no clip can be read.
+        ConfigError: The arguments contradict each other, or `out` contains scores and `resume` is
+            False.
+        DataError: The annotations are invalid, or no clip can be read.
     """
     _check_choices(average, mean_class_accuracy)
     out = Path(out)
@@ -90,8 +92,8 @@ def evaluate(
             store.begin(plan, resume=resume)
             _log_notes(predictor, annotations, len(skipped), quarantined.path)
         group.wait_for_all()
-        report = progress if group.is_first and progress is not None else _ignore
-        run_pass(predictor, store, plan, group, skipped, num_workers, report)
+        report = progress if group.is_first and progress is not None else _no_progress
+        run_evaluation(predictor, store, plan, group, skipped, num_workers, report)
         group.wait_for_all()
         if not group.is_first:
             return None
@@ -108,17 +110,20 @@ def evaluate_scores(
     average: str | None = None,
     mean_class_accuracy: str = "present",
 ) -> EvaluationResult:
-    """Computes the metrics of an earlier evaluation again, from its stored scores.
+    """Recomputes the metrics of an evaluation from its stored scores.
 
     Args:
-        scores: the `out` folder of the evaluation.
-        out: the folder for the new files; None replaces those in `scores`.
-        average: see `evaluate`.
-        mean_class_accuracy: see `evaluate`.
+        scores: The `out` folder of the evaluation.
+        out: Output folder; None overwrites the files in `scores`.
+        average: See `evaluate`.
+        mean_class_accuracy: See `evaluate`.
+
+    Returns:
+        The results.
 
     Raises:
-        ConfigError: an unknown choice.
-        DataError: there are no complete scores in the folder.
+        ConfigError: An argument has an unknown value.
+        DataError: The folder does not contain complete scores.
     """
     _check_choices(average, mean_class_accuracy)
     stored = ScoreStore(Path(scores) / SCORES_FOLDER).load()
@@ -137,7 +142,7 @@ def _check_choices(average: str | None, mean_class_accuracy: str) -> None:
         )
 
 
-def _ignore(done: int, total: int) -> None:
+def _no_progress(done: int, total: int) -> None:
     pass
 
 
@@ -147,9 +152,11 @@ def _log_notes(
     for note in annotations.notes:
         _log.info(note)
     if annotations.classes and not predictor.bundle.labels:
-        _log.info("The model has no class names; the data's classes are numbered alphabetically.")
+        _log.info(
+            "The model has no class names; the classes of the data are numbered alphabetically."
+        )
     if num_skipped:
-        _log.info("%d clips in the quarantine list %s are skipped.", num_skipped, quarantine)
+        _log.info("Skipping %d clips in the quarantine list %s.", num_skipped, quarantine)
 
 
 def _quarantine_failures(result: EvaluationResult, quarantine: Quarantine) -> None:
@@ -164,5 +171,5 @@ def _quarantine_failures(result: EvaluationResult, quarantine: Quarantine) -> No
             len(unreadable),
             quarantine.path,
         )
-    except DataError as error:  # the results are complete, only the list is not
+    except DataError as error:  # the results are complete without it
         _log.warning("%s", error)

@@ -1,4 +1,4 @@
-"""The report: one HTML file with everything in it, no script, nothing loaded from elsewhere."""
+"""The HTML report: a self-contained file without scripts or external resources."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TEMPLATE = "report.html.j2"
 _NUM_IMAGES = 12  # of the worst clips
 _IMAGE_HEIGHT = 120  # pixels
 _MAX_FAILURES = 50
-_MAX_OPEN_CLASSES = 24  # more are folded
+_MAX_OPEN_CLASSES = 24  # further classes are collapsed
 
 TITLES = {
     "top1": "top-1",
@@ -44,11 +44,21 @@ class _WorstClip:
     clip: ClipResult
     labels: str
     predicted: str
-    image: str  # data URL, empty without one
+    image: str  # data URL, or ""
 
 
 def render_report(result: EvaluationResult) -> str:
-    """The report of an evaluation as HTML. Raises MissingExtraError."""
+    """Renders the report of an evaluation.
+
+    Args:
+        result: The results.
+
+    Returns:
+        HTML text.
+
+    Raises:
+        MissingExtraError: jinja2 or matplotlib is not installed.
+    """
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
         from markupsafe import Markup
@@ -83,14 +93,22 @@ def render_report(result: EvaluationResult) -> str:
 
 
 def percent(measure: Measure) -> str:
-    """A proportion with its interval: 81.3 % (79.9 to 82.6)."""
+    """Formats a proportion with its confidence interval: "81.3 % (79.9 to 82.6)".
+
+    Args:
+        measure: The metric, in [0, 1]. An interval of NaN is omitted.
+    """
     if math.isnan(measure.low):
         return f"{100 * measure.value:.1f} %"
     return f"{100 * measure.value:.1f} % ({100 * measure.low:.1f} to {100 * measure.high:.1f})"
 
 
 def protocol(result: EvaluationResult) -> str:
-    """Views, sampling rule and averaging in one line."""
+    """Describes views, sampling rule and averaging in one line.
+
+    Args:
+        result: The results.
+    """
     sampling, preprocessing = result.settings["sampling"], result.settings["preprocessing"]
     crops = "full" if preprocessing.get("whole_frame") else preprocessing["num_crops"]
     clips = 1 if sampling["rule"] == "uniform" else sampling["num_clips"]
@@ -119,14 +137,14 @@ def _worst(result: EvaluationResult) -> list[_WorstClip]:
             clip,
             ", ".join(result.class_name(label) for label in clip.labels),
             result.class_name(clip.predicted),
-            _middle_frame(clip.path) if place < _NUM_IMAGES else "",
+            _middle_frame(clip.path) if index < _NUM_IMAGES else "",
         )
-        for place, clip in enumerate(result.worst)
+        for index, clip in enumerate(result.worst)
     ]
 
 
 def _middle_frame(path: str) -> str:
-    """The middle frame as a small data URL; empty if the file is gone."""
+    """Returns the middle frame as a data URL; "" if the file cannot be read."""
     if not Path(path).exists():
         return ""
     try:
@@ -144,8 +162,8 @@ def _middle_frame(path: str) -> str:
 def _details(result: EvaluationResult) -> list[tuple[str, str]]:
     settings = result.settings
     mean_class = {
-        "present": "over the classes that occur in the clips",
-        "official": "as the official code: a class predicted without occurring counts as 0",
+        "present": "mean over classes that occur in the data",
+        "official": "official code: classes that are only predicted count as 0",
     }[result.mean_class_rule]
     return [
         ("model", str(settings["model"])),
@@ -153,8 +171,11 @@ def _details(result: EvaluationResult) -> list[tuple[str, str]]:
         ("runtime", str(settings["runtime"])),
         ("views", protocol(result)),
         ("mean class accuracy", mean_class),
-        ("intervals", "95 %: Wilson for proportions, bootstrap over clips for class means"),
-        ("clips", f"{len(result.clips)} evaluated, {len(result.failures)} not usable"),
+        (
+            "intervals",
+            "95 % confidence: Wilson for proportions, bootstrap over clips for class means",
+        ),
+        ("clips", f"{len(result.clips)} evaluated, {len(result.failures)} failed"),
         (
             "written",
             f"{datetime.datetime.now().astimezone():%Y-%m-%d %H:%M %Z} by video-swin-transformer "

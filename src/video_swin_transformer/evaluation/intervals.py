@@ -1,4 +1,4 @@
-"""95 % intervals: the uncertainty of a metric because the clips are a sample."""
+"""95 % confidence intervals of metrics. They cover sampling error only."""
 
 from __future__ import annotations
 
@@ -15,13 +15,21 @@ from ..errors import MissingExtraError
 CONFIDENCE = 0.95
 NUM_RESAMPLES = 1000
 _MIN_RESAMPLES = 200
-_MAX_VALUES = 1_000_000_000  # of all resamples, a minute or so; larger sets get fewer resamples
+_MAX_VALUES = (
+    1_000_000_000  # limits the time to about a minute; larger datasets get fewer resamples
+)
 SEED = 20210624
 
 
 @dataclass(frozen=True)
 class Measure:
-    """A metric with its interval."""
+    """A metric with its confidence interval.
+
+    Attributes:
+        value: The metric.
+        low: Lower bound; NaN if there is none.
+        high: Upper bound; NaN if there is none.
+    """
 
     value: float
     low: float
@@ -29,7 +37,15 @@ class Measure:
 
 
 def wilson(num_correct: int, num_total: int) -> Measure:
-    """A proportion with Wilson's interval, which holds near 0 and 1 and for few clips."""
+    """Computes a proportion with its Wilson score interval.
+
+    Args:
+        num_correct: Number of successes.
+        num_total: Number of trials.
+
+    Returns:
+        The proportion; NaN if `num_total` is 0.
+    """
     if num_total == 0:
         return Measure(math.nan, math.nan, math.nan)
     test = _scipy_stats().binomtest(num_correct, num_total)
@@ -40,14 +56,17 @@ def wilson(num_correct: int, num_total: int) -> Measure:
 def bootstrap(
     statistic: Callable[[npt.NDArray[np.int64]], float], num_clips: int, num_values: int
 ) -> Measure:
-    """A metric with its percentile bootstrap interval over clips.
+    """Computes a metric with its percentile bootstrap interval over clips.
 
-    The seed is fixed: the same clips give the same interval.
+    The seed is fixed, so results are reproducible.
 
     Args:
-        statistic: the number of times each of the N clips counts -> the metric.
-        num_clips: N.
-        num_values: numbers that one call of `statistic` handles, to bound the time.
+        statistic: Computes the metric from the weight (count) of each clip, (N,) int64.
+        num_clips: Number of clips, N.
+        num_values: Number of values that `statistic` processes; limits the number of resamples.
+
+    Returns:
+        The metric and its interval.
     """
     num_resamples = max(_MIN_RESAMPLES, min(NUM_RESAMPLES, _MAX_VALUES // max(num_values, 1)))
     value = statistic(np.ones(num_clips, np.int64))
@@ -65,7 +84,7 @@ def bootstrap(
     )
     values = result.bootstrap_distribution
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.nanquantile(values, (tail, 1 - tail))  # a resample may lack every class
+    low, high = np.nanquantile(values, (tail, 1 - tail))  # NaN if a resample has no valid class
     return Measure(value, float(low), float(high))
 
 

@@ -1,4 +1,4 @@
-"""Results as files: evaluation.json, clips.csv, classes.csv, report.html and pictures."""
+"""Writes the results: evaluation.json, clips.csv, classes.csv, report.html and charts."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def write_results(result: EvaluationResult, folder: Path) -> list[Path]:
     """Writes the report, tables and charts of a result.
 
     Args:
-        result: The metrics.
-        folder: Where to; existing files are replaced.
+        result: The results.
+        folder: Output folder; existing files are replaced.
 
     Returns:
         The paths of the files.
@@ -42,7 +42,7 @@ def write_results(result: EvaluationResult, folder: Path) -> list[Path]:
         texts["confusion.svg"] = confusion_svg(result, standalone=True)
         names = [result.class_name(label) for label in range(len(result.confusion))]
         rows = [[name, *row] for name, row in zip(names, result.confusion.tolist(), strict=True)]
-        texts["confusion.csv"] = _csv([["right / predicted", *names], *rows])
+        texts["confusion.csv"] = _csv([["true label / predicted label", *names], *rows])
     if result.calibration is not None:
         texts["reliability.svg"] = reliability_svg(result.calibration, standalone=True)
     for name, text in texts.items():
@@ -51,7 +51,11 @@ def write_results(result: EvaluationResult, folder: Path) -> list[Path]:
 
 
 def to_data(result: EvaluationResult) -> dict[str, Any]:
-    """Everything but the clips (they are in clips.csv) and the matrix, for JSON."""
+    """Returns the results as JSON data, without the per-clip results and the confusion matrix.
+
+    Args:
+        result: The results.
+    """
     found = result.calibration
     return {
         "settings": dict(result.settings),
@@ -108,12 +112,12 @@ def _csv(rows: Iterable[Sequence[object]]) -> str:
 def _clip_rows(result: EvaluationResult) -> Iterable[Sequence[object]]:
     yield (
         "path",
-        "labels",
-        "predicted",
-        "is_right",
+        "true_labels",
+        "predicted_label",
+        "is_correct",
         "confidence",
-        "label_score",
-        "label_rank",
+        "true_label_score",
+        "true_label_rank",
         "error",
     )
     for clip in result.clips:
@@ -121,7 +125,7 @@ def _clip_rows(result: EvaluationResult) -> Iterable[Sequence[object]]:
             clip.path,
             ";".join(result.class_name(label) for label in clip.labels),
             result.class_name(clip.predicted),
-            int(clip.is_right),
+            int(clip.is_correct),
             f"{clip.confidence:.6f}",
             f"{clip.label_score:.6f}",
             clip.rank,
@@ -134,8 +138,8 @@ def _clip_rows(result: EvaluationResult) -> Iterable[Sequence[object]]:
 def _class_rows(result: EvaluationResult) -> Iterable[Sequence[object]]:
     yield "class", "num_clips", "accuracy", "low", "high", "confused_with", "num_confused"
     for one in result.classes:
-        figures: list[object] = ["", "", ""]
+        values: list[object] = ["", "", ""]
         if one.accuracy is not None:
             found = _measure(one.accuracy)
-            figures = ["" if v is None else f"{v:.6f}" for v in found.values()]
-        yield one.name, one.num_clips, *figures, one.confused_with or "", one.num_confused
+            values = ["" if v is None else f"{v:.6f}" for v in found.values()]
+        yield one.name, one.num_clips, *values, one.confused_with or "", one.num_confused

@@ -1,4 +1,4 @@
-"""Runs the network on every clip of a dataset and stores the logits."""
+"""Runs a model on the clips of a dataset and stores the logits."""
 
 from __future__ import annotations
 
@@ -15,27 +15,36 @@ from ..predictor import Predictor
 from .distributed import ProcessGroup
 from .scores import Plan, ScoreStore
 
-_NUM_NAMED = 3
+_NUM_EXAMPLES = 3
 
 
 def plan_evaluation(predictor: Predictor, annotations: Annotations) -> Plan:
-    """What will be computed, in full: two equal plans give equal logits.
+    """Creates the plan of an evaluation. Equal plans yield equal logits.
 
-    Raises DataError where the clips have no labels, or labels the model does not know.
+    Args:
+        predictor: The model with its sampling and views.
+        annotations: The clips.
+
+    Returns:
+        The plan.
+
+    Raises:
+        DataError: The annotations are invalid, have no labels, or have more classes than the
+            model.
     """
-    annotations.require_sound()
+    annotations.require_valid()
     bundle = predictor.bundle
     num_classes = bundle.model.num_classes
     if annotations.num_classes > num_classes:
         raise DataError(
             f"{annotations.source!r} has {annotations.num_classes} classes, but the model "
-            f"{predictor.name} knows {num_classes}; evaluate a model that was made for these."
+            f"{predictor.name} has {num_classes}; use a model trained on these classes."
         )
-    without = [item.path for item in annotations.items if not item.labels]
-    if without and not annotations.is_multilabel:
+    unlabeled = [item.path for item in annotations.items if not item.labels]
+    if unlabeled and not annotations.is_multilabel:
         raise DataError(
-            f"{len(without)} of {len(annotations.items)} clips of {annotations.source!r} have no "
-            f"label, such as {', '.join(without[:_NUM_NAMED])}; a test list cannot be evaluated."
+            f"{len(unlabeled)} of {len(annotations.items)} clips of {annotations.source!r} have no "
+            f"label, such as {', '.join(unlabeled[:_NUM_EXAMPLES])}; evaluation needs labels."
         )
     settings = {
         "model": predictor.name,
@@ -58,7 +67,7 @@ def plan_evaluation(predictor: Predictor, annotations: Annotations) -> Plan:
     )
 
 
-def run_pass(
+def run_evaluation(
     predictor: Predictor,
     store: ScoreStore,
     plan: Plan,
@@ -67,39 +76,39 @@ def run_pass(
     num_workers: int,
     progress: Callable[[int, int], None],
 ) -> None:
-    """Runs this process's share of the clips that are not done yet.
+    """Runs the model on the remaining clips of this process.
 
     Args:
-        predictor: the model.
-        store: where the logits go.
-        plan: the clips.
-        group: the processes that share them.
-        quarantined: reason by path of clips that are counted as failed and not read.
-        num_workers: videos decoded at a time.
-        progress: called as progress(done, total) after each clip.
+        predictor: The model.
+        store: The store to write the logits to.
+        plan: The clips.
+        group: The processes that share the clips.
+        quarantined: Clips that count as failed without being read: reason by path.
+        num_workers: Number of videos to decode in parallel.
+        progress: Called as progress(done, total) after each clip.
     """
-    done = store.done()
+    done = store.finished_items()
     share = group.share(len(plan.paths))
     pending = [item for item in share if item not in done]
     num_done = len(share) - len(pending)
     progress(num_done, len(share))
-    nothing = np.empty((0, int(plan.settings["num_classes"])), np.float32)
+    no_logits = np.empty((0, int(plan.settings["num_classes"])), np.float32)
     if not pending:
         return
-    with store.append(group.rank) as part:
+    with store.open_writer(group.rank) as part:
         for item in [item for item in pending if plan.paths[item] in quarantined]:
             path = plan.paths[item]
-            part.add(item, path, nothing, "quarantined", quarantined[path])
+            part.add(item, path, no_logits, "quarantined", quarantined[path])
             num_done += 1
         readable = [item for item in pending if plan.paths[item] not in quarantined]
         paths = [plan.paths[item] for item in readable]
         results = predictor.view_logits_many(paths, num_workers)
         for item, result in zip(readable, results, strict=True):
             if result.error is not None:
-                part.add(item, result.source, nothing, "unreadable", str(result.error))
+                part.add(item, result.source, no_logits, "unreadable", str(result.error))
             elif not np.isfinite(result.logits).all():
                 error = "the network's outputs are not finite"
-                part.add(item, result.source, nothing, "not_finite", error)
+                part.add(item, result.source, no_logits, "not_finite", error)
             else:
                 part.add(item, result.source, result.logits)
             num_done += 1
@@ -107,7 +116,7 @@ def run_pass(
 
 
 def _digest(model: str) -> str | None:
-    """SHA-256 of a model's file or files; None for names of published weights: they stay."""
+    """Returns the SHA-256 of a local model; None if the model is given by name."""
     path = Path(model)
     files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
     if not path.exists():
@@ -116,5 +125,5 @@ def _digest(model: str) -> str | None:
 
 
 def _as_json(data: dict[str, object]) -> dict[str, object]:
-    """Tuples as lists, as they come back from JSON."""
+    """Converts tuples to lists, as in a JSON round trip."""
     return {key: list(v) if isinstance(v, tuple) else v for key, v in data.items()}

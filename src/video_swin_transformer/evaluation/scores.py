@@ -1,16 +1,16 @@
-"""What the network said of every view of every clip, on disk.
+"""Storage of the logits of all views of an evaluation.
 
-    plan.json            what gives these numbers: model, views, clips
+    plan.json            model, views and clips
     logits.safetensors   "logits" (all views, num_classes) float32
     index.jsonl          {"item", "path", "first_row", "num_views", "failure", "error"} per clip
 
-While a pass runs, each process appends to a pair of files of its own, the logits first and the
-line that counts them afterwards:
+During the evaluation, each process appends to its own pair of files, the logits first and then
+the index line:
 
     part-<rank>-<run>.f32 and .jsonl
 
-so that a kill at any moment costs the clips in work and nothing else; the next run begins new
-parts and skips what is done. The parts become the two files when all is done.
+If a process is killed, only the clips in progress are lost. A resumed run writes new parts and
+skips finished clips. At the end, the parts are merged into the final files.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ LOGITS_FILE = "logits.safetensors"
 INDEX_FILE = "index.jsonl"
 _VALUE_BYTES = 4
 
-# Why a clip has no scores: it cannot be read, the network's outputs are not finite, or it was on
-# the quarantine list when the evaluation began.
+# Why a clip has no logits: it cannot be read, its logits are not finite, or it is on the quarantine
+# list.
 Failure = Literal["unreadable", "not_finite", "quarantined"]
 
 Logits = npt.NDArray[np.float32]
@@ -42,18 +42,38 @@ Logits = npt.NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Plan:
-    """What a pass is: `settings` as JSON data, the clips and their labels in order."""
+    """Everything that determines the logits of an evaluation.
+
+    Attributes:
+        settings: Model, sampling, preprocessing and dataset, as JSON data.
+        paths: Paths of the clips.
+        labels: Class indices of each clip, in the same order.
+    """
 
     settings: Mapping[str, Any]
     paths: tuple[str, ...]
     labels: tuple[tuple[int, ...], ...]
 
     def to_json(self) -> str:
+        """Serializes the plan as JSON text."""
         items = [[p, list(found)] for p, found in zip(self.paths, self.labels, strict=True)]
         return json.dumps({"settings": self.settings, "items": items}, ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> Plan:
+        """Reads a plan from JSON text.
+
+        Args:
+            text: Output of `to_json`.
+
+        Returns:
+            The plan.
+
+        Raises:
+            ValueError: The text is not valid JSON.
+            KeyError: An entry is missing.
+            TypeError: An entry has the wrong type.
+        """
         data = json.loads(text)
         items = data["items"]
         return cls(
@@ -63,19 +83,35 @@ class Plan:
         )
 
     def difference(self, other: Plan) -> str | None:
-        """What of `other` is not as in this plan, in words; None if they are the same."""
+        """Describes the first difference to another plan.
+
+        Args:
+            other: The plan to compare with.
+
+        Returns:
+            A description for messages; None if the plans are equal.
+        """
         for key in sorted({*self.settings, *other.settings}):
             mine, theirs = self.settings.get(key), other.settings.get(key)
             if mine != theirs:
                 return f"{key} was {mine!r} and is now {theirs!r}"
         if self.paths != other.paths or self.labels != other.labels:
-            return f"its {len(self.paths)} clips or their labels are others now"
+            return f"its {len(self.paths)} clips or their labels have changed"
         return None
 
 
 @dataclass(frozen=True)
-class StoredClip:
-    """Where a clip's logits are; `failure` and `error` say why there are none."""
+class ClipIndexEntry:
+    """The location of a clip's logits.
+
+    Attributes:
+        item: Index of the clip in the plan.
+        path: Path of the clip.
+        first_row: Row of its first view in the logits.
+        num_views: Number of views; 0 if it failed.
+        failure: Kind of failure, if any.
+        error: Error message, if any.
+    """
 
     item: int
     path: str
@@ -87,74 +123,117 @@ class StoredClip:
 
 @dataclass(frozen=True)
 class Scores:
-    """A finished pass: `clips` in the order of the plan, logits (all views, num_classes)."""
+    """The logits of a finished evaluation.
+
+    Attributes:
+        plan: The plan.
+        clips: Index entries in the order of the plan.
+        logits: (views of all clips, num_classes) float32.
+    """
 
     plan: Plan
-    clips: tuple[StoredClip, ...]
+    clips: tuple[ClipIndexEntry, ...]
     logits: Logits
 
-    def of(self, clip: StoredClip) -> Logits:
-        """(V, num_classes) float32, the views of one clip, crop-major."""
+    def of(self, clip: ClipIndexEntry) -> Logits:
+        """Returns the logits of one clip.
+
+        Args:
+            clip: An entry of `clips`.
+
+        Returns:
+            (V, num_classes) float32, crop-major; empty if the clip failed.
+        """
         return self.logits[clip.first_row : clip.first_row + clip.num_views]
 
 
 class ScoreStore:
-    """The folder of one pass."""
+    """The folder with the logits of one evaluation.
+
+    Args:
+        folder: The folder; `begin` creates it.
+    """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
 
     def begin(self, plan: Plan, *, resume: bool) -> None:
-        """Lays down the plan, or finds the one of an interrupted run.
+        """Starts or resumes an evaluation.
 
-        Raises ConfigError where scores are there and `resume` is not asked for, or where they
-        belong to another plan.
+        Args:
+            plan: The plan; it is written to the folder if there is none.
+            resume: Allow continuing an interrupted run.
+
+        Raises:
+            ConfigError: The folder contains scores and `resume` is False, or the scores belong to
+                a different plan.
         """
         if (self.folder / PLAN_FILE).exists():
             if not resume:
                 raise ConfigError(
-                    f"{str(self.folder)!r} holds the scores of an earlier run; add --resume to go "
-                    "on with it, or name another folder with --out."
+                    f"{str(self.folder)!r} contains the scores of a previous run; add --resume to "
+                    "continue it, or choose a different folder with --out."
                 )
             if difference := self.plan().difference(plan):
                 raise ConfigError(
-                    f"{str(self.folder)!r} holds the scores of another evaluation: {difference}. "
-                    "Name another folder with --out."
+                    f"{str(self.folder)!r} contains the scores of a different evaluation: "
+                    f"{difference}. Choose a different folder with --out."
                 )
             return
         write_atomic(self.folder / PLAN_FILE, plan.to_json().encode("utf-8"))
 
     def plan(self) -> Plan:
-        """The plan of the folder. Raises DataError where there is none."""
+        """Reads the plan.
+
+        Raises:
+            DataError: The plan is missing or damaged.
+        """
         path = self.folder / PLAN_FILE
         try:
             return Plan.from_json(path.read_text(encoding="utf-8"))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
-                f"{str(self.folder)!r} holds no scores ({PLAN_FILE} is missing or damaged); give "
-                "the folder that videoswin evaluate wrote with --out."
+                f"{str(self.folder)!r} contains no scores ({PLAN_FILE} is missing or damaged); "
+                "give the folder that videoswin evaluate wrote with --out."
             ) from error
 
-    def done(self) -> set[int]:
-        """The numbers of the clips that need no further work."""
+    def finished_items(self) -> set[int]:
+        """Returns the indices of the clips that are finished or failed.
+
+        Raises:
+            DataError: The plan is missing or damaged.
+        """
         if (self.folder / INDEX_FILE).exists():
             return {clip.item for clip in self._index()}
         num_classes = int(self.plan().settings["num_classes"])
-        return {clip.item for part in self._parts() for clip in _whole_clips(part, num_classes)}
+        return {
+            clip.item for part in self._parts() for clip in _iter_complete_clips(part, num_classes)
+        }
 
-    def append(self, rank: int) -> PartWriter:
-        """A new part for the process of that rank."""
+    def open_writer(self, rank: int) -> PartWriter:
+        """Creates a new part.
+
+        Args:
+            rank: Rank of the process.
+
+        Returns:
+            A writer, to be used as a context manager.
+        """
         run = 0
         while (part := self.folder / f"part-{rank:03d}-{run:03d}").with_suffix(".jsonl").exists():
             run += 1
         return PartWriter(part)
 
     def finish(self) -> None:
-        """Joins the parts to the final files. Raises DataError where clips are missing."""
+        """Merges the parts into the final files. Does nothing if that has been done.
+
+        Raises:
+            DataError: Clips are missing, or the plan is missing or damaged.
+        """
         if (self.folder / INDEX_FILE).exists():
             return
         plan = self.plan()
-        found: dict[int, tuple[StoredClip, Logits]] = {}
+        found: dict[int, tuple[ClipIndexEntry, Logits]] = {}
         for part in self._parts():
             for clip, logits in _read_part(part, int(plan.settings["num_classes"])):
                 found.setdefault(clip.item, (clip, logits))
@@ -162,7 +241,7 @@ class ScoreStore:
         if missing:
             raise DataError(
                 f"{missing} of {len(plan.paths)} clips have no scores in {str(self.folder)!r}; add "
-                "--resume to go on. Several machines must see one and the same folder."
+                "--resume to continue. All machines of a distributed run must share this folder."
             )
         lines, rows, first_row = [], [], 0
         for item in range(len(plan.paths)):
@@ -182,17 +261,25 @@ class ScoreStore:
 
         write_atomic(self.folder / LOGITS_FILE, save({"logits": np.concatenate(rows)}))
         write_atomic(self.folder / INDEX_FILE, "".join(lines).encode("utf-8"))
-        for part in self._parts():  # the index is there: from now on it counts
+        for part in self._parts():  # no longer needed once the index exists
             part.with_suffix(".f32").unlink(missing_ok=True)
             part.unlink()
 
     def load(self) -> Scores:
-        """A finished pass. Raises DataError where it is unfinished or damaged."""
+        """Loads a finished evaluation.
+
+        Returns:
+            The logits.
+
+        Raises:
+            DataError: The evaluation is unfinished, or the files are damaged.
+        """
         plan = self.plan()
         if not (self.folder / INDEX_FILE).exists():
             raise DataError(
-                f"The pass in {str(self.folder)!r} is unfinished ({len(self.done())} of "
-                f"{len(plan.paths)} clips); run the same command again with --resume."
+                f"The evaluation in {str(self.folder)!r} is unfinished "
+                f"({len(self.finished_items())} of {len(plan.paths)} clips); run the "
+                "same command again with --resume."
             )
         from safetensors import SafetensorError
         from safetensors.numpy import load_file
@@ -207,22 +294,26 @@ class ScoreStore:
         num_rows = sum(clip.num_views for clip in clips)
         if len(clips) != len(plan.paths) or num_rows != len(logits):
             raise DataError(
-                f"The files in {str(self.folder)!r} do not belong together: {len(clips)} clips of "
-                f"{len(plan.paths)}, {len(logits)} rows of {num_rows}. Evaluate again."
+                f"The files in {str(self.folder)!r} are inconsistent: {len(clips)} of "
+                f"{len(plan.paths)} clips, {len(logits)} of {num_rows} rows. Evaluate again."
             )
         return Scores(plan, clips, logits)
 
-    def _index(self) -> Iterator[StoredClip]:
+    def _index(self) -> Iterator[ClipIndexEntry]:
         with (self.folder / INDEX_FILE).open(encoding="utf-8") as file:
             for line in file:
-                yield StoredClip(**json.loads(line))
+                yield ClipIndexEntry(**json.loads(line))
 
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("part-*.jsonl"))
 
 
 class PartWriter:
-    """Appends the clips of one process. Each call leaves a finished clip on the disk."""
+    """Appends clips to the part of one process. Each clip is flushed to disk.
+
+    Args:
+        part: Path of the part without suffix.
+    """
 
     def __init__(self, part: Path) -> None:
         part.parent.mkdir(parents=True, exist_ok=True)
@@ -249,7 +340,15 @@ class PartWriter:
         failure: Failure | None = None,
         error: str | None = None,
     ) -> None:
-        """Appends a clip: logits (V, num_classes) float32, empty if there is a `failure`."""
+        """Appends a clip.
+
+        Args:
+            item: Index of the clip in the plan.
+            path: Path of the clip.
+            logits: (V, num_classes) float32; V is 0 if there is a `failure`.
+            failure: Kind of failure, if any.
+            error: Error message, if any.
+        """
         first_byte = self._data.tell()
         self._data.write(np.ascontiguousarray(logits, np.dtype("<f4")).tobytes())
         self._data.flush()
@@ -265,16 +364,16 @@ class PartWriter:
         self._lines.flush()
 
 
-def _whole_clips(part: Path, num_classes: int) -> Iterator[StoredClip]:
-    """The clips of a part, `first_row` in bytes here.
+def _iter_complete_clips(part: Path, num_classes: int) -> Iterator[ClipIndexEntry]:
+    """Yields the complete clips of a part; `first_row` is a byte offset here.
 
-    A line that a kill truncated ends it, and so does data that a loss of power kept from the disk.
+    Stops at the first truncated line, or line whose logits are incomplete.
     """
     num_bytes = part.with_suffix(".f32").stat().st_size
     for line in part.read_bytes().split(b"\n")[:-1]:
         try:
             data = json.loads(line)
-            clip = StoredClip(
+            clip = ClipIndexEntry(
                 item=data["item"],
                 path=data["path"],
                 first_row=data["first_byte"],
@@ -289,8 +388,8 @@ def _whole_clips(part: Path, num_classes: int) -> Iterator[StoredClip]:
         yield clip
 
 
-def _read_part(part: Path, num_classes: int) -> Iterator[tuple[StoredClip, Logits]]:
+def _read_part(part: Path, num_classes: int) -> Iterator[tuple[ClipIndexEntry, Logits]]:
     data = part.with_suffix(".f32").read_bytes()
-    for clip in _whole_clips(part, num_classes):
+    for clip in _iter_complete_clips(part, num_classes):
         values = np.frombuffer(data, "<f4", clip.num_views * num_classes, clip.first_row)
         yield clip, values.reshape(clip.num_views, num_classes)

@@ -1,1 +1,1 @@
-"""The network as a traced program and as a file of each export format, with its sidecar."""
+"""Tracing of the model, writers for each export format, and the sidecar file."""

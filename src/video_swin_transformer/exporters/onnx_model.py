@@ -1,4 +1,4 @@
-"""A traced network as an ONNX file."""
+"""Conversion of a traced model to ONNX."""
 
 from __future__ import annotations
 
@@ -12,13 +12,24 @@ from ..errors import MissingExtraError
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
-# ONNX opset 20 has the exact GELU as one operator and is read by every current runtime; 23 would
-# have attention as one, which fewer read and none ran faster.
+# Opset 20 added Gelu and is supported by all current runtimes. Opset 23 added Attention, which
+# fewer runtimes support and which was not faster.
 OPSET = 20
 
 
 def onnx_bytes(program: ExportedProgram) -> bytes:
-    """An ONNX file of opset `OPSET` with the inputs and outputs views, logits, features."""
+    """Converts a program to ONNX.
+
+    Args:
+        program: The traced model.
+
+    Returns:
+        The content of the ONNX file, with the input "views" and the outputs "logits" and
+        "features".
+
+    Raises:
+        MissingExtraError: onnx or onnxscript is not installed.
+    """
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401

@@ -1,4 +1,4 @@
-"""A traced network as an OpenVINO model. Imports no torch."""
+"""Conversion of a traced model to OpenVINO. Does not import torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ if TYPE_CHECKING:
 
 
 def import_openvino() -> Any:
-    """The library. Raises MissingExtraError."""
+    """Imports OpenVINO without telemetry.
+
+    Returns:
+        The module.
+
+    Raises:
+        MissingExtraError: OpenVINO is not installed.
+    """
     try:
         with without_telemetry():
             import openvino
@@ -23,7 +30,17 @@ def import_openvino() -> Any:
 
 
 def openvino_graph(program: ExportedProgram) -> Any:
-    """`openvino.Model` with the inputs and outputs views, logits, features."""
+    """Converts a program to an `openvino.Model`.
+
+    Args:
+        program: The traced model.
+
+    Returns:
+        The model, with the input "views" and the outputs "logits" and "features".
+
+    Raises:
+        MissingExtraError: OpenVINO is not installed.
+    """
     openvino = import_openvino()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -1,8 +1,8 @@
-"""Exported models: a file of another engine's format, and a sidecar that says how to feed it.
+"""The sidecar file of an exported model.
 
-`model.onnx` has `model.onnx.json` beside it: the content of a saved folder's config.json, and
-under "export" the format, precision, clip shape, digests and the proof (see `export/`). Only the
-standard library and NumPy are imported here, so that an exported model runs without torch.
+The sidecar of `model.onnx` is `model.onnx.json`. It has the content of config.json and, under
+"export", the format, precision, clip shape, digests and verification results. This module does not
+import torch, so exported models run without it.
 """
 
 from __future__ import annotations
@@ -26,42 +26,63 @@ FORMAT_RUNTIMES = {
 
 @dataclass(frozen=True)
 class ExportedModel:
-    """An exported model that is whole and knows how it wants to be fed."""
+    """An exported model with the settings of its sidecar.
+
+    Attributes:
+        path: The main file.
+        format: "onnx", "openvino" or "torch".
+        precision: "f32" or "int8", as exported.
+        clip_shape: Shape of one view, (C, T, H, W).
+        bundle: Model, sampling, preprocessing and labels.
+        digest: SHA-256 of the model files.
+        fused: Whether OpenVINO may fuse attention; see openvino_runtime.py.
+    """
 
     path: Path
-    format: str  # onnx, openvino or torch
-    precision: str  # f32 or int8, fixed when it was exported
+    format: str
+    precision: str
     clip_shape: ClipShape
     bundle: BundleConfig
     digest: str
-    fused: bool  # whether OpenVINO may fuse its attention; see openvino_runtime.py
+    fused: bool
 
 
 def sidecar_path(path: Path) -> Path:
+    """Returns the path of the sidecar of an exported model."""
     return path.with_name(path.name + ".json")
 
 
-def files_of(path: Path) -> list[Path]:
-    """The files of an exported model, without its sidecar."""
+def model_files(path: Path) -> list[Path]:
+    """Returns the files of an exported model without the sidecar."""
     return [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
 
 
 def read_exported_model(source: str | Path) -> ExportedModel:
-    """The model of a file and its sidecar. Raises CheckpointError where they are not a pair."""
+    """Reads the sidecar of an exported model and verifies the digests of its files.
+
+    Args:
+        source: The main file (.onnx, .xml or .pt2).
+
+    Returns:
+        The model.
+
+    Raises:
+        CheckpointError: A file is missing or damaged, or belongs to a different export.
+    """
     path = Path(source)
-    beside = sidecar_path(path)
-    again = f"export it with: videoswin export MODEL --format {EXPORT_FORMATS[path.suffix.lower()]}"
+    sidecar = sidecar_path(path)
+    hint = f"export it with: videoswin export MODEL --format {EXPORT_FORMATS[path.suffix.lower()]}"
     try:
         path.stat()
-        text = beside.read_text(encoding="utf-8")
-        digests = {file.name: sha256_file(file) for file in files_of(path)}
+        text = sidecar.read_text(encoding="utf-8")
+        digests = {file.name: sha256_file(file) for file in model_files(path)}
     except FileNotFoundError as error:
         missing = Path(error.filename).name
         if missing == path.name:
             raise CheckpointError(f"There is no file {str(path)!r}.") from error
         raise CheckpointError(
-            f"{str(path)!r} has no {missing!r} beside it, without which it cannot be used; keep "
-            f"the files together, or {again}."
+            f"{str(path)!r} cannot be used without {missing!r} in the same folder; keep the files "
+            f"together, or {hint}."
         ) from error
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{str(path)!r} cannot be read ({error}).") from error
@@ -76,20 +97,26 @@ def read_exported_model(source: str | Path) -> ExportedModel:
         expected, fused = dict(export["sha256"]), bool(export.get("fused_attention", True))
     except (ConfigError, ValueError, TypeError, KeyError) as error:
         raise CheckpointError(
-            f"The sidecar {str(beside)!r} is damaged or not one of ours ({error}); {again}."
+            f"The sidecar {str(sidecar)!r} is damaged or was not written by this package "
+            f"({error}); {hint}."
         ) from error
     for name, digest in digests.items():
         if expected.get(name) != digest:
             raise CheckpointError(
-                f"{str(path.with_name(name))!r} is not the file that {beside.name!r} was written "
-                f"for: one of them is damaged or of another export; {again}."
+                f"{str(path.with_name(name))!r} does not match {sidecar.name!r}: one of them is "
+                f"damaged or belongs to a different export; {hint}."
             )
-    whole = hashlib.sha256("".join(sorted(digests.values())).encode()).hexdigest()
+    combined = hashlib.sha256("".join(sorted(digests.values())).encode()).hexdigest()
     format = EXPORT_FORMATS[path.suffix.lower()]
-    return ExportedModel(path, format, precision, shape, bundle, whole, fused)
+    return ExportedModel(path, format, precision, shape, bundle, combined, fused)
 
 
 def sidecar_text(bundle: BundleConfig, export: dict[str, Any]) -> str:
-    """What `read_exported_model` reads."""
+    """Returns the content of a sidecar file.
+
+    Args:
+        bundle: Model, sampling, preprocessing and labels.
+        export: The "export" entry, as JSON data.
+    """
     data = {**json.loads(bundle.to_json()), "export": export}
     return json.dumps(data, indent=2, ensure_ascii=False) + "\n"

@@ -1,7 +1,7 @@
-"""The network as a graph for one clip shape: what OpenVINO, ONNX and torch.export are given.
+"""Traces the model with torch.export, for one clip shape.
 
-Traced from the network that runs eagerly. Window plans are constants of the graph: it has no roll,
-no mask and no index arithmetic, only gathers.
+Window plans become constants, so the graph contains gathers instead of rolls, masks and index
+arithmetic.
 """
 
 from __future__ import annotations
@@ -18,15 +18,17 @@ from ..config import ClipShape
 from ..model import VideoSwinTransformer
 from ..postprocess import Floats
 
-if TYPE_CHECKING:  # torch.export takes long to import, and eager torch does without
+if TYPE_CHECKING:  # importing torch.export is slow
     from torch.export import ExportedProgram
 
 
-# torch's tracer and `warnings` keep state of the whole process.
-_tracing = threading.Lock()
+# torch's tracer and `warnings` use process-wide state.
+_trace_lock = threading.Lock()
 
 
 class LogitsAndFeatures(nn.Module):
+    """A module whose forward method is `VideoSwinTransformer.logits_and_features`."""
+
     def __init__(self, model: VideoSwinTransformer) -> None:
         super().__init__()
         self.model = model
@@ -36,27 +38,41 @@ class LogitsAndFeatures(nn.Module):
 
 
 def trace(
-    model: VideoSwinTransformer, clip_shape: ClipShape, any_batch: bool = True
+    model: VideoSwinTransformer, clip_shape: ClipShape, dynamic_batch: bool = True
 ) -> ExportedProgram:
-    """The exported program (B, C, T, H, W) -> logits, features.
+    """Traces a model.
 
-    The model must be float32, in eval mode and on the CPU. any_batch: False traces for one clip
-    at a time, in less than half the time.
+    Args:
+        model: The model: float32, in eval mode, on the CPU.
+        clip_shape: Shape of one view, (C, T, H, W).
+        dynamic_batch: Support any batch size. False traces for batch size 1, which takes less
+            than half as long.
+
+    Returns:
+        A program that maps views (B, C, T, H, W) to logits and features.
     """
     from torch.export import Dim, export
 
-    both = LogitsAndFeatures(model).eval()
-    views = torch.zeros(2 if any_batch else 1, *clip_shape)  # 1 would be taken as a constant
-    shapes = ({0: Dim("batch")},) if any_batch else None
-    with _tracing, torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about deprecated ways inside of torch itself
-        return export(both, (views,), dynamic_shapes=shapes, strict=False)
+    wrapper = LogitsAndFeatures(model).eval()
+    views = torch.zeros(2 if dynamic_batch else 1, *clip_shape)  # torch.export specializes on 1
+    shapes = ({0: Dim("batch")},) if dynamic_batch else None
+    with _trace_lock, torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # deprecations within torch
+        return export(wrapper, (views,), dynamic_shapes=shapes, strict=False)
 
 
 def example_outputs(
     model: VideoSwinTransformer, clip_shape: ClipShape
 ) -> tuple[Floats, tuple[Floats, Floats]]:
-    """One view of noise, and the logits and features the eager network gives for it."""
+    """Returns a random view and the outputs of the eager model for it.
+
+    Args:
+        model: The model: float32, in eval mode, on the CPU.
+        clip_shape: Shape of the view, (C, T, H, W).
+
+    Returns:
+        The view (1, C, T, H, W), and its logits and features, float32.
+    """
     views = torch.from_numpy(
         np.random.default_rng(0).standard_normal((1, *clip_shape)).astype(np.float32)
     )

@@ -21,7 +21,7 @@ from ..errors import ConfigError
 
 MAX_BYTES = 2**20
 MAX_VALUES = 100_000  # nested references can expand exponentially
-_SUMS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
+_OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -92,13 +92,13 @@ def _merge(base: Mapping[str, Any], child: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _count(value: Any, limit: int) -> int:
+def _count_values(value: Any, limit: int) -> int:
     """Counts values in nested dicts and lists, stopping above `limit`."""
     parts = value.values() if isinstance(value, dict) else value
     total = 1
     if isinstance(value, (dict, list, tuple)):
         for part in parts:
-            total += _count(part, limit - total)
+            total += _count_values(part, limit - total)
             if total > limit:
                 break
     return total
@@ -115,14 +115,14 @@ class _Evaluator:
         try:
             for statement in module.body:
                 self._statement(statement)
-            num_values = _count(self._names, MAX_VALUES)
+            num_values = _count_values(self._names, MAX_VALUES)
         except RecursionError as error:
             raise ConfigError(f"{str(self._path)!r} is nested too deeply.") from error
         if num_values > MAX_VALUES:
             raise ConfigError(f"{str(self._path)!r} expands to more than {MAX_VALUES} values.")
         return self._names
 
-    def _refusal(self, node: ast.AST, what: str) -> ConfigError:
+    def _unsupported(self, node: ast.AST, what: str) -> ConfigError:
         return ConfigError(
             f"{str(self._path)!r}, line {getattr(node, 'lineno', '?')}: {what} is not supported. "
             "Config files may only assign constants, lists, tuples and dicts."
@@ -132,7 +132,7 @@ class _Evaluator:
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
             return  # a docstring
         if not isinstance(node, ast.Assign) or len(node.targets) != 1:
-            raise self._refusal(node, f"the statement {ast.unparse(node)[:60]!r}")
+            raise self._unsupported(node, f"the statement {ast.unparse(node)[:60]!r}")
         target = node.targets[0]
         if isinstance(target, ast.Name):
             self._names[target.id] = self._value(node.value)
@@ -142,10 +142,10 @@ class _Evaluator:
                 isinstance(holder, list) and isinstance(key, int) and key < len(holder)
             )
             if not fits:
-                raise self._refusal(node, f"the assignment to {ast.unparse(target)[:60]!r}")
+                raise self._unsupported(node, f"the assignment to {ast.unparse(target)[:60]!r}")
             holder[key] = self._value(node.value)
         else:
-            raise self._refusal(node, f"the assignment to {ast.unparse(target)[:60]!r}")
+            raise self._unsupported(node, f"the assignment to {ast.unparse(target)[:60]!r}")
 
     def _value(self, node: ast.expr) -> Any:
         match node:
@@ -153,7 +153,7 @@ class _Evaluator:
                 return node.value
             case ast.Name():
                 if node.id not in self._names:
-                    raise self._refusal(node, f"the name {node.id!r}, which is not defined,")
+                    raise self._unsupported(node, f"the name {node.id!r}, which is not defined,")
                 return self._names[node.id]
             case ast.List():
                 return [self._value(item) for item in node.elts]
@@ -163,36 +163,36 @@ class _Evaluator:
                 return self._dict(node)
             case ast.UnaryOp(op=ast.USub()):
                 return -self._number(node.operand)
-            case ast.BinOp() if type(node.op) in _SUMS:
-                return self._sum(node)
+            case ast.BinOp() if type(node.op) in _OPERATORS:
+                return self._binary_operation(node)
             case ast.Subscript():
-                return self._item(node)
+                return self._subscript(node)
             case ast.Call():
                 return self._call(node)
-        raise self._refusal(node, f"the expression {ast.unparse(node)[:60]!r}")
+        raise self._unsupported(node, f"the expression {ast.unparse(node)[:60]!r}")
 
     def _number(self, node: ast.expr) -> int | float:
         value = self._value(node)
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self._refusal(node, f"arithmetic with {ast.unparse(node)[:60]!r}")
+            raise self._unsupported(node, f"arithmetic with {ast.unparse(node)[:60]!r}")
         return value
 
-    def _sum(self, node: ast.BinOp) -> int | float:
+    def _binary_operation(self, node: ast.BinOp) -> int | float:
         left, right = self._number(node.left), self._number(node.right)
         try:
-            result: int | float = _SUMS[type(node.op)](left, right)
+            result: int | float = _OPERATORS[type(node.op)](left, right)
         except (ArithmeticError, ValueError):
-            raise self._refusal(node, f"the sum {ast.unparse(node)[:60]!r}") from None
+            raise self._unsupported(node, f"the sum {ast.unparse(node)[:60]!r}") from None
         if isinstance(result, int) and result.bit_length() > 64:
-            raise self._refusal(node, f"a number as large as {ast.unparse(node)[:60]!r}")
+            raise self._unsupported(node, f"a number as large as {ast.unparse(node)[:60]!r}")
         return result
 
-    def _item(self, node: ast.Subscript) -> Any:
+    def _subscript(self, node: ast.Subscript) -> Any:
         holder, key = self._value(node.value), self._value(node.slice)
         try:
             return holder[key]
         except (KeyError, IndexError, TypeError):
-            raise self._refusal(
+            raise self._unsupported(
                 node, f"{ast.unparse(node)[:60]!r}, which does not exist,"
             ) from None
 
@@ -204,14 +204,14 @@ class _Evaluator:
                 continue
             name = self._value(key)
             if not isinstance(name, (str, int)):
-                raise self._refusal(key, f"the key {ast.unparse(key)[:60]!r}")
+                raise self._unsupported(key, f"the key {ast.unparse(key)[:60]!r}")
             result[name] = self._value(value)
         return result
 
     def _mapping(self, node: ast.expr) -> dict[str, Any]:
         value = self._value(node)
         if not isinstance(value, dict):
-            raise self._refusal(node, f"**{ast.unparse(node)[:60]}, which is not a dict,")
+            raise self._unsupported(node, f"**{ast.unparse(node)[:60]}, which is not a dict,")
         return value
 
     def _call(self, node: ast.Call) -> dict[str, Any]:
@@ -227,4 +227,4 @@ class _Evaluator:
         is_copy = isinstance(function, ast.Attribute) and function.attr == "copy"
         if is_copy and not node.args and not node.keywords and isinstance(function, ast.Attribute):
             return dict(self._mapping(function.value))
-        raise self._refusal(node, f"the call {ast.unparse(node)[:60]!r}")
+        raise self._unsupported(node, f"the call {ast.unparse(node)[:60]!r}")

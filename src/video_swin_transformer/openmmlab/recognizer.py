@@ -34,9 +34,16 @@ _ARCHITECTURES: dict[str, tuple[int, tuple[int, ...], tuple[int, ...]]] = {
 }
 _FULL_NAMES = {"t": "tiny", "s": "small", "b": "base", "l": "large"}
 # Test pipeline steps that decode, pack or rename without changing values.
-_DECODING = ("DecordInit", "DecordDecode", "OpenCVInit", "OpenCVDecode", "PyAVInit", "PyAVDecode")
-_PACKING = ("RawFrameDecode", "FormatShape", "Collect", "ToTensor", "PackActionInputs")
-_NEUTRAL_STEPS = frozenset((*_DECODING, *_PACKING))
+_DECODE_STEPS = (
+    "DecordInit",
+    "DecordDecode",
+    "OpenCVInit",
+    "OpenCVDecode",
+    "PyAVInit",
+    "PyAVDecode",
+)
+_PACK_STEPS = ("RawFrameDecode", "FormatShape", "Collect", "ToTensor", "PackActionInputs")
+_NEUTRAL_STEPS = frozenset((*_DECODE_STEPS, *_PACK_STEPS))
 
 
 @dataclass(frozen=True)
@@ -115,18 +122,21 @@ def parse_config(path: str | Path) -> RecognizerConfig:
 
 
 def _parse_config(path: Path, config: Mapping[str, Any]) -> RecognizerConfig:
-    model = _part(config, "model", str(path))
-    backbone, head = _part(model, "backbone", "model"), _part(model, "cls_head", "model")
+    model = _require_dict(config, "model", str(path))
+    backbone, head = (
+        _require_dict(model, "backbone", "model"),
+        _require_dict(model, "cls_head", "model"),
+    )
     pipeline = _test_pipeline(config)
-    is_new = "arch" in backbone or "data_preprocessor" in model
-    sampling, preprocessing = _read_pipeline(pipeline or [], is_new)
-    if is_new:
-        preprocessing = _normalized_by(model.get("data_preprocessor") or {}, preprocessing)
+    is_v1 = "arch" in backbone or "data_preprocessor" in model
+    sampling, preprocessing = _read_pipeline(pipeline or [], is_v1)
+    if is_v1:
+        preprocessing = _with_normalization(model.get("data_preprocessor") or {}, preprocessing)
     bundle = BundleConfig(
-        model=_model_config(backbone, head, is_new),
+        model=_model_config(backbone, head, is_v1),
         sampling=sampling,
         preprocessing=preprocessing,
-        labels=_labels(path.stem, head),
+        labels=_registered_labels(path.stem, head),
         name=path.stem,
     )
     return RecognizerConfig(bundle, _average_clips(config, model, head), pipeline is not None)
@@ -158,7 +168,7 @@ def bundle_for_testing(path: str | Path) -> BundleConfig:
     return dataclasses.replace(config.bundle, average_clips=config.average_clips)
 
 
-def _part(config: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
+def _require_dict(config: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
     part = config.get(name)
     if not isinstance(part, dict):
         raise ConfigError(
@@ -167,9 +177,7 @@ def _part(config: Mapping[str, Any], name: str, where: str) -> dict[str, Any]:
     return part
 
 
-def _model_config(
-    backbone: Mapping[str, Any], head: Mapping[str, Any], is_new: bool
-) -> ModelConfig:
+def _model_config(backbone: Mapping[str, Any], head: Mapping[str, Any], is_v1: bool) -> ModelConfig:
     if backbone.get("type") != "SwinTransformer3D":
         raise ConfigError(
             f"The backbone is a {backbone.get('type')!r}, but must be a 'SwinTransformer3D'."
@@ -179,23 +187,23 @@ def _model_config(
             f"The head is {head.get('type')!r} with spatial_type {head.get('spatial_type')!r}, but "
             "must be an I3DHead that averages ('avg')."
         )
-    embed_dim, depths, num_heads = _size(backbone, is_new)
+    embed_dim, depths, num_heads = _model_size(backbone, is_v1)
     # Missing values take the defaults of the original class.
     model = ModelConfig(
         embed_dim=embed_dim,
         depths=tuple(depths),
         num_heads=tuple(num_heads),
-        patch_size=backbone.get("patch_size", (2, 4, 4) if is_new else (4, 4, 4)),
-        window_size=backbone.get("window_size", (8, 7, 7) if is_new else (2, 7, 7)),
+        patch_size=backbone.get("patch_size", (2, 4, 4) if is_v1 else (4, 4, 4)),
+        window_size=backbone.get("window_size", (8, 7, 7) if is_v1 else (2, 7, 7)),
         mlp_ratio=float(backbone.get("mlp_ratio", 4)),
         qkv_bias=backbone.get("qkv_bias", True),
         qk_scale=backbone.get("qk_scale"),
-        patch_norm=backbone.get("patch_norm", is_new),
-        in_chans=backbone.get("in_channels" if is_new else "in_chans", 3),
+        patch_norm=backbone.get("patch_norm", is_v1),
+        in_chans=backbone.get("in_channels" if is_v1 else "in_chans", 3),
         num_classes=head.get("num_classes", 0),
         drop_rate=backbone.get("drop_rate", 0.0),
         attn_drop_rate=backbone.get("attn_drop_rate", 0.0),
-        drop_path_rate=backbone.get("drop_path_rate", 0.1 if is_new else 0.2),
+        drop_path_rate=backbone.get("drop_path_rate", 0.1 if is_v1 else 0.2),
         head_drop_rate=head.get("dropout_ratio", 0.5),
     )
     if head.get("in_channels", model.num_features) != model.num_features:
@@ -206,8 +214,10 @@ def _model_config(
     return model
 
 
-def _size(backbone: Mapping[str, Any], is_new: bool) -> tuple[int, Sequence[int], Sequence[int]]:
-    if not is_new:
+def _model_size(
+    backbone: Mapping[str, Any], is_v1: bool
+) -> tuple[int, Sequence[int], Sequence[int]]:
+    if not is_v1:
         return (
             backbone.get("embed_dim", 96),
             backbone.get("depths", (2, 2, 6, 2)),
@@ -232,9 +242,9 @@ def architecture_size(arch: object) -> tuple[int, Sequence[int], Sequence[int]]:
 
 def _test_pipeline(config: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     """0.x: data.test.pipeline; 1.x: test_dataloader.dataset.pipeline or test_pipeline."""
-    for way in (("data", "test"), ("test_dataloader", "dataset")):
+    for keys in (("data", "test"), ("test_dataloader", "dataset")):
         found: Any = config
-        for name in (*way, "pipeline"):
+        for name in (*keys, "pipeline"):
             found = found.get(name) if isinstance(found, dict) else None
         if isinstance(found, list):
             return found
@@ -243,7 +253,7 @@ def _test_pipeline(config: Mapping[str, Any]) -> list[dict[str, Any]] | None:
 
 
 def _read_pipeline(
-    pipeline: Sequence[Mapping[str, Any]], is_new: bool
+    pipeline: Sequence[Mapping[str, Any]], is_v1: bool
 ) -> tuple[ClipSampling, Preprocessing]:
     sampling, preprocessing = ClipSampling(), Preprocessing()
     short_side, crop_size, num_crops = 224, 224, 3
@@ -251,7 +261,7 @@ def _read_pipeline(
     for step in pipeline:
         kind = str(step.get("type"))
         if kind == "SampleFrames":
-            sampling = _sampling(step, is_new)
+            sampling = _sampling(step, is_v1)
         elif kind == "Resize":
             short_side = _short_side(step)
         elif kind in ("ThreeCrop", "CenterCrop"):
@@ -260,29 +270,30 @@ def _read_pipeline(
             crop_size = size[0] if is_square and size else size
             num_crops = 3 if kind == "ThreeCrop" else 1
         elif kind == "Normalize":
-            mean, std = _statistics(step)
+            mean, std = _mean_and_std(step)
         elif kind == "Flip" and step.get("flip_ratio", 0.5) == 0:
             continue
         elif kind not in _NEUTRAL_STEPS:
             raise ConfigError(
-                f"The test pipeline has a step {kind!r}, which is not known here and could change "
-                "the numbers. Known: SampleFrames, Resize, ThreeCrop, CenterCrop, Normalize, Flip "
+                f"The test pipeline has an unsupported step {kind!r}, which could change the "
+                "results. Supported: SampleFrames, Resize, ThreeCrop, CenterCrop, Normalize, Flip "
                 "with flip_ratio 0, and decoding."
             )
     return sampling, Preprocessing(short_side, crop_size, num_crops, mean, std)
 
 
-def _sampling(step: Mapping[str, Any], is_new: bool) -> ClipSampling:
+def _sampling(step: Mapping[str, Any], is_v1: bool) -> ClipSampling:
     if step.get("out_of_bound_opt", "loop") != "loop":
         raise ConfigError(
-            f"SampleFrames has out_of_bound_opt {step['out_of_bound_opt']!r}; only 'loop' is known."
+            f"SampleFrames has out_of_bound_opt {step['out_of_bound_opt']!r}; only 'loop' is "
+            "supported."
         )
     uniform = step.get("frame_uniform", False)
     return ClipSampling(
         num_frames=step.get("clip_len", 0),
         stride=step.get("frame_interval", 1),
         num_clips=1 if uniform else step.get("num_clips", 1),
-        rule="uniform" if uniform else "mmaction2" if is_new else "official",
+        rule="uniform" if uniform else "mmaction2" if is_v1 else "official",
     )
 
 
@@ -296,20 +307,22 @@ def _short_side(step: Mapping[str, Any]) -> int:
         or step.get("interpolation", "bilinear") != "bilinear"
     ):
         raise ConfigError(
-            f"Resize has scale {scale!r}; only (-1, short side) with the ratio kept and bilinear "
-            "interpolation is known."
+            f"Resize has scale {scale!r}; only (-1, short side) with keep_ratio and bilinear "
+            "interpolation is supported."
         )
     return scale[1]  # type: ignore[no-any-return]
 
 
-def _statistics(step: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _mean_and_std(step: Mapping[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if step.get("to_bgr", False) or step.get("to_rgb", False):
-        raise ConfigError("Normalize swaps red and blue; frames are RGB here and stay so.")
+        raise ConfigError(
+            "Normalize converts between RGB and BGR, which is not supported; frames must stay RGB."
+        )
     return tuple(step.get("mean", IMAGENET_MEAN)), tuple(step.get("std", IMAGENET_STD))
 
 
-def _normalized_by(step: Mapping[str, Any], preprocessing: Preprocessing) -> Preprocessing:
-    mean, std = _statistics(step)
+def _with_normalization(step: Mapping[str, Any], preprocessing: Preprocessing) -> Preprocessing:
+    mean, std = _mean_and_std(step)
     p = preprocessing
     return Preprocessing(p.short_side, p.crop_size, p.num_crops, mean, std, p.interpolation)
 
@@ -323,8 +336,8 @@ def _average_clips(
     return None
 
 
-def _labels(name: str, head: Mapping[str, Any]) -> tuple[str, ...]:
-    """Labels of the registered weights of that name: the config file itself carries none."""
+def _registered_labels(name: str, head: Mapping[str, Any]) -> tuple[str, ...]:
+    """Returns the labels of the registered weights with this name; config files have none."""
     try:
         labels = find_card(name).bundle.labels
     except UnknownNameError:

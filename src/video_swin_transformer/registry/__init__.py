@@ -12,7 +12,7 @@ import fnmatch
 
 from ..errors import UnknownNameError
 from .architectures import ARCHITECTURES, CAMERA_MOTION
-from .cache import cache_folder, is_there, labels_path, weights_path, weights_state
+from .cache import cache_folder, file_exists, labels_path, weights_path, weights_state
 from .card import Accuracy, ModelCard, WeightsSource
 from .image import IMAGE
 from .mmaction2 import MMACTION2
@@ -26,8 +26,8 @@ __all__ = [
     "WeightsSource",
     "cache_folder",
     "cards_for",
+    "file_exists",
     "find_card",
-    "is_there",
     "labels_path",
     "list_cards",
     "list_models",
@@ -50,7 +50,17 @@ _BY_NAME = {name: card for card in _CARDS for name in (card.name, *card.aliases)
 
 
 def find_card(name: str) -> ModelCard:
-    """Returns the card for a name or alias. Raises UnknownNameError with a suggestion."""
+    """Finds a model card.
+
+    Args:
+        name: A model name or alias.
+
+    Returns:
+        The card.
+
+    Raises:
+        UnknownNameError: No model has this name. The message suggests similar names.
+    """
     if name not in _BY_NAME:
         raise UnknownNameError("model", name, _BY_NAME)
     return _BY_NAME[name]
@@ -62,7 +72,14 @@ def list_cards() -> tuple[ModelCard, ...]:
 
 
 def cards_for(architecture: str) -> tuple[ModelCard, ...]:
-    """Returns the cards of available pretrained video weights of an architecture."""
+    """Returns the cards of the available video weights of an architecture.
+
+    Args:
+        architecture: Full name of the architecture.
+
+    Returns:
+        Cards of bundled or downloadable weights.
+    """
     return tuple(
         card
         for card in _CARDS

@@ -12,10 +12,15 @@ from .card import ModelCard
 
 
 def cache_folder() -> Path:
-    """The folder for downloads and compiled models: $VIDEOSWIN_HOME, else in the user's cache.
+    """Returns the folder for downloads and compiled models.
+
+    It is $VIDEOSWIN_HOME if that is set, otherwise a folder in the user's cache.
+
+    Returns:
+        An absolute path; the folder may not exist.
 
     Raises:
-        ConfigError: the user has no home folder.
+        ConfigError: There is no home folder.
     """
     own = os.environ.get("VIDEOSWIN_HOME")
     try:
@@ -31,32 +36,54 @@ def cache_folder() -> Path:
 
 def _no_home(cause: str) -> ConfigError:
     return ConfigError(
-        f"There is no home folder for downloads ({cause}); set VIDEOSWIN_HOME to a folder."
+        f"There is no home folder for the cache ({cause}); set VIDEOSWIN_HOME to a folder."
     )
 
 
 def weights_path(card: ModelCard) -> Path | None:
-    """Returns the cache path of the weights of a card; None if they are not downloadable."""
+    """Returns the cache path of downloadable weights.
+
+    Args:
+        card: The model card.
+
+    Returns:
+        The path; None if the weights are not downloadable.
+    """
     if card.weights is None or card.weights.file_name is None:
         return None
     return cache_folder() / "weights" / card.weights.file_name
 
 
 def labels_path(url: str) -> Path:
-    """Returns the cache path of a downloaded label list."""
+    """Returns the cache path of a downloadable label list.
+
+    Args:
+        url: URL of the list.
+    """
     return cache_folder() / "labels" / "_".join(url.split("/")[-2:])
 
 
-def is_there(path: Path) -> bool:
-    """Returns whether the file exists; False without permission."""
-    return os.path.isfile(path)  # noqa: PTH113 (pathlib raises for a forbidden parent)
+def file_exists(path: Path) -> bool:
+    """Whether a file exists; False without permission to access it.
+
+    Args:
+        path: Path of the file.
+    """
+    return os.path.isfile(path)  # noqa: PTH113 (pathlib raises without permission on a parent)
 
 
 def weights_state(card: ModelCard) -> str | None:
-    """Returns "on this machine", "to download" or "not released"; None for an architecture."""
+    """Describes the availability of weights.
+
+    Args:
+        card: The model card.
+
+    Returns:
+        "on this machine", "to download" or "not released"; None for an architecture.
+    """
     if card.weights is None:
         return None
     path = weights_path(card)
-    if card.weights.shipped_folder is not None or (path is not None and is_there(path)):
+    if card.weights.shipped_folder is not None or (path is not None and file_exists(path)):
         return "on this machine"
     return "not released" if path is None else "to download"

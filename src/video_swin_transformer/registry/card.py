@@ -10,33 +10,51 @@ from ..config import BundleConfig
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A published accuracy and its evaluation protocol."""
+    """A published accuracy and its evaluation protocol.
 
-    top1: float  # percent
-    protocol: str  # dataset and procedure, for display
+    Attributes:
+        top1: Top-1 accuracy in percent.
+        protocol: Dataset and protocol, for display.
+        top5: Top-5 accuracy in percent; None if not published.
+        views: Number of clips x crops, such as "4x3".
+    """
+
+    top1: float
+    protocol: str
     top5: float | None = None
-    views: str = "1x1"  # clips x crops
+    views: str = "1x1"
 
 
 @dataclass(frozen=True)
 class WeightsSource:
     """Origin and license of weights.
 
-    Weights with neither `shipped_folder` nor `url` were never released; only their accuracy was.
+    Weights with neither `shipped_folder` nor `url` were never released; only their accuracy was
+    published.
+
+    Attributes:
+        publisher: Name of the publisher.
+        trained_on: Training dataset, and pretraining dataset in parentheses.
+        license: SPDX identifier; "" if unknown. See `license_note` for its scope.
+        accuracy: Published accuracy; None if not published.
+        shipped_folder: Folder under `pretrained/` in this package.
+        url: Download URL.
+        sha256_prefix: First characters of the SHA-256; "" if not published.
+        license_note: Notes on the license.
     """
 
     publisher: str
     trained_on: str
-    license: str  # scope: see license_note
-    accuracy: Accuracy | None = None  # None: not published
-    shipped_folder: str | None = None  # folder under `pretrained/` in this package
+    license: str
+    accuracy: Accuracy | None = None
+    shipped_folder: str | None = None
     url: str | None = None
-    sha256_prefix: str = ""  # as published; "" if not published
+    sha256_prefix: str = ""
     license_note: str = ""
 
     @property
     def file_name(self) -> str | None:
-        """The published name of the file to download."""
+        """File name in the URL; None without a URL."""
         return None if self.url is None else self.url.rpartition("/")[2]
 
 
@@ -45,15 +63,16 @@ class ModelCard:
     """Metadata of a named model: configuration, input and, optionally, weights.
 
     Attributes:
-        name: The name, as its publisher gave it.
-        bundle: Network, sampling, preprocessing and labels.
-        summary: A few words for tables.
+        name: Name given by the publisher.
+        bundle: Model, sampling, preprocessing and labels.
+        summary: Short description for tables.
         kind: "architecture" has no weights; "video" is a trained classifier; "image" are weights of
-            a 2D Swin to inflate into `architecture` and fine-tune, without a classifier.
-        architecture: The name of the architecture.
+            a 2D Swin model for fine-tuning, which are inflated to `architecture`, without a
+            classifier.
+        architecture: Name of the architecture.
         aliases: Other names.
         weights: Origin and license of the weights; None for an architecture.
-        label_set: The name of a set of class names.
+        label_set: A key of `labels.LABEL_SETS`.
         note: Caveats when comparing accuracies.
     """
 
@@ -64,5 +83,5 @@ class ModelCard:
     architecture: str
     aliases: tuple[str, ...] = ()
     weights: WeightsSource | None = None
-    label_set: str | None = None  # a name of `labels.LABEL_SETS`
-    note: str = ""  # caveats when comparing accuracies
+    label_set: str | None = None
+    note: str = ""

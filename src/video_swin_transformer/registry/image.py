@@ -1,4 +1,4 @@
-"""Weights of the image Swin Transformer, to be inflated: where published video training began.
+"""Weights of the image Swin Transformer, which published video models were initialized from.
 
 Files of SwinTransformer/storage, as listed in microsoft/Swin-Transformer.
 """
@@ -53,7 +53,7 @@ def _card(
             accuracy=measured,
             url=f"{_STORAGE}/{release}/{name}.pth",
         ),
-        note="2D weights: they fill a 3D network by inflation, without a classifier, for training.",
+        note="2D weights for fine-tuning: inflated to 3D, without a classifier.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Weights that mmaction2 1.x trained and published, tested with its own sampling."""
+"""Weights published by mmaction2 1.x, evaluated with its own sampling."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from .architectures import bundle_for
 from .card import Accuracy, ModelCard, WeightsSource
 
 _FOLDER = "https://download.openmmlab.com/mmaction/v1.0/recognition/swin"
-_STARTS = {"in1k": "ImageNet-1k", "in22k": "ImageNet-22k"}
+_PRETRAINING_DATASETS = {"in1k": "ImageNet-1k", "in22k": "ImageNet-22k"}
 
 
 def _card(
     size: str,
-    start: str,
+    pretrained_on: str,
     recipe: str,
     label_set: str,
     aliases: tuple[str, ...],
@@ -22,7 +22,7 @@ def _card(
     accuracy: tuple[float, float],
     drop_path_rate: float,
 ) -> ModelCard:
-    name = f"swin-{size}-p244-w877_{start}-pre_{recipe}-amp-32x2x1-30e_{label_set}-rgb"
+    name = f"swin-{size}-p244-w877_{pretrained_on}-pre_{recipe}-amp-32x2x1-30e_{label_set}-rgb"
     architecture = f"swin_{size}_patch244_window877"
     labels = find_label_set(label_set)
     return ModelCard(
@@ -41,7 +41,7 @@ def _card(
         aliases=aliases,
         weights=WeightsSource(
             publisher="mmaction2",
-            trained_on=f"{labels.title} (from {_STARTS[start]})",
+            trained_on=f"{labels.title} (from {_PRETRAINING_DATASETS[pretrained_on]})",
             license="Apache-2.0",
             license_note="license of mmaction2; no other terms are stated for the weights",
             accuracy=Accuracy(
@@ -54,7 +54,7 @@ def _card(
             sha256_prefix=sha256_prefix,
         ),
         label_set=label_set,
-        note="mmaction2 tested on videos brought to a short side of 320 pixels beforehand.",
+        note="mmaction2 evaluated on videos resized to a short side of 320 pixels beforehand.",
     )
 
 

@@ -1,6 +1,6 @@
-"""Weights of the official repository, and the paper's best, which was never released.
+"""Weights of the official repository, and the best models of the paper, which are unreleased.
 
-Seven files of SwinTransformer/storage, release v1.0.4; their names carry no digest.
+Seven files of SwinTransformer/storage, release v1.0.4. No checksums are published.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from .architectures import FIVE_CROPS_NOTE, bundle_for
 from .card import Accuracy, ModelCard, WeightsSource
 
 _RELEASE = "https://github.com/SwinTransformer/storage/releases/download/v1.0.4"
-_LICENCE_NOTE = "license of the official repository; no other terms are stated for the weights"
+_LICENSE_NOTE = "license of the official repository; no other terms are stated for the weights"
 _IN1K, _IN22K = "ImageNet-1k", "ImageNet-22k"
 
 
@@ -20,7 +20,7 @@ def _card(
     label_set: str,
     suffix: str,
     aliases: tuple[str, ...],
-    start: str,
+    pretrained_on: str,
     accuracy: tuple[float, float | None] | None,
     *,
     drop_path_rate: float | None = None,
@@ -34,8 +34,8 @@ def _card(
     views = f"{bundle.sampling.num_clips}x{bundle.preprocessing.num_crops}"
     measured = None
     if accuracy is not None:
-        whose = "official sampling" if released else "the paper"
-        protocol = f"{labels.title} validation, {views} views, {whose}"
+        source = "official sampling" if released else "the paper"
+        protocol = f"{labels.title} validation, {views} views, {source}"
         measured = Accuracy(accuracy[0], protocol, accuracy[1], views)
     return ModelCard(
         name=name,
@@ -46,9 +46,9 @@ def _card(
         aliases=aliases,
         weights=WeightsSource(
             publisher="official repository" if released else "the paper",
-            trained_on=f"{labels.title} (from {start})",
+            trained_on=f"{labels.title} (from {pretrained_on})",
             license="Apache-2.0" if released else "",
-            license_note=_LICENCE_NOTE if released else "the weights were never released",
+            license_note=_LICENSE_NOTE if released else "the weights were never released",
             accuracy=measured,
             url=f"{_RELEASE}/{name}.pth" if released else None,
         ),
@@ -57,7 +57,7 @@ def _card(
     )
 
 
-def _resampled(old: float, new: float) -> str:
+def _sampling_note(old: float, new: float) -> str:
     return (
         f"mmaction2 measured these weights on its own copy of the data: {old} with this sampling, "
         f"{new} with its own."
@@ -72,7 +72,7 @@ OFFICIAL = (
         ("swin-t-k400",),
         _IN1K,
         (78.8, 93.6),
-        note=_resampled(78.46, 78.84),
+        note=_sampling_note(78.46, 78.84),
     ),
     _card(
         "swin_small_patch244_window877",
@@ -81,7 +81,7 @@ OFFICIAL = (
         ("swin-s-k400",),
         _IN1K,
         (80.6, 94.5),
-        note=_resampled(80.23, 80.58),
+        note=_sampling_note(80.23, 80.58),
     ),
     _card(
         "swin_base_patch244_window877",
@@ -90,7 +90,7 @@ OFFICIAL = (
         ("swin-b-k400",),
         _IN1K,
         (80.6, 94.6),
-        note=_resampled(80.27, 80.55),
+        note=_sampling_note(80.27, 80.55),
     ),
     _card(
         "swin_base_patch244_window877",
@@ -127,8 +127,8 @@ OFFICIAL = (
         _IN22K,
         None,
         sampling=ClipSampling(),
-        summary="start of training for SSv2",
-        note="Published as the start of the Something-Something training, without an accuracy.",
+        summary="initialization for SSv2",
+        note="Published as the initialization for Something-Something v2, without an accuracy.",
     ),
 )
 

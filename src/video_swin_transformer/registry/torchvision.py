@@ -1,4 +1,4 @@
-"""Weights that torchvision publishes: the official ones under other keys, tested its own way."""
+"""Weights published by torchvision: the official ones with renamed keys, evaluated differently."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from .architectures import bundle_for
 from .card import Accuracy, ModelCard, WeightsSource
 
 _NOTE = (
-    "The official weights under other keys. torchvision takes every clip at exactly 15 frames a "
-    "second (here: every round(fps / 15)th frame), begins clips at rounded-down places (here: "
-    "rounded), cuts the resized long side off (here: rounds it) and leaves out videos shorter than "
-    "a clip (here: they are looped)."
+    "The official weights with renamed keys. torchvision resamples videos to exactly 15 frames per "
+    "second (here: every round(fps / 15)th frame), rounds clip starts down (here: to nearest), "
+    "truncates the resized long side (here: rounds it) and skips videos shorter than a clip (here: "
+    "they are looped)."
 )
 # 12 clips from the first to the last possible start; 32 frames at 15 fps.
 _SAMPLING = ClipSampling(num_clips=12, rule="mmaction2", stride_seconds=1 / 15)
@@ -21,7 +21,7 @@ def _card(
     enum_name: str,
     size: str,
     aliases: tuple[str, ...],
-    start: str,
+    pretrained_on: str,
     file: str,
     accuracy: tuple[float, float],
     drop_path_rate: float | None = None,
@@ -44,12 +44,12 @@ def _card(
         aliases=aliases,
         weights=WeightsSource(
             publisher="torchvision",
-            trained_on=f"Kinetics-400 (from {start})",
+            trained_on=f"Kinetics-400 (from {pretrained_on})",
             license="BSD-3-Clause",
-            license_note="license of torchvision's code; terms of the weights are not stated apart",
+            license_note="license of torchvision's code; no other terms are stated for the weights",
             accuracy=Accuracy(
                 accuracy[0],
-                "Kinetics-400 validation, 12x1 views, 15 fps, torchvision's clips",
+                "Kinetics-400 validation, 12x1 views, 15 fps, torchvision sampling",
                 accuracy[1],
                 "12x1",
             ),

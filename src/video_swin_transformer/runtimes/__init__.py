@@ -1,8 +1,8 @@
-"""Runtimes that execute the network behind one protocol.
+"""Runtimes that run a model behind one protocol.
 
 A runtime takes views as NumPy arrays and returns logits and pooled features as NumPy arrays.
-Weights run on every runtime: they are traced and compiled once, and cached on disk
-(`compile_cache.py`). Exported models run without torch.
+Weights run on all runtimes; compiled models are cached on disk (`compile_cache.py`). Exported
+models run without torch.
 """
 
 from .protocol import Runtime

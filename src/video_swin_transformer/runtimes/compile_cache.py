@@ -1,9 +1,9 @@
-"""Compiled models on disk, so that the second start is quick.
+"""A cache of compiled models on disk.
 
-They are in `compiled/` of the cache folder (registry/cache.py), one folder per set of weights,
-named by its digest; all of it may be deleted at any time. Each file begins with the digest of the
-rest, is written atomically, and is built by one process at a time. The least recently used files
-are deleted beyond `MAX_CACHE_BYTES` in total.
+It is in the folder `compiled/` of the cache folder (registry/cache.py), with one subfolder per set
+of weights, named by digest. It may be deleted at any time. Each file starts with the SHA-256 of its
+content, is written atomically, and is built by one process at a time. If the total size exceeds
+`MAX_CACHE_BYTES`, the least recently used files are deleted.
 """
 
 from __future__ import annotations
@@ -38,14 +38,17 @@ def load_or_compile(
 ) -> T:
     """Loads a compiled model from the cache, or compiles and caches it.
 
-    A damaged file is compiled again, with a warning. Where nothing can be cached, the model is
+    Damaged files are recompiled, with a warning. If the cache is not writable, the model is
     compiled every time.
 
     Args:
-        digest: of the weights.
-        name: of the file.
-        load: bytes -> a compiled model; any exception means that the file cannot be used.
-        build: compiles; returns the model and the bytes to load it from next time.
+        digest: Digest of the weights.
+        name: File name.
+        load: Loads a compiled model from bytes; any exception means that the file is unusable.
+        build: Compiles the model and returns it with its serialized form.
+
+    Returns:
+        The compiled model.
     """
     path = _path(digest, name)
     if path is None:
@@ -53,33 +56,44 @@ def load_or_compile(
     loaded = _load(path, load)
     if loaded is not None:
         return loaded
-    with _exclusive(path):
-        loaded = _load(path, load)  # another process may have built it meanwhile
+    with _lock(path):
+        loaded = _load(path, load)  # another process may have built it
         if loaded is not None:
             return loaded
         built, data = build()
-        _store(path, data)
+        _write_cached(path, data)
     return built
 
 
 def read_cached_text(digest: str, name: str) -> str | None:
-    """A small text cached beside the compiled models, or None if it is absent or damaged."""
+    """Returns a text from the cache; None if it is absent or damaged.
+
+    Args:
+        digest: Digest of the weights.
+        name: File name.
+    """
     path = _path(digest, name)
     data = None if path is None else _read(path)
     return None if data is None else data.decode("utf-8", "replace")
 
 
 def write_cached_text(digest: str, name: str, text: str) -> None:
-    """Caches a small text beside the compiled models."""
+    """Writes a text to the cache.
+
+    Args:
+        digest: Digest of the weights.
+        name: File name.
+        text: The text.
+    """
     path = _path(digest, name)
     if path is not None:
-        _store(path, text.encode())
+        _write_cached(path, text.encode())
 
 
 def _path(digest: str, name: str) -> Path | None:
     try:
         return cache_folder() / FOLDER / digest[:32] / name
-    except ConfigError as error:  # a user without a home
+    except ConfigError as error:  # no home folder
         _log.warning("Compiled models are not cached. %s", error)
         return None
 
@@ -90,49 +104,47 @@ def _load(path: Path, load: Callable[[bytes], T]) -> T | None:
         return None
     try:
         loaded = load(data)
-    except Exception as error:  # runtimes raise all kinds of exceptions
-        _log.warning(
-            "%s cannot be used (%s); it is compiled again.", path, str(error).splitlines()[-1]
-        )
+    except Exception as error:  # runtimes raise many types of exceptions
+        _log.warning("%s cannot be used (%s); compiling again.", path, str(error).splitlines()[-1])
         path.unlink(missing_ok=True)
         return None
     with contextlib.suppress(OSError):
-        os.utime(path)  # used just now: see _make_room
+        os.utime(path)  # for _evict
     return loaded
 
 
 def _read(path: Path) -> bytes | None:
-    """The content of a cached file; None if it is absent or, with a warning, damaged."""
+    """Reads a cached file; None if it is absent, unreadable or damaged (logged)."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
-        _log.warning("%s cannot be read (%s); it is compiled again.", path, error.strerror)
+        _log.warning("%s cannot be read (%s); compiling again.", path, error.strerror)
         return None
     stored, content = data[:_DIGEST_BYTES], data[_DIGEST_BYTES:]
     if hashlib.sha256(content).digest() != stored:
-        _log.warning("%s is damaged; it is compiled again.", path)
+        _log.warning("%s is damaged; compiling again.", path)
         path.unlink(missing_ok=True)
         return None
     return content
 
 
-def _store(path: Path, data: bytes) -> None:
+def _write_cached(path: Path, data: bytes) -> None:
     try:
         write_atomic(path, hashlib.sha256(data).digest() + data)
-        _make_room(path)
+        _evict(path)
     except OSError as error:
         _log.warning(
-            "The compiled model cannot be cached in %s (%s), so the next start is as slow; set "
+            "The compiled model cannot be cached in %s (%s), so it is compiled on every start; set "
             "VIDEOSWIN_HOME to a writable folder.",
             path.parent,
             error.strerror or error,
         )
 
 
-def _make_room(newest: Path) -> None:
-    """Deletes the least recently used files while all of them are larger than MAX_CACHE_BYTES."""
+def _evict(newest: Path) -> None:
+    """Deletes least recently used files until the total is at most MAX_CACHE_BYTES."""
     files = [(file.stat(), file) for file in newest.parent.parent.glob("*/*") if file.is_file()]
     total = sum(status.st_size for status, _ in files)
     for status, file in sorted(files, key=lambda one: one[0].st_mtime):
@@ -144,11 +156,11 @@ def _make_room(newest: Path) -> None:
 
 
 @contextlib.contextmanager
-def _exclusive(path: Path) -> Iterator[None]:
-    """Holds the lock of `path`; does nothing where locks are not possible."""
+def _lock(path: Path) -> Iterator[None]:
+    """Locks `path`, if the file system supports locks."""
     with contextlib.ExitStack() as stack:
-        # _keep reports that nothing can be written there.
+        # _write_cached logs if the folder is not writable.
         with contextlib.suppress(OSError, NotImplementedError):
-            waiting = f"Waiting for another process that compiles {path.name}."
+            waiting = f"Waiting for another process to compile {path.name}."
             stack.enter_context(locked(path, waiting))
         yield

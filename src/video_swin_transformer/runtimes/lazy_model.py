@@ -1,8 +1,7 @@
 """A model that is built only if no compiled version of it is cached.
 
-A runtime that finds its compiled model on disk needs neither the network nor torch. The two things
-it asks first, `digest` and `bundle`, come from the bytes of the weights file and from what was
-cached when the same bytes were opened before.
+If the compiled model is cached, a runtime needs neither the eager model nor torch. The `digest` is
+computed from the weights file, and the `bundle` is cached when the weights are first loaded.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 from ..config import CONFIG_FILE, WEIGHTS_FILE, BundleConfig
 from ..errors import CheckpointError, ConfigError
 from ..files import sha256_files
-from ..weights.download import labels_of
+from ..weights.download import load_card_labels
 from ..weights.resolve import ResolvedModel
 from .compile_cache import read_cached_text, write_cached_text
 
@@ -26,18 +25,18 @@ _BUNDLE_NAME = "bundle.json"
 
 
 class LazyModel:
-    """Weights with the settings that go with them.
+    """Weights and their configuration.
 
     Args:
-        resolved: the model.
-        bundle: network and settings to use instead of the model's own.
+        resolved: The model.
+        bundle: Configuration to use instead of the model's own.
 
     Attributes:
         digest: SHA-256 of everything that determines the outputs.
-        bundle: the settings, labels included (downloaded if needed).
+        bundle: The configuration, with labels (downloaded if necessary).
 
     Raises:
-        CheckpointError: the weights cannot be read.
+        CheckpointError: The weights cannot be read.
     """
 
     def __init__(self, resolved: ResolvedModel, bundle: BundleConfig | None = None) -> None:
@@ -46,10 +45,10 @@ class LazyModel:
         self.digest = _digest(resolved.path, bundle)
         self.bundle = bundle or self._cached_bundle() or self._read_bundle()
         if resolved.card is not None and not self.bundle.labels:
-            self.bundle = dataclasses.replace(self.bundle, labels=labels_of(resolved.card))
+            self.bundle = dataclasses.replace(self.bundle, labels=load_card_labels(resolved.card))
 
     def build(self) -> VideoSwinTransformer:
-        """The network: float32, in eval mode, on the CPU. Imports torch."""
+        """Builds the model on first use: float32, in eval mode, on the CPU. Imports torch."""
         if self._built is None:
             try:
                 from ..weights.factory import load_model
@@ -59,7 +58,7 @@ class LazyModel:
         return self._built
 
     def release(self) -> None:
-        """Frees the network; `build` would build it again."""
+        """Frees the model. A later `build` loads it again."""
         self._built = None
 
     def _cached_bundle(self) -> BundleConfig | None:
@@ -76,7 +75,7 @@ class LazyModel:
 
 
 def _digest(path: Path, bundle: BundleConfig | None) -> str:
-    """SHA-256 of the weights, of the config beside them and of the bundle given instead."""
+    """Returns the SHA-256 of the weights, their config file and the given bundle."""
     names = (WEIGHTS_FILE, "pytorch_model.bin", CONFIG_FILE)
     files = [path / name for name in names] if path.is_dir() else [path, path.parent / CONFIG_FILE]
     try:

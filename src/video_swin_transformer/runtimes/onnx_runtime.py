@@ -20,7 +20,16 @@ _log = logging.getLogger(__name__)
 
 
 class OnnxRuntime:
-    """See `runtimes.Runtime`."""
+    """Runs weights or an exported ONNX model with ONNX Runtime; see `Runtime`.
+
+    Args:
+        source: Weights, or an exported ONNX model.
+        threads: Number of CPU threads; None for the default of ONNX Runtime.
+
+    Raises:
+        CheckpointError: The exported model cannot be read.
+        MissingExtraError: ONNX Runtime is not installed.
+    """
 
     selection_reason = ""
 
@@ -33,20 +42,22 @@ class OnnxRuntime:
         if threads is not None:
             self._options.intra_op_num_threads = threads
         self.description = f"onnxruntime {self._library.__version__} on cpu, f32"
-        self._only = source.clip_shape if isinstance(source, ExportedModel) else None
-        self._sessions = ShapeCache(self._start, max_entries=1)
-        self._sessions.get(self._only or self.bundle.clip_shape)
+        self._fixed_shape = source.clip_shape if isinstance(source, ExportedModel) else None
+        self._sessions = ShapeCache(self._load_shape, max_entries=1)
+        self._sessions.get(self._fixed_shape or self.bundle.clip_shape)
 
     def run(self, views: Floats) -> ViewOutputs:
-        session = self._sessions.get(check_views(views, self.bundle.model.in_chans, self._only))
+        session = self._sessions.get(
+            check_views(views, self.bundle.model.in_chans, self._fixed_shape)
+        )
         outputs = []
         for start in range(len(views)):
             one = {"views": views[start : start + 1]}
             outputs.append(ViewOutputs(*session.run(["logits", "features"], one)))
         return ViewOutputs.concatenate(outputs)
 
-    def _start(self, shape: ClipShape) -> Any:
-        """The session of a clip shape, from the cache if its file is there."""
+    def _load_shape(self, shape: ClipShape) -> Any:
+        """Creates the session for a clip shape, converting the model unless it is cached."""
         if isinstance(self._source, ExportedModel):
             try:
                 return self._open(self._source.path.read_bytes())
@@ -63,12 +74,12 @@ class OnnxRuntime:
             from ..exporters.onnx_model import onnx_bytes
             from ..exporters.tracing import trace
 
-            data = onnx_bytes(trace(model, shape, any_batch=False))
+            data = onnx_bytes(trace(model, shape, dynamic_batch=False))
             network.release()
             return self._open(data), data
 
         sizes = "x".join(map(str, shape))
-        # The file is written by torch's exporter, so it does not depend on the runtime's version.
+        # The file is written by torch's exporter, so it is independent of the runtime's version.
         name = f"onnx-f32-{sizes}.{GRAPH_VERSION}"
         return load_or_compile(network.digest, name, self._open, build)
 
@@ -79,7 +90,14 @@ class OnnxRuntime:
 
 
 def import_onnxruntime() -> Any:
-    """The library. Raises MissingExtraError."""
+    """Imports ONNX Runtime without telemetry.
+
+    Returns:
+        The module.
+
+    Raises:
+        MissingExtraError: ONNX Runtime is not installed.
+    """
     try:
         with without_telemetry():
             import onnxruntime

@@ -1,4 +1,4 @@
-"""What every runtime offers."""
+"""The interface of all runtimes."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Protocol
 from ..config import BundleConfig
 from ..postprocess import Floats, ViewOutputs
 
-# Part of the name of every compiled model on disk: raise it when graphs change.
+# Part of the file names in the compile cache; increment it when traced graphs change.
 GRAPH_VERSION = 1
 
 
 class Runtime(Protocol):
-    """An opened model: its settings, and one call.
+    """A loaded model.
 
-    Any number of threads may call `run` at the same time; each gets the results that it would get
-    alone, to the bit. The calls share the runtime's CPU threads, so several at once take about as
-    long as one after the other. The number of threads given to `open_runtime` applies to this
-    model only with OpenVINO and ONNX Runtime, and to the whole process with torch.
+    `run` is thread-safe, and concurrent calls return bit-identical results. They share the CPU
+    threads of the runtime, so concurrency does not increase throughput. With OpenVINO and ONNX
+    Runtime, the number of threads given to `open_runtime` applies to this model; with torch, it
+    applies to the whole process.
 
     Attributes:
-        bundle: network, sampling, preprocessing and labels.
-        description: runtime, device and precision, for people.
-        selection_reason: why this runtime was chosen, and what another would bring.
+        bundle: Model, sampling, preprocessing and labels.
+        description: Runtime, device and precision, for display.
+        selection_reason: Why this runtime was selected, and the alternatives, for display.
     """
 
     bundle: BundleConfig
@@ -30,7 +30,7 @@ class Runtime(Protocol):
     selection_reason: str
 
     def run(self, views: Floats) -> ViewOutputs:
-        """Runs the network.
+        """Runs the model.
 
         Args:
             views: (V, C, T, H, W) float32, normalized.
@@ -39,6 +39,6 @@ class Runtime(Protocol):
             Logits and features of each view.
 
         Raises:
-            ConfigError: the model does not take views of this shape.
+            ConfigError: The model does not support views of this shape.
         """
         ...

@@ -1,4 +1,4 @@
-"""Selects a runtime by machine, installed packages and model, and opens it."""
+"""Selects a runtime by hardware, installed packages and model, and opens it."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ PRECISIONS_OF = {
 }
 # Fastest first, as measured on a CPU (docs/performance.md).
 _BY_SPEED = ("openvino", "onnxruntime", "torch")
-# What must be installed to run weights on a runtime; exported models need the runtime alone.
+# Packages needed to run weights on a runtime; exported models need only the runtime.
 _REQUIRED_PACKAGES = {"onnxruntime": ("onnxruntime", "onnx", "onnxscript")}
-WEIGHTS = "weights"  # what a model is that every runtime can run, for messages
-HOW_TO_INT8 = "videoswin export --format openvino --precision int8 --calibrate CLIPS"
+WEIGHTS = "weights"  # as opposed to exported models, in messages
+INT8_HINT = "videoswin export --format openvino --precision int8 --calibrate CLIPS"
 
 
 def open_runtime(
@@ -43,20 +43,23 @@ def open_runtime(
     """Opens a model.
 
     Args:
-        source: a model by name, folder or file, exported ones included.
-        runtime: one of RUNTIMES. "auto" takes the fastest one installed, but never
+        source: A model name, folder or file, or an exported model.
+        runtime: One of `RUNTIMES`. "auto" selects the fastest one installed, except
             "torch-compile", which takes a minute or more to start.
-        precision: "f32", or "bf16", whose results differ slightly. An exported int8 model is
-            int8 in any case.
-        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
-        bundle: network and settings to use instead of those the model comes with.
-        threads: number of threads of the runtime; None for its default.
+        precision: "f32" or "bf16"; bf16 results differ slightly. Exported int8 models always run
+            in int8.
+        device: "auto", "cpu", "cuda", "cuda:N" or "mps".
+        bundle: Configuration to use instead of the model's own.
+        threads: Number of CPU threads; None for the default of the runtime.
+
+    Returns:
+        The loaded model.
 
     Raises:
-        ConfigError: the choices contradict each other.
-        CheckpointError: the weights cannot be found or read.
-        MissingExtraError: the runtime is not installed.
-        UnknownNameError: there is no runtime or model of that name.
+        ConfigError: The arguments contradict each other.
+        CheckpointError: The weights cannot be found or read.
+        MissingExtraError: The runtime is not installed.
+        UnknownNameError: No runtime or model has this name.
     """
     if runtime not in RUNTIMES:
         raise UnknownNameError("runtime", runtime, RUNTIMES)
@@ -65,7 +68,7 @@ def open_runtime(
             f"precision is {precision!r}, but must be one of {', '.join(PRECISIONS)}."
         )
     if threads is not None and threads < 1:
-        raise ConfigError(f"threads is {threads}, but must be a positive whole number.")
+        raise ConfigError(f"threads is {threads}, but must be a positive integer.")
     resolved = resolve_model(source)
     if resolved.path.suffix.lower() in EXPORT_FORMATS:  # needs no torch
         exported = read_exported_model(resolved.path)
@@ -122,7 +125,7 @@ def _open_exported(
                 f"precision is 'bf16', but {str(model.path)!r} was exported in int8; use int8, or "
                 "export the model in f32."
             )
-        computed = "f32"  # what selects a runtime
+        computed = "f32"  # for runtime selection
     selected = select_runtime(runtime, computed, device, FORMAT_RUNTIMES[model.format], what)
     if model.precision != "int8":
         require_precision(selected.name, precision)
@@ -158,7 +161,7 @@ def _open_file(
 
 @dataclass(frozen=True)
 class RuntimeSelection:
-    """A runtime and, for people, why it was selected and what the alternatives are."""
+    """A runtime, and the reason why it was selected, for display."""
 
     name: str
     reason: str
@@ -167,22 +170,25 @@ class RuntimeSelection:
 def select_runtime(
     runtime: str, precision: str, device: str, possible: tuple[str, ...], what: str
 ) -> RuntimeSelection:
-    """The runtime asked for, or the fastest one installed that can run the model.
+    """Selects the requested runtime, or the fastest one installed that supports the model.
 
     Args:
-        runtime: one of RUNTIMES.
+        runtime: One of `RUNTIMES`.
         precision: "f32" or "bf16".
-        device: see `open_runtime`.
-        possible: the runtimes that can open the model.
-        what: what the model is, for messages.
+        device: See `open_runtime`.
+        possible: The runtimes that support the model.
+        what: Kind of model, for messages.
+
+    Returns:
+        The selected runtime.
 
     Raises:
-        ConfigError: the choices contradict each other.
+        ConfigError: The arguments contradict each other.
     """
     if runtime != "auto":
         if runtime not in possible:
             raise ConfigError(
-                f"runtime is {runtime!r}, but {what} runs on {' or '.join(possible)} only; use "
+                f"runtime is {runtime!r}, but {what} supports only {' or '.join(possible)}; use "
                 f"{possible[0]} or auto."
             )
         _require_cpu(runtime, device)
@@ -191,7 +197,7 @@ def select_runtime(
         return RuntimeSelection("torch", "torch runs on the device requested or found.")
     usable = [n for n in _BY_SPEED if n in possible and precision in PRECISIONS_OF[n]]
     installed = [name for name in usable if _is_installed(name, for_weights=what == WEIGHTS)]
-    if not installed:  # opening it will say what to install
+    if not installed:  # opening the runtime raises MissingExtraError
         return RuntimeSelection((usable or list(possible))[0], "")
     _require_cpu(installed[0], device)
     missing = usable[: usable.index(installed[0])]
@@ -207,25 +213,24 @@ def _is_installed(name: str, for_weights: bool) -> bool:
 
 
 def require_precision(name: str, precision: str) -> None:
-    """Raises ConfigError where a runtime does not compute weights in a precision."""
+    """Raises ConfigError if a runtime does not support a precision for weights."""
     if precision == "int8":
         raise ConfigError(
-            "precision is 'int8', but int8 is a property of an exported model, calibrated on "
-            f"your clips: {HOW_TO_INT8}, then use the .xml file as the model. Weights run in f32 "
-            "or bf16."
+            "precision is 'int8', but weights run in f32 or bf16 only; int8 requires an exported "
+            f"model calibrated on your clips: {INT8_HINT}, then use the .xml file as the model."
         )
     if precision not in PRECISIONS_OF[name]:
         others = " or ".join(other for other in _BY_SPEED if precision in PRECISIONS_OF[other])
         raise ConfigError(
-            f"precision is {precision!r}, but {name} runs this model in "
-            f"{' or '.join(PRECISIONS_OF[name])} only; use the runtime {others} for it."
+            f"precision is {precision!r}, but {name} supports only "
+            f"{' or '.join(PRECISIONS_OF[name])} for this model; use the runtime {others}."
         )
 
 
 def _require_cpu(name: str, device: str) -> None:
     if not name.startswith("torch") and device not in ("auto", "cpu"):
         raise ConfigError(
-            f"device is {device!r}, but {name} runs on the CPU only; use device cpu or runtime "
+            f"device is {device!r}, but {name} supports only the CPU; use device cpu or runtime "
             "torch."
         )
 
@@ -233,19 +238,19 @@ def _require_cpu(name: str, device: str) -> None:
 def _alternatives(precision: str) -> str:
     if precision == "f32":
         return (
-            "bf16 takes about 0.55 of the time where the CPU has it and changes logits by about "
-            f"1 %; int8 about 0.4, with larger changes: {HOW_TO_INT8}."
+            "bf16 takes about 0.55 of the time if the CPU supports it, and changes logits by about "
+            f"1 %; int8 takes about 0.4, with larger changes: {INT8_HINT}."
         )
     return f"{precision} results differ slightly from f32."
 
 
 def _needs_torch(device: str) -> bool:
-    """Whether torch must decide about the device: any but the CPU, or a GPU that may exist."""
+    """Whether the device requires torch: any device but the CPU."""
     if device == "cpu":
         return False
     if device != "auto":
         return True
-    if not _may_have_gpu():  # importing torch takes seconds, so it is avoided
+    if not _may_have_gpu():  # avoids importing torch, which takes seconds
         return False
     if importlib.util.find_spec("torch") is None:
         return False

@@ -1,4 +1,4 @@
-"""What a runtime prepares for a clip shape: built once, by one thread at a time."""
+"""A thread-safe cache of values per clip shape, such as compiled models."""
 
 from __future__ import annotations
 
@@ -12,14 +12,13 @@ T = TypeVar("T")
 
 
 class ShapeCache(Generic[T]):
-    """Builds a value for each clip shape that is requested, and keeps the latest.
+    """Builds one value per clip shape and keeps the most recently built ones.
 
-    Threads that request a cached value do not wait. A replaced value lives on in the calls that
-    still use it.
+    Values are built by one thread at a time. Requests for cached values do not block.
 
     Args:
-        build: clip shape -> value.
-        max_entries: number of values kept; None keeps all.
+        build: Builds the value for a clip shape (C, T, H, W).
+        max_entries: Maximum number of values to keep; None keeps all.
     """
 
     def __init__(self, build: Callable[[ClipShape], T], max_entries: int | None) -> None:
@@ -28,7 +27,7 @@ class ShapeCache(Generic[T]):
         self._lock = threading.Lock()
 
     def get(self, shape: ClipShape) -> T:
-        """The value of a shape. Raises what `build` raises, and then caches nothing."""
+        """Returns the value for a shape. Exceptions of `build` propagate and are not cached."""
         value = self._entries.get(shape)
         if value is not None:
             return value

@@ -1,8 +1,7 @@
-"""torch.compile: the network as code made for one clip shape. Slow to start, never taken by auto.
+"""torch.compile, specialized for one clip shape. Slow to start; never selected by "auto".
 
-What is compiled is the traced network (`graphs.trace`), not the modules themselves: the trace
-holds its window plans as constants, so that nothing of Python's state is looked up again at each
-pass, and another shape does not undo the first one.
+The traced model (`tracing.trace`) is compiled instead of the module. Its window plans are
+constants, so there are no guards on Python state, and different shapes do not cause recompilation.
 """
 
 from __future__ import annotations
@@ -27,7 +26,20 @@ _log = logging.getLogger(__name__)
 
 
 class TorchCompileRuntime:
-    """See `runtimes.Runtime`. One view at a time: each batch size would be compiled again."""
+    """Runs weights with torch.compile; see `Runtime`.
+
+    Views are run one by one, since each batch size would be compiled separately.
+
+    Args:
+        source: The weights.
+        precision: "f32" or "bf16" (autocast).
+        device: See `choose_device`.
+        threads: Number of CPU threads; None for torch's default.
+
+    Raises:
+        ConfigError: The device is not available.
+        RuntimeMismatchError: Compilation fails, or its outputs differ from the eager model.
+    """
 
     selection_reason = ""
 
@@ -51,38 +63,40 @@ class TorchCompileRuntime:
 
     @torch.inference_mode()
     def _forward(self, compiled: Forward, view: Floats) -> ViewOutputs:
-        x = torch.from_numpy(view.copy()).to(self.device)  # other strides would be compiled again
+        x = torch.from_numpy(view.copy()).to(
+            self.device
+        )  # different strides would cause recompilation
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16"):
             logits, features = compiled(x)
         return ViewOutputs(logits.float().cpu().numpy(), features.float().cpu().numpy())
 
     def _compile(self, shape: ClipShape) -> Forward:
-        """The network compiled for a clip shape. Raises RuntimeMismatchError."""
+        """Compiles the model for a clip shape. Raises RuntimeMismatchError."""
         model = self._source.build()
-        program = trace(model, shape, any_batch=False)
+        program = trace(model, shape, dynamic_batch=False)
         if self.device.type != "cpu":
             from torch.export.passes import move_to_device_pass
 
             program = move_to_device_pass(program, self.device)
         view, expected = example_outputs(model, shape)
         _log.info(
-            "Compiling the network for clips of %s (a minute or more; less the next time).",
+            "Compiling the model for clips of shape %s (may take a minute or more).",
             "x".join(map(str, shape)),
         )
         try:
             with _quiet():
                 compiled: Forward = torch.compile(program.module(), fullgraph=True, dynamic=False)
                 got = self._forward(compiled, view)
-        except Exception as error:  # compilers raise all kinds of exceptions
+        except Exception as error:  # compilers raise many types of exceptions
             reason = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
             raise RuntimeMismatchError(
-                f"torch.compile cannot compile the network here ({reason}). It needs a C++ "
-                "compiler, such as g++ (set CXX to choose one); or use the runtime torch."
+                f"torch.compile failed ({reason}). It requires a C++ compiler, such as g++ (set "
+                "CXX to select one); or use the runtime torch."
             ) from error
         if not relative_error(expected, got) <= MAX_RELATIVE_ERROR[self._precision]:
             raise RuntimeMismatchError(
-                f"torch.compile and the network differ for clips of {shape}; use the runtime "
-                "torch, and report it."
+                f"The outputs of torch.compile differ from the eager model for clips of shape "
+                f"{shape}; use the runtime torch, and please report this."
             )
         return compiled
 

@@ -1,6 +1,6 @@
 """Eager PyTorch on the CPU, CUDA or MPS, for weights and for exported programs.
 
-The GPU paths have not been run on a GPU.
+The GPU code paths have not been tested on a GPU.
 """
 
 from __future__ import annotations
@@ -17,23 +17,27 @@ from ..model import VideoSwinTransformer
 from ..postprocess import Floats, ViewOutputs
 from ..preprocess import check_views
 
-# Input values per forward pass: four views of 32 x 224 x 224. More brings no speed on a CPU and
-# takes memory; a small network gets a correspondingly larger batch.
+# Input values per forward pass: four views of 32 x 224 x 224. Larger batches are not faster on a
+# CPU and need more memory.
 MAX_BATCH_ELEMENTS = 4 * 3 * 32 * 224 * 224
 
 Forward = Callable[[Tensor], tuple[Tensor, Tensor]]
 
 
 class TorchRuntime:
-    """Runs a network or an exported program; see `runtimes.Runtime`.
+    """Runs a model or an exported program in eager PyTorch; see `Runtime`.
 
     Args:
-        network: `VideoSwinTransformer`, or a module views (B, C, T, H, W) -> logits and features.
-        bundle: the settings of the model.
+        network: `VideoSwinTransformer`, or a module that maps views (B, C, T, H, W) to logits and
+            features.
+        bundle: Configuration of the model.
         precision: "f32" or "bf16" (autocast).
-        device: see `choose_device`.
-        clip_shape: the only shape that `network` accepts, None for any.
-        threads: number of CPU threads, None for torch's default.
+        device: See `choose_device`.
+        clip_shape: The only shape that `network` supports, (C, T, H, W); None for any.
+        threads: Number of CPU threads; None for torch's default.
+
+    Raises:
+        ConfigError: The device is not available.
     """
 
     selection_reason = ""
@@ -67,10 +71,10 @@ class TorchRuntime:
         while start < len(views):
             try:
                 outputs.append(self._run_batch(views[start : start + batch_size]))
-            except torch.OutOfMemoryError:  # GPUs only: halve the batch until it fits
+            except torch.OutOfMemoryError:  # on GPUs: halve the batch until it fits
                 if batch_size == 1:
                     raise DeviceMemoryError(
-                        f"One view of shape {views.shape[1:]} does not fit into the memory of "
+                        f"One view of shape {views.shape[1:]} does not fit in the memory of "
                         f"{self.device}; use the CPU or a smaller model."
                     ) from None
                 batch_size //= 2
@@ -87,22 +91,40 @@ class TorchRuntime:
 
 
 def max_batch_size(clip_shape: tuple[int, ...]) -> int:
-    """Number of views of a shape per forward pass."""
+    """Returns the number of views per forward pass.
+
+    Args:
+        clip_shape: Shape of one view, (C, T, H, W).
+    """
     return max(1, MAX_BATCH_ELEMENTS // math.prod(clip_shape))
 
 
 def set_num_threads(threads: int | None) -> None:
-    """Sets the number of threads torch uses for the calling thread; None leaves it.
+    """Sets the number of CPU threads of torch; None leaves it unchanged.
 
-    torch keeps the number for the whole process, but a thread that has used torch before keeps its
-    own (OpenMP). A different number sums in a different order, so each call sets it.
+    The setting is process-wide, but OpenMP keeps a separate value for each thread that has used
+    torch before. Since the number of threads affects the order of summation, it is set before each
+    run.
+
+    Args:
+        threads: Number of threads.
     """
     if threads is not None and torch.get_num_threads() != threads:
         torch.set_num_threads(threads)
 
 
 def choose_device(device: str) -> torch.device:
-    """The device of a name; "auto" is a GPU if there is one. Raises ConfigError."""
+    """Returns the torch device for a name.
+
+    Args:
+        device: "auto" (a GPU if available), "cpu", "cuda", "cuda:N" or "mps".
+
+    Returns:
+        The device.
+
+    Raises:
+        ConfigError: The device is unknown or not available.
+    """
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -115,7 +137,7 @@ def choose_device(device: str) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(
-            f"device is {device!r}, which cannot be used here ({reason}); use auto, cpu, cuda, "
+            f"device is {device!r}, which is not available ({reason}); use auto, cpu, cuda, "
             "cuda:N or mps."
         ) from error
     return chosen

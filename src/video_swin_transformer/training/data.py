@@ -88,7 +88,7 @@ def read_training_data(
     warnings: list[str] = []
     for split in (train, val, test):
         if split is not None:
-            split.require_sound()
+            split.require_valid()
             notes += split.notes
     if any(split is not None and split.is_multilabel for split in (train, val, test)):
         train = dataclasses.replace(train, is_multilabel=True)
@@ -100,7 +100,7 @@ def read_training_data(
             f"{len(unlabeled)} clips without a label are left out, such as {unlabeled[0]}."
         )
         train = train.where(lambda item: bool(item.labels))
-        train.require_sound()
+        train.require_valid()
     for other in (val, test):
         if other is not None:
             require_disjoint(train, other)

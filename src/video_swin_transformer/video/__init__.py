@@ -1,12 +1,12 @@
-"""Reading videos, in the order of the data:
+"""Video decoding.
 
-reader.py        VideoReader: a file, a folder of images or an array -> frames at indices
-container.py     what may be opened, safely, and whether it is complete
-packet_index.py  which packet holds which frame, and what to decode for the wanted ones
-video_file.py    packets -> numbered frames -> upright RGB
-images.py        still images through OpenCV
-metadata.py      what a container states about its video
-discovery.py     the videos below a folder
+reader.py        VideoReader: reads frames at indices of a file, image folder or array
+container.py     opens containers safely and detects truncated files
+packet_index.py  maps packets to frames and plans which packets to decode
+video_file.py    decodes packets to frames and converts them to RGB
+images.py        reads image files with OpenCV
+metadata.py      metadata in the container header
+discovery.py     finds videos in a folder
 """
 
 from .reader import VideoReader

@@ -1,10 +1,11 @@
-"""Opens a video file safely, and tells whether all of it is there.
+"""Opens video files safely and detects truncated files.
 
-Three safeguards, each of which stops some attacks and none all:
-1. only an existing regular file is opened, never a URL, a pipe or a device;
-2. FFmpeg gets `file:` + absolute path, so a file called "concat:a|b" is a name, not a protocol;
-3. FFmpeg may use the `file` protocol only, and only demuxers that keep their media inside the one
-   file: a playlist or concat list, whatever its name, is recognized and refused unread.
+Safeguards:
+1. Only existing regular files are opened, no URLs, pipes or devices.
+2. FFmpeg gets `file:` + absolute path, so that a name such as "concat:a|b" is not parsed as a
+   protocol.
+3. FFmpeg is restricted to the `file` protocol and to demuxers of self-contained formats. Playlists
+   and concat lists are rejected, whatever their name.
 """
 
 from __future__ import annotations
@@ -24,38 +25,43 @@ if TYPE_CHECKING:
     from av.container import InputContainer
     from av.video.stream import VideoStream
 
-MAX_SIDE = 16384  # pixels; above this a header is a mistake or an attack
+MAX_SIDE = 16384  # pixels; larger headers are damaged or malicious
 MAX_PIXELS = 100_000_000  # per frame: 300 MB as RGB
 MIN_SIDE = 2
 
-# FFmpeg names of demuxers that read one self-contained file. Left out on purpose: concat, hls,
-# dash, image2, imf, sdp, rtsp, lavfi, vobsub, mlv and everything else that opens other files.
+# FFmpeg demuxers of self-contained formats. Excluded are those that open other files or streams:
+# concat, hls, dash, image2, imf, sdp, rtsp, lavfi, vobsub, mlv and others.
 CONTAINER_FORMATS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,m4v,h261,h263,h264,hevc,vvc,"
     "obu,av1,ivf,mjpeg,mjpeg_2000,gif,apng,asf,asf_o,flv,live_flv,kux,ogg,wtv,mxf,dv,rm,nut,nsv,"
     "nuv,gxf,vc1,vc1test,cavsvideo,dirac,dnxhd,yuv4mpegpipe,swf,pva,ty,ipu,evc"
 )
-_HEAD_BYTES = 65536  # of a file, where containers state their length
-_READABLE = "mp4, mov, mkv, webm, avi, mpeg, ts, gif, wmv, flv, ogv and their like"
+_HEAD_BYTES = 65536  # of a file; contains the length fields of containers
+_SUPPORTED_FORMATS = "mp4, mov, mkv, webm, avi, mpeg, ts, gif, wmv, flv, ogv and similar"
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 
 _REASONS = {
     errno.ENOENT: "there is no such file or folder",
-    errno.ENOTDIR: "a part of its path is a file, not a folder",
-    errno.EACCES: "you may not read it (permission denied)",
-    errno.EPERM: "you may not read it (operation not permitted)",
+    errno.ENOTDIR: "a component of its path is a file, not a folder",
+    errno.EACCES: "permission denied",
+    errno.EPERM: "operation not permitted",
     errno.ENAMETOOLONG: "its name is longer than the file system allows",
-    errno.ELOOP: "its symbolic links go round in a circle",
+    errno.ELOOP: "its symbolic links are circular",
 }
 
 
 def decode_error(name: str, cause: str) -> VideoDecodeError:
-    """The one shape of message: which input, and why it cannot be read."""
+    """Returns the error for an input that cannot be read.
+
+    Args:
+        name: The input, for the message.
+        cause: Why it cannot be read.
+    """
     return VideoDecodeError(f"Cannot read {name!r}: {cause}.")
 
 
 def reason(error: BaseException) -> str:
-    """What went wrong, in plain words, for an error of the system or of FFmpeg."""
+    """Returns a short description of an operating system or FFmpeg error."""
     number = getattr(error, "errno", None)
     if isinstance(error, OSError) and number in _REASONS:
         return _REASONS[number]
@@ -66,11 +72,11 @@ def reason(error: BaseException) -> str:
 
 
 @contextmanager
-def translated(name: str, doing: str) -> Iterator[None]:
-    """Turns what FFmpeg, OpenCV or the system raises into VideoDecodeError.
+def translate_errors(name: str, doing: str) -> Iterator[None]:
+    """Converts exceptions of FFmpeg, OpenCV and the operating system to VideoDecodeError.
 
-    PyAV's errors derive from `Exception` only, some from ValueError or OSError as well, and a
-    hostile file reaches corners that raise ArithmeticError or RuntimeError: all mean "bad input".
+    PyAV's exceptions have no common base class except `Exception`, and malicious files can cause
+    ArithmeticError or RuntimeError.
     """
     try:
         yield
@@ -79,24 +85,24 @@ def translated(name: str, doing: str) -> Iterator[None]:
     except (OSError, ValueError, ArithmeticError, MemoryError, RuntimeError, LookupError) as error:
         raise decode_error(name, f"{doing} failed ({reason(error)})") from error
     except Exception as error:
-        if not is_foreign(error):
+        if not is_library_error(error):
             raise
         raise decode_error(name, f"{doing} failed ({reason(error)})") from error
 
 
-def is_foreign(error: Exception) -> bool:
-    """Does the error come from PyAV or OpenCV (and not from a mistake in our own code)?"""
+def is_library_error(error: Exception) -> bool:
+    """Whether an exception was raised by PyAV or OpenCV, as opposed to a bug in this package."""
     return any(kind.__module__.split(".")[0] in ("av", "cv2") for kind in type(error).__mro__)
 
 
 def status_of(path: str, name: str) -> os.stat_result:
-    """`os.stat` of what the user named. Raises VideoDecodeError if that is impossible."""
+    """Calls `os.stat`. Raises VideoDecodeError if the path cannot be accessed."""
     try:
         return Path(path).stat()
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the name
         if path == "-" or re.match(r"[A-Za-z][A-Za-z0-9+.\-]+:", path):
             raise decode_error(
-                name, "addresses and streams are not opened; give the path of a local file"
+                name, "URLs and streams are not supported; give the path of a local file"
             ) from error
         raise decode_error(name, reason(error)) from error
 
@@ -104,8 +110,8 @@ def status_of(path: str, name: str) -> os.stat_result:
 def is_folder(path: str, name: str) -> bool:
     """Whether `path` is a folder; otherwise it is a regular, non-empty file.
 
-    Raises VideoDecodeError for what does not exist, is empty, or is a pipe, device or socket
-    (reading those may hang).
+    Raises:
+        VideoDecodeError: The path does not exist, or is an empty file, pipe, device or socket.
     """
     status = status_of(path, name)
     if stat.S_ISDIR(status.st_mode):
@@ -124,42 +130,53 @@ def require_file(path: str, name: str) -> None:
 
 
 def require_size(name: str, width: int, height: int) -> None:
-    """Refuses frames too small to mean anything and sizes no honest file has."""
+    """Raises VideoDecodeError if the frame size is too small or too large."""
     if min(width, height) < MIN_SIDE:
         raise decode_error(
             name,
-            f"its picture is {width}x{height} pixels, but must be at least {MIN_SIDE}x{MIN_SIDE}",
+            f"its frames are {width}x{height} pixels, but must be at least {MIN_SIDE}x{MIN_SIDE}",
         )
     if max(width, height) > MAX_SIDE or width * height > MAX_PIXELS:
         raise decode_error(
             name,
-            f"it claims a picture of {width}x{height} pixels, but at most {MAX_SIDE} a side and "
-            f"{MAX_PIXELS // 1_000_000} million in all are read",
+            f"it declares frames of {width}x{height} pixels, but the maximum is {MAX_SIDE} per "
+            f"side and {MAX_PIXELS // 1_000_000} million in total",
         )
 
 
 def open_container(path: str, name: str) -> tuple[InputContainer, VideoStream]:
-    """Opens a local video file and its video stream, ready to demux. Decodes nothing yet."""
+    """Opens a local video file and selects its video stream, without decoding.
+
+    Args:
+        path: Path of the file.
+        name: Name for messages.
+
+    Returns:
+        The container and the stream.
+
+    Raises:
+        VideoDecodeError: The file is not a supported video.
+    """
     import av
 
     options = {
         "protocol_whitelist": "file",
         "format_whitelist": CONTAINER_FORMATS,
-        "enable_drefs": "0",  # mov: never follow a reference to another file
+        "enable_drefs": "0",  # mov: do not follow references to other files
         "use_absolute_path": "0",
     }
     try:
         container = av.open(
             "file:" + str(Path(path).absolute()),
             "r",
-            options={"max_pixels": str(MAX_PIXELS)},  # for the decoders that probe the streams
+            options={"max_pixels": str(MAX_PIXELS)},  # for probing of streams
             container_options=options,
             metadata_errors="replace",
         )
     except Exception as error:
-        if not (is_foreign(error) or isinstance(error, (OSError, ValueError, RuntimeError))):
+        if not (is_library_error(error) or isinstance(error, (OSError, ValueError, RuntimeError))):
             raise
-        raise decode_error(name, _why_not_opened(path, error)) from error
+        raise decode_error(name, _open_error_reason(path, error)) from error
     try:
         return container, _video_stream(container, name)
     except BaseException:
@@ -167,22 +184,24 @@ def open_container(path: str, name: str) -> tuple[InputContainer, VideoStream]:
         raise
 
 
-def _why_not_opened(path: str, error: Exception) -> str:
+def _open_error_reason(path: str, error: Exception) -> str:
     if isinstance(error, (FileNotFoundError, PermissionError, NotADirectoryError)):
         return reason(error)
     with Path(path).open("rb") as file:
         head = file.read(12)
     looks_like_video = head[4:8] in _MP4_BOXES or head[:4] in (b"RIFF", b"\x1aE\xdf\xa3")
-    if looks_like_video and getattr(error, "errno", None) != errno.EINVAL:  # EINVAL: not our list
+    if (
+        looks_like_video and getattr(error, "errno", None) != errno.EINVAL
+    ):  # EINVAL: not in the format list
         return (
             "the file is truncated or its header is damaged "
             f"({reason(error)}); copy or download it again"
         )
-    return f"it is not a video in a format that is read here ({_READABLE})"
+    return f"it is not a video in a supported format ({_SUPPORTED_FORMATS})"
 
 
 def _video_stream(container: InputContainer, name: str) -> VideoStream:
-    """The stream FFmpeg finds best; cover pictures of music files do not count."""
+    """Returns FFmpeg's best video stream, ignoring cover images of audio files."""
     from av.stream import Disposition
 
     streams = [
@@ -191,32 +210,33 @@ def _video_stream(container: InputContainer, name: str) -> VideoStream:
         if not stream.disposition & Disposition.attached_pic
     ]
     if not streams:
-        kinds = sorted({str(stream.type) for stream in container.streams}) or ["nothing"]
-        raise decode_error(name, f"it has no video stream (it holds {', '.join(kinds)})")
+        kinds = sorted({str(stream.type) for stream in container.streams}) or ["no streams"]
+        raise decode_error(name, f"it has no video stream (it contains {', '.join(kinds)})")
     best = container.streams.best("video")
     stream = next((s for s in streams if best is not None and s.index == best.index), streams[0])
-    # PyAV gives no context (whatever its types say) when FFmpeg has no decoder for the codec.
+    # PyAV returns no context, despite its type hints, if FFmpeg has no decoder for the codec.
     if getattr(stream, "codec_context", None) is None:
         raise decode_error(name, "no decoder is available for its video codec")
     for other in container.streams:
         if other.index != stream.index and hasattr(other, "discard"):  # not in older PyAV
-            other.discard = type(other.discard).all  # lets demuxers skip over their data
+            other.discard = type(other.discard).all  # lets demuxers skip their data
     width, height = stream.codec_context.width, stream.codec_context.height
     if width and height:  # unknown (0) for some streams before the first frame
         require_size(name, width, height)
     return stream
 
 
-# --- is the file complete? ----------------------------------------------------------------------
+# --- truncated files ----------------------------------------------------------------------------
 #
-# FFmpeg reads what is left of a truncated file and reports its end, where these containers say
-# that more should follow.
+# FFmpeg reads truncated files without an error, although these containers declare their length.
 
 
 def expected_end(container_format: str, file: BinaryIO) -> int | None:
-    """Byte at which the frames of a file should end; None where nothing is said.
+    """Returns the byte position where the frames of a file should end; None if unknown.
 
-    `container_format` is FFmpeg's name of it.
+    Args:
+        container_format: FFmpeg's name of the format.
+        file: The file, positioned at its start.
     """
     if container_format == "mov":
         return fragments_end(file)
@@ -226,10 +246,10 @@ def expected_end(container_format: str, file: BinaryIO) -> int | None:
 
 
 def fragments_end(file: BinaryIO) -> int | None:
-    """Where the last fragment of an mp4 should end; None where it has no fragments.
+    """Returns where the last fragment of an mp4 should end; None if it has no fragments.
 
-    FFmpeg notices a fragment whose frames are missing, but not one whose table is. A file that
-    ends between two fragments is as whole as a recording that was stopped there.
+    FFmpeg detects fragments with missing frames, but not those with a missing table. A file that
+    ends between two fragments is considered complete.
     """
     length = file.seek(0, os.SEEK_END)
     at, end = 0, None
@@ -239,17 +259,17 @@ def fragments_end(file: BinaryIO) -> int | None:
         size, kind = int.from_bytes(head[:4], "big"), head[4:8]
         if size == 1:
             size = int.from_bytes(head[8:], "big")
-        if size < 8:  # to the end of the file, or no box at all
+        if size < 8:  # until the end of the file, or not a box
             return end
         at += size
         if kind == b"moof" or (kind == b"mdat" and end is not None):
             end = at
-    begun = end == at and at < length  # with fewer bytes than say what begins there
-    return length + 1 if begun else end
+    has_partial_box = end == at and at < length  # shorter than a box header
+    return length + 1 if has_partial_box else end
 
 
 def matroska_end(head: bytes) -> int | None:
-    """Where a matroska file should end by its segment's size; None where it does not say."""
+    """Returns where the segment of a matroska file should end; None if its size is unknown."""
     at, is_segment = 0, False
     while not is_segment:
         if at + 12 > len(head):
@@ -269,7 +289,7 @@ def matroska_end(head: bytes) -> int | None:
 
 
 def avi_end(head: bytes) -> int | None:
-    """Where the list of frames in an avi should end."""
+    """Returns where the list of frames in an avi file should end; None if unknown."""
     at = 12  # after "RIFF", size, "AVI "
     while at + 12 <= len(head):
         size = int.from_bytes(head[at + 4 : at + 8], "little")
@@ -279,23 +299,23 @@ def avi_end(head: bytes) -> int | None:
     return None
 
 
-def gif_is_whole(data: bytes) -> bool:
-    """Do the blocks of one gif picture end where they should?"""
+def is_complete_gif(data: bytes) -> bool:
+    """Whether the data blocks of a gif image are complete."""
     at = 0
     while at < len(data):
-        kind, is_picture = data[at], data[at] == 0x2C
-        if is_picture:
+        kind, is_image = data[at], data[at] == 0x2C
+        if is_image:
             flags = data[at + 9] if at + 9 < len(data) else 0
-            at += 11 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)  # with its own palette
+            at += 11 + (3 << (flags & 7) + 1 if flags & 0x80 else 0)  # including a local palette
         elif kind == 0x21:  # an extension
             at += 2
         else:
-            return True  # the end, or the header before the first picture
+            return True  # trailer, or header before the first image
         while at < len(data) and data[at]:
             at += data[at] + 1
         if at >= len(data):
             return False
         at += 1
-        if is_picture:
+        if is_image:
             return True
     return True

@@ -1,4 +1,4 @@
-"""Which files below a folder are videos."""
+"""Finds videos in a folder."""
 
 from __future__ import annotations
 
@@ -16,11 +16,18 @@ VIDEO_SUFFIXES = frozenset([
 # fmt: on
 
 
-def videos_below(folder: Path) -> Iterator[Path]:
-    """Every video below `folder`, in order; a folder that holds pictures is one (of frames).
+def find_videos(folder: Path) -> Iterator[Path]:
+    """Finds all videos in a folder and its subfolders.
 
-    Hidden files and linked folders are passed over. A folder that may not be listed is handed
-    on itself: reading it will say why.
+    A folder that contains images is a video (of frames). Hidden files and symbolic links to
+    folders are skipped.
+
+    Args:
+        folder: The folder.
+
+    Yields:
+        Paths of videos and frame folders, in sorted order. A folder that cannot be listed is
+        yielded itself, so that reading it raises the error.
     """
     try:
         entries = sorted(folder.iterdir())
@@ -32,7 +39,7 @@ def videos_below(folder: Path) -> Iterator[Path]:
         yield folder
     for entry in visible:
         if entry.is_dir():
-            if not entry.is_symlink():  # a link could lead round in a circle
-                yield from videos_below(entry)
+            if not entry.is_symlink():  # a link may be circular
+                yield from find_videos(entry)
         elif entry.suffix.lower() in VIDEO_SUFFIXES:
             yield entry

@@ -1,4 +1,4 @@
-"""Still pictures: a folder of them is a video, one of them a video of one frame (OpenCV)."""
+"""Reads image files with OpenCV, as frames of a video."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .container import (
     reason,
     require_file,
     require_size,
-    translated,
+    translate_errors,
 )
 from .packet_index import Ints
 
@@ -31,7 +31,7 @@ _PNM_HEADER = re.compile(rb"P[1-6]\s+(?:#.*\n\s*)*(\d{1,9})\s+(?:#.*\n\s*)*(\d{1
 
 
 class ImageFolder:
-    """Pictures as a video: natural order (img_2 before img_10), no times."""
+    """Image files as a video, without timestamps."""
 
     fps = None
     times_seconds = None
@@ -44,39 +44,45 @@ class ImageFolder:
 
     @classmethod
     def from_folder(cls, folder: str, name: str) -> ImageFolder:
-        """All pictures directly in `folder`. Raises VideoDecodeError if there are none."""
+        """Uses all images in `folder`, in natural order (img_2 before img_10).
+
+        Raises:
+            VideoDecodeError: There are no images, or the folder cannot be listed.
+        """
         try:
             found = [p for p in Path(folder).iterdir() if p.suffix.lower() in IMAGE_SUFFIXES]
         except OSError as error:
             raise decode_error(name, reason(error)) from error
         found = [p for p in found if not p.name.startswith(".")]  # macOS leaves "._img.jpg"
         if not found:
-            raise decode_error(name, "the folder holds no pictures (jpg, png, bmp, webp, tif, ppm)")
+            raise decode_error(
+                name, "the folder contains no images (jpg, png, bmp, webp, tif, ppm)"
+            )
         found.sort(key=lambda path: (natural_key(path.stem), path.name))
         return cls(found, [str(Path(name) / path.name) for path in found])
 
     def close(self) -> None:
-        """Nothing stays open between reads."""
+        """Does nothing; no files are kept open."""
 
     def read(self, positions: Ints) -> Iterator[tuple[int, Pixels]]:
         """Yields the images at `positions`, each as (position, RGB pixels)."""
         for position in positions.tolist():
-            picture = self._first
+            image = self._first
             if position:
-                picture = read_image(self._paths[position], self._names[position])
-            if picture.shape != self._first.shape:
+                image = read_image(self._paths[position], self._names[position])
+            if image.shape != self._first.shape:
                 raise decode_error(
                     self._names[position],
-                    f"it is {picture.shape[1]}x{picture.shape[0]} pixels, but the first picture "
+                    f"it is {image.shape[1]}x{image.shape[0]} pixels, but the first image "
                     f"of its folder is {self.width}x{self.height}",
                 )
-            yield position, picture
+            yield position, image
 
 
 def natural_key(name: str) -> list[tuple[int, int, str]]:
-    """Sort key by which numbers inside names count as numbers: img_2 before img_10.
+    """Sort key that compares numbers in names by value: img_2 before img_10.
 
-    Names that differ only in case or leading zeros keep a fixed order by the name itself.
+    Names that differ only in case or leading zeros are ordered by the name itself.
     """
     parts = re.split(r"([0-9]+)", name.lower())
     key = [(0, int(part), "") if index % 2 else (1, 0, part) for index, part in enumerate(parts)]
@@ -84,28 +90,41 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
 
 
 def read_image(path: Path, name: str) -> Pixels:
-    """(H, W, 3) uint8 RGB, turned as its EXIF says; gray repeated, transparency dropped."""
+    """Reads an image file.
+
+    EXIF orientation is applied, grayscale is repeated to three channels, and alpha is dropped.
+
+    Args:
+        path: Path of the file.
+        name: Name for messages.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+
+    Raises:
+        VideoDecodeError: The file is not an image, or is truncated or damaged.
+    """
     require_file(str(path), name)
-    with translated(name, "reading it"):
+    with translate_errors(name, "reading it"):
         data = np.fromfile(path, np.uint8)  # cv2.imread cannot open every name on Windows
         raw = data.tobytes()
-    size = stated_size(raw)
+    size = header_size(raw)
     if size is None:
-        raise decode_error(name, "it is not a picture in a format that is read here")
+        raise decode_error(name, "it is not an image in a supported format")
     require_size(name, *size)
     if is_incomplete(raw):
-        raise decode_error(name, "the picture is truncated; copy or download it again")
-    with translated(name, "decoding it"), _quiet_opencv():
+        raise decode_error(name, "the image is truncated; copy or download it again")
+    with translate_errors(name, "decoding it"), _quiet_opencv():
         bgr = cv2.imdecode(data, cv2.IMREAD_COLOR)
         if bgr is None:
-            raise decode_error(name, "it is not a picture, or it is damaged")
+            raise decode_error(name, "it is not an image, or it is damaged")
         require_size(name, bgr.shape[1], bgr.shape[0])
         return np.asarray(cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), np.uint8)
 
 
 @contextmanager
 def _quiet_opencv() -> Iterator[None]:
-    """Keeps OpenCV from writing about bad pictures to stderr: we raise an error instead."""
+    """Suppresses messages of OpenCV about invalid images on stderr."""
     logging = cv2.utils.logging
     previous = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
     try:
@@ -114,10 +133,10 @@ def _quiet_opencv() -> Iterator[None]:
         logging.setLogLevel(previous)
 
 
-def stated_size(data: bytes) -> tuple[int, int] | None:
-    """(width, height) a picture's header states, or None if the format is not known.
+def header_size(data: bytes) -> tuple[int, int] | None:
+    """Returns (width, height) from an image header; None if the format is unknown.
 
-    Asked before decoding: a kilobyte can claim a picture of many gigabytes.
+    Checked before decoding, since a small file can declare an image of many gigabytes.
     """
     size: tuple[int, int] | None = None
     try:
@@ -185,15 +204,15 @@ def _tiff_size(data: bytes) -> tuple[int, int] | None:
 
 
 def is_animated(data: bytes) -> bool:
-    """Is it a png or webp that moves? OpenCV would give its first frame only."""
+    """Whether a png or webp is animated; OpenCV would read only its first frame."""
     if data[:4] == b"RIFF" and data[8:16] == b"WEBPVP8X":
         return bool(data[20] & 0x02)
     return data[:8] == b"\x89PNG\r\n\x1a\n" and b"acTL" in data[: data.find(b"IDAT")]
 
 
 def is_incomplete(data: bytes) -> bool:
-    """Does the data end before the picture does? Decoders fill up with gray without a word."""
-    if data[:2] == b"\xff\xd8":  # coded data never contains these two markers
+    """Whether image data is truncated; decoders fill the rest with gray without an error."""
+    if data[:2] == b"\xff\xd8":  # these two markers do not occur in entropy-coded data
         return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
     if data[:4] == b"\x89PNG":
         return b"IEND" not in data

@@ -1,28 +1,44 @@
-"""What a container says of its video, which may differ from what comes out of a decoder."""
+"""Metadata from the container header, which may differ from the decoded video."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from .container import open_container, require_file, translated
+from .container import open_container, require_file, translate_errors
 
 
 @dataclass(frozen=True)
 class ContainerMetadata:
-    """`rotation_degrees`: how far players turn the picture, counter-clockwise, -180 to 180."""
+    """Metadata of a video file.
 
-    num_frames: int | None  # None where the container does not say
+    Attributes:
+        num_frames: Number of frames; None if it is not in the header.
+        rotation_degrees: Counterclockwise rotation for display, -180 to 180.
+        codec: FFmpeg's name of the decoder.
+    """
+
+    num_frames: int | None
     rotation_degrees: int
     codec: str
 
 
 def read_metadata(path: str | Path) -> ContainerMetadata:
-    """Reads the head of a video file and its first frame. Raises VideoDecodeError."""
+    """Reads the header and the first frame of a video file.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        The metadata.
+
+    Raises:
+        VideoDecodeError: The file cannot be read.
+    """
     name = str(path)
     require_file(name, name)
     container, stream = open_container(name, name)
-    with container, translated(name, "decoding its first frame"):
+    with container, translate_errors(name, "decoding its first frame"):
         frame = next(container.decode(stream), None)
         rotation = 0 if frame is None else int(frame.rotation)
         return ContainerMetadata(stream.frames or None, rotation, str(stream.codec_context.name))

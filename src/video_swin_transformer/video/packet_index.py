@@ -1,14 +1,15 @@
-"""Which frame is where: pure bookkeeping on packets, no decoding and no FFmpeg.
+"""Maps packets to frames. Pure computation, without decoding and without FFmpeg.
 
-A *packet index* is a packet's number in the file (decode order); a frame's *position* is its
-number on the screen (display order). B-frames are why the two differ:
+A *packet index* is the index of a packet in decode order; the *position* of a frame is its index
+in display order. With B-frames they differ:
 
-    packet index   0  1  2  3  4        packets as stored
-    pts            0  3  1  2  4        when each is shown
+    packet index   0  1  2  3  4        decode order
+    pts            0  3  1  2  4        presentation time
     position       0  3  1  2  4    ->  Timeline.packet_indices = [0, 2, 3, 1, 4]
 
-A `PacketIndex` holds what demuxing tells, a `Timeline` the packet indices in display order, either
-indexed (from the packets' times) or decoded (from a complete decode).
+A `PacketIndex` contains the demuxed packet metadata. A `Timeline` contains the packet indices in
+display order, which are either indexed (from the packets' timestamps) or decoded (from a complete
+decode).
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 UNKNOWN = -(2**63)  # FFmpeg's AV_NOPTS_VALUE
-MAX_PACKETS = 10_000_000  # 46 hours at 60 fps; keeps a hostile index below 400 MB
+MAX_PACKETS = 10_000_000  # 46 hours at 60 fps; limits the index to 400 MB
 
-# Two runs are joined when fewer packets than this lie between them: a seek empties the pipeline
-# of the decoder, which costs about as much as decoding this many frames.
+# Runs are merged if the gap between them has at most this many packets: flushing the decoder for a
+# seek costs about as much as decoding them.
 MIN_PACKETS_TO_SKIP = 16
 
 Ints = NDArray[np.int64]
@@ -38,31 +39,31 @@ def _ints() -> array[int]:
 
 @dataclass
 class PacketIndex:
-    """One entry a packet, in file order. Times are in units of the stream's time base."""
+    """Packet metadata in decode order. Times are in units of the stream's time base."""
 
-    pts: array[int] = field(default_factory=_ints)  # UNKNOWN where the container has none
+    pts: array[int] = field(default_factory=_ints)  # UNKNOWN if missing
     dts: array[int] = field(default_factory=_ints)
     pos: array[int] = field(default_factory=_ints)  # byte position in the file, or UNKNOWN
     size: array[int] = field(default_factory=_ints)  # bytes
     key: bytearray = field(default_factory=bytearray)
-    hidden: bytearray = field(default_factory=bytearray)  # decoded, never shown
-    corrupt: bytearray = field(default_factory=bytearray)  # the demuxer knows it is damaged
+    hidden: bytearray = field(default_factory=bytearray)  # decoded, but not displayed
+    corrupt: bytearray = field(default_factory=bytearray)  # flagged as damaged by the demuxer
 
     def __len__(self) -> int:
         return len(self.pts)
 
     @cached_property
     def keys(self) -> Ints:
-        """Serials of key packets."""
+        """Packet indices of key packets."""
         return np.flatnonzero(np.frombuffer(bytes(self.key), np.uint8)).astype(np.int64)
 
     @cached_property
     def shown(self) -> Ints:
-        """Serials of packets that carry a frame to be shown."""
+        """Packet indices of packets with a displayed frame."""
         return np.flatnonzero(np.frombuffer(bytes(self.hidden), np.uint8) == 0).astype(np.int64)
 
     def display_order(self) -> Ints | None:
-        """Serials in display order by pts, or None where the packets do not settle it."""
+        """Returns packet indices in display order by pts; None if the order is ambiguous."""
         shown = self.shown
         pts = np.asarray(self.pts, np.int64)[shown]
         if len(pts) == 0 or not self.key[0] or np.any(pts == UNKNOWN):
@@ -76,19 +77,23 @@ class PacketIndex:
 
 @dataclass(frozen=True)
 class Run:
-    """A stretch of decoding: from a key packet until the last frame wanted of it."""
+    """A contiguous range of packets to decode, starting at a key packet."""
 
     start_packet: int
     start_position: int  # display position of the start packet's frame
-    last_packet: int  # no later packet is needed
-    wanted: tuple[int, ...]  # positions, increasing
+    last_packet: int  # last packet to decode
+    requested: tuple[int, ...]  # positions to output, increasing
 
 
 class Timeline:
-    """The frames of a video in display order, and where a decoder may start.
+    """The frames of a video in display order, and the packets where decoding can start.
 
-    `one_to_one`: every shown packet gives exactly one frame, so that a decoder can be emptied
-    right after the last needed packet (not so with, say, one packet a field).
+    Args:
+        packet_indices: Packet index of each frame, in display order.
+        index: The packet metadata.
+        one_to_one: Whether each displayed packet yields exactly one frame, so that the decoder can
+            be flushed after the last needed packet. This is not the case with, for example, one
+            packet per field.
     """
 
     def __init__(self, packet_indices: Ints, index: PacketIndex, *, one_to_one: bool) -> None:
@@ -104,12 +109,12 @@ class Timeline:
 
     @cached_property
     def unique(self) -> bool:
-        """Does no packet appear twice?"""
+        """Whether each packet yields at most one frame."""
         return len(np.unique(self.packet_indices)) == len(self.packet_indices)
 
     @cached_property
     def _starts(self) -> tuple[Ints, Ints]:
-        """(packet indices, positions) of clean starts: frames shown later are stored later, too."""
+        """Returns packet indices and positions of key packets that all later frames follow."""
         earliest_after = np.minimum.accumulate(self.packet_indices[::-1])[::-1]
         keys = self._keys[self.position_of[self._keys] >= 0]
         positions = self.position_of[keys]
@@ -121,16 +126,22 @@ class Timeline:
             keys, positions = np.append(0, keys), np.append(0, positions)
         return keys, positions
 
-    def plan(self, wanted: Ints, *, can_seek: bool) -> list[Run]:
-        """Runs that bring all `wanted` positions (increasing) and decode as little as possible."""
+    def plan(self, requested: Ints, *, can_seek: bool) -> list[Run]:
+        """Plans the runs that decode the requested frames with as few packets as possible.
+
+        Args:
+            requested: Positions, increasing.
+            can_seek: Whether runs can start at key packets; otherwise there is one run from the
+                start.
+        """
         needed = np.maximum.accumulate(
             self.packet_indices
         )  # last packet_index needed up to each position
         if not can_seek:
-            return [Run(0, 0, int(needed[wanted[-1]]), tuple(wanted.tolist()))]
+            return [Run(0, 0, int(needed[requested[-1]]), tuple(requested.tolist()))]
         packet_indices, positions = self._starts
         runs: list[Run] = []
-        for position in wanted.tolist():
+        for position in requested.tolist():
             last = int(needed[position])
             nearest = int(np.searchsorted(positions, position, side="right")) - 1
             start = int(packet_indices[nearest])
@@ -140,31 +151,31 @@ class Timeline:
                     run.start_packet,
                     run.start_position,
                     max(last, run.last_packet),
-                    (*run.wanted, position),
+                    (*run.requested, position),
                 )
             else:
                 runs.append(Run(start, int(positions[nearest]), last, (position,)))
         return runs
 
     def mark_damaged(self, packet_indices: Iterable[int]) -> None:
-        """Marks the frames of `packet_indices` and all that may build on them.
+        """Marks the frames of `packet_indices` and all frames that may depend on them.
 
-        Damage lives on in what is decoded later, until the next key packet; frames stored after
-        that key but shown before it (open GOP) still refer back and are marked too.
+        Damage propagates to the next key packet. Frames that are decoded after that key packet but
+        displayed before it (open GOP) are marked, too.
         """
         for packet_index in packet_indices:
             after = self._keys[self._keys > packet_index]
             end = int(after[0]) if len(after) else len(self.position_of)
-            touched = (self.packet_indices >= packet_index) & (self.packet_indices < end)
+            affected = (self.packet_indices >= packet_index) & (self.packet_indices < end)
             if len(after) and self.position_of[end] >= 0:
                 before_key = np.arange(len(self)) < self.position_of[end]
-                touched |= before_key & (self.packet_indices >= end)
-            self.damaged |= touched
+                affected |= before_key & (self.packet_indices >= end)
+            self.damaged |= affected
 
     def times(self, index: PacketIndex) -> Ints | None:
-        """Presentation times (time base units, first is 0), or None where they are unknown.
+        """Returns presentation times in time base units, starting at 0; None if unknown.
 
-        Falls back on the decoding times in increasing order (avi knows no others), then on None.
+        Without pts, sorted dts are used (avi has no pts).
         """
         for values, in_order in ((index.pts, True), (index.dts, False)):
             ticks = np.asarray(values, np.int64)[self.packet_indices]

@@ -1,4 +1,4 @@
-"""`VideoReader`: frames at indices, with times, of a file, a folder of images or an array.
+"""`VideoReader` reads frames at indices of a video file, a folder of images or an array.
 
 with VideoReader("clip.mp4") as reader:
     frames = reader.frames_at([0, 10, 20])        # (3, H, W, 3) uint8 RGB
@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, VideoDecodeError
-from .container import decode_error, is_folder, require_size, translated
+from .container import decode_error, is_folder, require_size, translate_errors
 from .images import IMAGE_SUFFIXES, ImageFolder, is_animated
 from .packet_index import Ints
 from .video_file import Pixels, VideoFile
 
 
 class _Frames(Protocol):
-    """What every kind of source offers to VideoReader."""
+    """The interface of the sources that VideoReader supports."""
 
     @property
     def num_frames(self) -> int: ...
@@ -42,36 +42,36 @@ class _Frames(Protocol):
 class VideoReader:
     """The frames of one video.
 
-    Frames are what a complete FFmpeg decode outputs, in that order, rotated upright as the
-    container says. Interlaced lines, non-square pixels (as in the original pipeline) and HDR
-    brightness are left as they are. Transparency is dropped. If a stream changes its size, its
-    frames are scaled to the first one.
+    The frames and their order are those of a complete FFmpeg decode, rotated according to the
+    display matrix. There is no deinterlacing, no correction of non-square pixels (as in the
+    official pipeline) and no tone mapping. Alpha is dropped. If the frame size changes within a
+    stream, frames are scaled to the size of the first one.
 
-    Of several video streams the one that FFmpeg selects is read (the default, then the largest).
-    A short video is decoded on opening and held in up to 128 MiB of memory until `close`; of a
-    long one only the requested frames are held. A reader belongs to one thread at a time. Only
-    local regular files are opened, and nothing that they point to.
+    If there are several video streams, FFmpeg's choice is used (the default stream, then the
+    largest). Short videos are decoded when opened and kept in memory (at most 128 MiB) until
+    `close`; for long videos only the requested frames are decoded. Readers are not thread-safe.
+    Only local regular files are opened, and no files that they reference.
 
-    Attributes stay readable after `close`.
+    Attributes can be read after `close`.
 
     Args:
-        source: path of a video file, of an image (a video of one frame) or of a folder of images
-            in natural order, or an array (T, H, W, 3) uint8 RGB or (T, H, W) uint8 gray.
+        source: Path of a video file, of an image (a video of one frame) or of a folder of images
+            in natural order; or an array, (T, H, W, 3) uint8 RGB or (T, H, W) uint8 grayscale.
 
     Attributes:
-        num_frames: number of frames. For long mp4, mov, mkv and webm files it is taken from the
-            packets and verified by decoding where frames are requested; in all other cases it is
-            the number of frames that a decoder returned.
-        fps: average frames per second; None for arrays and images.
-        times_seconds: (num_frames,) float64, when each frame is shown; the first is 0.0. None if
-            unknown.
-        height: pixels, upright.
-        width: pixels, upright.
+        num_frames: Number of frames. For long mp4, mov, mkv and webm files it is determined from
+            the packets and verified when frames are decoded; otherwise it is the number of decoded
+            frames.
+        fps: Average frames per second; None for arrays and images.
+        times_seconds: (num_frames,) float64, presentation times relative to the first frame; None
+            if unknown.
+        height: Frame height in pixels, after rotation.
+        width: Frame width in pixels, after rotation.
 
     Raises:
-        VideoDecodeError: the source cannot be read, is truncated, or is smaller than 2x2 or
-            larger than 100 million pixels per frame. Frames known to be damaged are rejected when
-            requested; no codec detects all damage to its data.
+        VideoDecodeError: The source cannot be read, is truncated, or has frames smaller than 2x2
+            or larger than 100 million pixels. Damaged frames are rejected when requested, as far
+            as the codec detects the damage.
     """
 
     num_frames: int
@@ -85,9 +85,9 @@ class VideoReader:
         self._frames: _Frames | None = None
         frames = _open(source, self._name)
         self._frames = frames
-        self._copy_facts(frames)
+        self._copy_metadata(frames)
 
-    def _copy_facts(self, frames: _Frames) -> None:
+    def _copy_metadata(self, frames: _Frames) -> None:
         self.num_frames = frames.num_frames
         self.fps = frames.fps
         self.times_seconds = frames.times_seconds
@@ -97,8 +97,8 @@ class VideoReader:
         """Frames at indices.
 
         Args:
-            indices: T frame numbers in [0, num_frames), in any order and possibly repeated; each
-                frame is decoded once.
+            indices: T integers in [0, num_frames), in any order; each distinct frame is decoded
+                once.
 
         Returns:
             (T, H, W, 3) uint8 RGB, in the order of the indices.
@@ -115,19 +115,19 @@ class VideoReader:
             np.argsort(row_of, kind="stable"), np.cumsum(np.bincount(row_of))[:-1]
         )
         rows = dict(zip(positions.tolist(), by_position, strict=True))
-        with translated(self._name, "making room for its frames"):
+        with translate_errors(self._name, "allocating memory for its frames"):
             out = np.empty((len(checked), self.height, self.width, 3), np.uint8)
 
         try:
-            with translated(self._name, "decoding"):
+            with translate_errors(self._name, "decoding"):
                 for position, pixels in self._frames.read(positions):
                     out[rows[position]] = pixels
         finally:
-            self._copy_facts(self._frames)  # a long file may have turned out to be shorter
+            self._copy_metadata(self._frames)  # decoding may have revealed fewer frames
         return out
 
     def close(self) -> None:
-        """Closes the file and drops all frames held; may be called again."""
+        """Closes the file and frees its frames. Can be called repeatedly."""
         if self._frames is not None:
             self._frames.close()
             self._frames = None
@@ -152,31 +152,31 @@ def _open(source: str | Path | NDArray[np.uint8], name: str) -> _Frames:
         return _ArrayFrames(source, name)
     if not isinstance(source, str | Path):
         raise VideoDecodeError(
-            f"A video is a path or a uint8 array (T, H, W, 3), not {type(source).__name__}."
+            f"A video must be a path or a uint8 array (T, H, W, 3), not {type(source).__name__}."
         )
     path = os.fspath(source)
     folder = is_folder(path, name)
-    with translated(name, "opening"):
+    with translate_errors(name, "opening"):
         if folder:
             return ImageFolder.from_folder(path, name)
-        if Path(path).suffix.lower() in IMAGE_SUFFIXES and not _moves(path, name):
+        if Path(path).suffix.lower() in IMAGE_SUFFIXES and not _is_animation(path, name):
             return ImageFolder([Path(path)], [name])
         return VideoFile(path, name)
 
 
-def _moves(path: str, name: str) -> bool:
-    """Is the picture an animated png (FFmpeg reads it)? Animated webp nobody here can read."""
+def _is_animation(path: str, name: str) -> bool:
+    """Whether an image file is an animated png. Raises VideoDecodeError for animated webp."""
     with Path(path).open("rb") as file:
         head = file.read(4096)
     if not is_animated(head):
         return False
     if head[:4] == b"RIFF":
-        raise decode_error(name, "animated webp is not read; convert it to gif or mp4")
+        raise decode_error(name, "animated webp is not supported; convert it to gif or mp4")
     return True
 
 
 class _ArrayFrames:
-    """An array as a video; gray is repeated to three channels."""
+    """An array as a video; grayscale is broadcast to three channels."""
 
     fps = None
     times_seconds = None
@@ -191,16 +191,17 @@ class _ArrayFrames:
             )
         if array.ndim == 3 and array.shape[2] in (3, 4):
             raise decode_error(
-                name, "it looks like a single color picture; give array[None] for a video of one"
+                name,
+                "it looks like a single color image; pass array[None] for a video of one frame",
             )
         if len(array) == 0:
-            raise decode_error(name, "it holds no frames")
+            raise decode_error(name, "it contains no frames")
         self._array = array
         self.num_frames, self.height, self.width = array.shape[:3]
         require_size(name, self.width, self.height)
 
     def close(self) -> None:
-        """The array belongs to the caller."""
+        """Does nothing."""
 
     def read(self, positions: Ints) -> Iterator[tuple[int, Pixels]]:
         """Yields the frames at `positions`, each as (position, pixels)."""
@@ -210,18 +211,18 @@ class _ArrayFrames:
 
 
 def _checked_indices(indices: Sequence[int] | NDArray[np.integer], num_frames: int) -> Ints:
-    """Indices as int64 (T,). Raises ConfigError for what is no index of the video."""
-    allowed = f"whole numbers from 0 to {num_frames - 1}"
+    """Converts indices to int64 (T,). Raises ConfigError if one is invalid."""
+    allowed = f"integers from 0 to {num_frames - 1}"
     try:
         array = np.asarray(indices)
     except (ValueError, TypeError, OverflowError) as error:
-        raise ConfigError(f"Frame indices must be one list of {allowed}.") from error
+        raise ConfigError(f"Frame indices must be a list of {allowed}.") from error
     if array.ndim != 1 or len(array) == 0:
         raise ConfigError(
-            f"Frame indices have shape {array.shape}, but must be one non-empty list of {allowed}."
+            f"Frame indices have shape {array.shape}, but must be a non-empty list of {allowed}."
         )
-    is_whole = np.issubdtype(array.dtype, np.integer)
-    wrong = array if not is_whole else array[(array < 0) | (array >= num_frames)]
-    if len(wrong):
-        raise ConfigError(f"Frame index {wrong[0]} is out of range; allowed are {allowed}.")
+    is_integer = np.issubdtype(array.dtype, np.integer)
+    invalid = array if not is_integer else array[(array < 0) | (array >= num_frames)]
+    if len(invalid):
+        raise ConfigError(f"Frame index {invalid[0]} is out of range; allowed are {allowed}.")
     return array.astype(np.int64)

@@ -1,23 +1,22 @@
-"""Exact frames of a video file with as little decoding as possible.
+"""Frame-accurate reading of video files with minimal decoding.
 
-    VideoFile       knows which frames there are, and reads the wanted ones
+    VideoFile       determines the frames of a video and reads the requested ones
     PacketDecoder   demuxes packets into the index, and decodes packets into numbered frames
-    FrameConverter  decoded frame -> upright RGB
+    FrameConverter  converts decoded frames to RGB, rotated for display
 
-The reference is the sequence that a complete decode outputs. It is known in one of two ways:
+The frame sequence is that of a complete decode. It is determined in one of two ways:
 
-decoded    Everything is decoded once. That is always right, so it is done for every short video,
+decoded    The whole video is decoded once. This is always correct. It is used for short videos,
            and for formats whose packets do not determine the frames (avi, mpeg, ts, gif, ...).
-           Frames are kept in their compact decoded format while they fit into MAX_KEPT_BYTES, so
-           that nothing is decoded twice.
-indexed    For long videos in mp4/mov and mkv/webm with codecs of one frame per packet, the pts of
-           the packets determine the sequence. Wanted frames are decoded from the key frame before
-           them, and every frame that comes out is compared with the index. A mismatch leads to a
-           decode from the start, and if that mismatches, too, to a complete one.
+           Decoded frames are kept in their native pixel format if they fit in MAX_KEPT_BYTES.
+indexed    For long videos in mp4/mov and mkv/webm with one frame per packet, the sequence is
+           determined by the pts of the packets. Requested frames are decoded from the preceding
+           key frame, and each decoded frame is compared with the index. On a mismatch the video is
+           decoded from the start, and on another mismatch completely.
 
-To know which packet a frame came from, packets are numbered before they enter the decoder: a
-decoder copies a packet's pts to its frame, so the packet index is written there. That works where
-pts are missing or repeated, and shows lost frames at once.
+To identify the packet of a decoded frame, the packet index is written to the pts of the packet,
+which decoders copy to the frame. This also works if pts are missing or repeated, and it reveals
+lost frames.
 """
 
 from __future__ import annotations
@@ -36,11 +35,11 @@ from .container import (
     MAX_PIXELS,
     decode_error,
     expected_end,
-    gif_is_whole,
-    is_foreign,
+    is_complete_gif,
+    is_library_error,
     open_container,
     require_size,
-    translated,
+    translate_errors,
 )
 from .packet_index import MAX_PACKETS, UNKNOWN, Ints, PacketIndex, Run, Timeline
 
@@ -54,31 +53,31 @@ if TYPE_CHECKING:
 
 Pixels: TypeAlias = NDArray[np.uint8]
 
-MAX_KEPT_BYTES = 128 * 2**20  # decoded frames kept of a short video: about 1000 of 320x240
-NUM_HEAD_FRAMES = 6  # decoded at once to verify the index; they also give size and orientation
+MAX_KEPT_BYTES = 128 * 2**20  # of decoded frames; about 1000 frames of 320x240
+NUM_HEAD_FRAMES = 6  # decoded on opening to verify the index and to get size and orientation
 
 _INDEXABLE_FORMATS = frozenset({"mov", "matroska"})
 _SEEKABLE_FORMATS = frozenset({"mov", "matroska", "avi"})
 _ONE_TO_ONE_CODECS = frozenset(
     {"h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mjpeg", "prores", "dnxhd", "ffv1"}
 )
-# These decoders can skip frames that no other frame references.
+# Decoders that can skip non-reference frames.
 _SKIPPING_CODECS = frozenset({"h264", "hevc"})
-# Frames of these reference everything before, or their key flags are unreliable.
+# Frames depend on all previous ones, or key frame flags are unreliable.
 _UNSEEKABLE_CODECS = frozenset({"gif", "apng", "png", "qtrle", "flashsv", "flashsv2", "cinepak"})
-# This decoder conceals damage and flags the frame, which says more than an error does. All others
-# conceal it silently, or not at all: they are made to raise an error instead.
+# This decoder conceals damage and flags the frame, which is more precise than an error. All others
+# conceal it silently or not at all, so they are configured to raise an error.
 _FLAGGING_CODECS = frozenset({"h264"})
 
-MIN_DECODED_BEFORE_WANTED = 8  # so that the nearest ones are compared, too
+MIN_FRAMES_BEFORE_REQUESTED = 8  # decoded without skipping, so that they are verified
 
 
 @dataclass
 class _CompleteDecode:
-    """What a complete decode showed."""
+    """The result of a complete decode."""
 
-    order: list[int] = field(default_factory=list)  # packet_indices in order of output
-    corrupt: list[int] = field(default_factory=list)  # packet_indices of frames flagged as damaged
+    order: list[int] = field(default_factory=list)  # packet indices in output order
+    corrupt: list[int] = field(default_factory=list)  # packet indices of damaged frames
     frames: list[VideoFrame] | None = field(default_factory=list)  # None: too many to keep
     num_bytes: int = 0
 
@@ -94,7 +93,15 @@ class _CompleteDecode:
 
 
 class VideoFile:
-    """A video file. Raises VideoDecodeError if it is not a complete, decodable video."""
+    """A video file.
+
+    Args:
+        path: Path of the file.
+        name: Name for messages.
+
+    Raises:
+        VideoDecodeError: The file is not a complete, decodable video.
+    """
 
     num_frames: int
     fps: float | None
@@ -104,7 +111,7 @@ class VideoFile:
 
     def __init__(self, path: str, name: str) -> None:
         self._name = name
-        self._kept: dict[int, VideoFrame] = {}  # position -> frame, all of a short video
+        self._kept: dict[int, VideoFrame] = {}  # position -> frame, for short videos
         self._seek_single_threaded = False
         self._decoder = PacketDecoder(path, name)
         try:
@@ -127,19 +134,19 @@ class VideoFile:
             raise
 
     def close(self) -> None:
-        """Closes the file and frees the frames; may be called again."""
+        """Closes the file and frees its frames. Can be called repeatedly."""
         self._kept = {}
         self._decoder.close()
 
     def read(self, positions: Ints) -> Iterator[tuple[int, Pixels]]:
         """Yields the frames at `positions` (increasing), each as (position, RGB pixels).
 
-        A frame may be yielded again when the first way of reading turns out wrong.
+        A frame is yielded again if the first attempt had a mismatch.
         """
         self._reject_damaged(positions)
         try:
             for position, frame in self._frames_at(positions):
-                with translated(self._name, f"converting frame {position}"):
+                with translate_errors(self._name, f"converting frame {position}"):
                     pixels = self._converter.to_rgb(frame)
                 yield position, pixels
         except IndexMismatchError as error:
@@ -147,24 +154,24 @@ class VideoFile:
         self._reject_damaged(positions)
 
     def _frames_at(self, positions: Ints) -> NumberedFrames:
-        """Seeks first; after mismatches decodes from the start, and then decodes everything."""
+        """Tries seeking; on a mismatch decodes from the start, then completely."""
         if self._kept:
             yield from ((position, self._kept[position]) for position in positions.tolist())
             return
-        # After a seek into an open group of pictures the strict decoder of h264 reports errors, the
-        # single-threaded one does not; what worked once is tried first from then on.
+        # After a seek into an open GOP, the strict h264 decoder reports errors, unlike the lenient
+        # single-threaded one. The mode that worked is used first from then on.
         for single_threaded in (False, True) if self._can_seek else (False,):
             if self._seek_single_threaded and not single_threaded:
                 continue
             try:
-                yield from self._try_runs(positions, single_threaded=single_threaded)
+                yield from self._decode_runs(positions, single_threaded=single_threaded)
                 self._seek_single_threaded = single_threaded
                 return
             except IndexMismatchError:
                 pass
         try:
             yield from self._decode_single_threaded(positions)
-            # Damage causes mismatches either way; without any, the seek was the cause.
+            # Without damage, the mismatch was caused by seeking.
             self._can_seek = self._can_seek and bool(self._timeline.damaged.any())
         except IndexMismatchError:
             self._decode_all()
@@ -172,12 +179,12 @@ class VideoFile:
             if positions[-1] >= self.num_frames:
                 raise decode_error(
                     self._name,
-                    f"it states more frames than the {self.num_frames} that can be decoded",
+                    f"it declares more frames than the {self.num_frames} that can be decoded",
                 ) from None
             self._reject_damaged(positions)
             yield from self._decode_single_threaded(positions)
 
-    def _try_runs(self, positions: Ints, *, single_threaded: bool) -> NumberedFrames:
+    def _decode_runs(self, positions: Ints, *, single_threaded: bool) -> NumberedFrames:
         if not self._can_seek or single_threaded != self._decoder.is_single_threaded:
             self._decoder.rewind(single_threaded=single_threaded)
         for run in self._timeline.plan(positions, can_seek=self._can_seek):
@@ -189,7 +196,7 @@ class VideoFile:
         yield from self._decode_run(run, is_trial=False)
 
     def _file_changed(self) -> VideoDecodeError:
-        return decode_error(self._name, "its content changes while it is being read")
+        return decode_error(self._name, "the file changed while it was being read")
 
     def _reject_damaged(self, positions: Ints) -> None:
         bad = positions[self._timeline.damaged[positions]]
@@ -202,7 +209,7 @@ class VideoFile:
     # Which frames there are -----------------------------------------------------------------
 
     def _try_index(self) -> bool:
-        """Builds a long video's timeline from its packets; False if its first frames differ."""
+        """Builds the timeline from the packets. Returns False if that is not reliable."""
         if not self._is_indexable or self._decoder.estimated_bytes() <= MAX_KEPT_BYTES:
             return False
         for _ in self._decoder.packets():
@@ -213,7 +220,7 @@ class VideoFile:
         self._timeline = Timeline(order, self._decoder.index, one_to_one=True)
         head = np.arange(min(NUM_HEAD_FRAMES, len(order)), dtype=np.int64)
         try:
-            frames = [frame for _, frame in self._try_runs(head, single_threaded=False)]
+            frames = [frame for _, frame in self._decode_runs(head, single_threaded=False)]
         except IndexMismatchError:
             return False
         self._set_size(frames[0])
@@ -221,12 +228,14 @@ class VideoFile:
         return True
 
     def _decode_all(self) -> None:
-        """Decodes everything and builds the timeline from what comes out."""
+        """Decodes the whole video and builds the timeline from the output."""
         is_short = self._decoder.estimated_bytes() <= MAX_KEPT_BYTES
-        single_threaded = self._decoder.flags_damage and is_short  # threads gain little there
+        single_threaded = (
+            self._decoder.flags_damage and is_short
+        )  # threads are of little use for short videos
         complete = self._decode_completely(single_threaded=single_threaded)
         indexed = self._decoder.index.display_order() if self._is_indexable else None
-        if not single_threaded and self._disagrees(complete, indexed):
+        if not single_threaded and self._has_mismatch(complete, indexed):
             complete = self._decode_completely(single_threaded=True)
         index = self._decoder.index
         # Frames before the first key packet cannot be decoded; that is not damage.
@@ -235,7 +244,7 @@ class VideoFile:
             packet_index for packet_index in self._decoder.faults if packet_index >= first_key
         ]
         if not complete.order:
-            cause = "all its frames are damaged" if faults else "it holds no frame to show"
+            cause = "all its frames are damaged" if faults else "it contains no displayed frame"
             raise decode_error(self._name, cause)
         decoded = np.asarray(complete.order, np.int64)
         if indexed is not None and not faults and not np.array_equal(decoded, indexed):
@@ -249,7 +258,7 @@ class VideoFile:
             damaged += decoded[decoded >= faults[0]].tolist()
         if damaged:
             timeline.mark_damaged(damaged)
-        if indexed is None and faults:  # the number of lost frames is unknown: so are positions
+        if indexed is None and faults:  # the number of lost frames is unknown
             timeline.damaged |= np.cumsum(timeline.damaged) > 0
         self._timeline = timeline
         self.num_frames = len(order)
@@ -265,7 +274,7 @@ class VideoFile:
             complete.add(packet_index, frame)
         return complete
 
-    def _disagrees(self, complete: _CompleteDecode, indexed: Ints | None) -> bool:
+    def _has_mismatch(self, complete: _CompleteDecode, indexed: Ints | None) -> bool:
         return bool(
             self._decoder.faults
             or complete.corrupt
@@ -285,7 +294,7 @@ class VideoFile:
         self.height, self.width = self._converter.height, self._converter.width
 
     def _set_times(self) -> None:
-        """Times of all frames, and the average rate (the container's own where it agrees)."""
+        """Sets the frame times and the average frame rate (the container's, if consistent)."""
         ticks = self._timeline.times(self._decoder.index)
         seconds_per_tick = self._decoder.seconds_per_tick
         self.times_seconds = None
@@ -295,18 +304,20 @@ class VideoFile:
             duration_seconds = int(ticks[-1]) * seconds_per_tick
             if duration_seconds > 0:
                 self.fps = (self.num_frames - 1) / duration_seconds
-        stated_fps = self._decoder.rate
-        if stated_fps and (self.fps is None or abs(stated_fps / self.fps - 1) < 0.01):
-            self.fps = stated_fps  # 30000/1001 rather than a value of rounded times
+        declared_fps = self._decoder.rate
+        if declared_fps and (self.fps is None or abs(declared_fps / self.fps - 1) < 0.01):
+            self.fps = (
+                declared_fps  # exact, such as 30000/1001, unlike the value from rounded times
+            )
 
     # Decoding ------------------------------------------------------------------------------
 
     def _decode_run(self, run: Run, *, is_trial: bool) -> NumberedFrames:
-        """Decodes one run and yields its wanted frames.
+        """Decodes one run and yields its requested frames.
 
-        In a trial every irregularity raises IndexMismatchError. Otherwise damaged frames are marked
-        and skipped, and only an unexplained difference raises it. Frames that come out after the
-        last wanted one are checked, too: a B-frame is shown before the damaged one it references.
+        In a trial, any irregularity raises IndexMismatchError. Otherwise damaged frames are marked
+        and skipped, and only unexplained differences raise it. Frames after the last requested one
+        are checked, too, since a B-frame is displayed before the damaged frame it references.
         """
         decoder, timeline = self._decoder, self._timeline
         is_seek = is_trial and self._can_seek
@@ -314,21 +325,21 @@ class VideoFile:
         packets = decoder.packets_from(run.start_packet) if is_seek else decoder.packets()
         last = run.last_packet if timeline.one_to_one else None
         may_skip = is_seek and timeline.one_to_one and decoder.codec in _SKIPPING_CODECS
-        needed = sorted(timeline.packet_indices[list(run.wanted)].tolist()) if may_skip else None
-        pending = list(reversed(run.wanted))
+        needed = sorted(timeline.packet_indices[list(run.requested)].tolist()) if may_skip else None
+        pending = list(reversed(run.requested))
         expected, has_started = run.start_position, False
-        late: list[int] = []
+        extra: list[int] = []
         for packet_index, frame in decoder.frames(packets, last, needed):
             position = int(timeline.position_of[packet_index]) if timeline.unique else expected
             if is_seek and not has_started and position < expected:
-                continue  # shown before the key frame: not decodable from here
+                continue  # displayed before the key frame: not decodable from here
             has_started = True
             if is_trial and (decoder.faults or frame.is_corrupt):
                 raise IndexMismatchError
             if frame.is_corrupt:
                 timeline.mark_damaged([packet_index])
             if not pending:
-                late.append(packet_index)
+                extra.append(packet_index)
                 continue
             if decoder.faults and position != expected:
                 lost = slice(expected, position) if position > expected else slice(position, None)
@@ -342,31 +353,35 @@ class VideoFile:
                 if pending.pop() == position:
                     yield position, frame
             expected += 1
-            if not pending and last is None:  # damage is known from a complete decode
+            if not pending and last is None:  # damage is known from the complete decode
                 return
         if (decoder.faults and is_trial) or (pending and not decoder.faults):
             raise IndexMismatchError
         if decoder.faults:
-            missing = np.setdiff1d(timeline.packet_indices[expected:], late)
+            missing = np.setdiff1d(timeline.packet_indices[expected:], extra)
             timeline.mark_damaged(missing[missing <= run.last_packet].tolist())
 
 
 class IndexMismatchError(Exception):
-    """Packets or frames differ from the index. Never leaves this package."""
+    """Packets or frames differ from the index. Internal to this module."""
 
 
 class PacketDecoder:
     """A container and its decoder.
 
+    Args:
+        path: Path of the file.
+        name: Name for messages.
+
     Attributes:
-        index: filled by the first complete pass over the packets.
-        faults: packet indices at which the decoder reported an error since it was last cleared.
+        index: The packet metadata, complete after the first pass over all packets.
+        faults: Packet indices at which the decoder reported an error since the last reset.
     """
 
     def __init__(self, path: str, name: str) -> None:
         self._path, self._name = path, name
         self.index = PacketIndex()
-        self._is_complete = False  # is the index?
+        self._is_complete = False  # whether the index is complete
         self.faults: list[int] = []
         self._is_fresh = False
         self.rewind()
@@ -374,9 +389,9 @@ class PacketDecoder:
     def rewind(self, *, single_threaded: bool = False) -> None:
         """Reopens the container with a new decoder.
 
-        The usual decoder uses threads and reports everything, harmless oddities included. With
-        `single_threaded`, errors and flags surely belong to the packet just sent; between threads
-        FFmpeg may lose the flag of a frame that no other frame references.
+        By default, the decoder is multi-threaded and strict. With `single_threaded`, errors and
+        flags are guaranteed to belong to the last packet; with threads, FFmpeg may lose the flags
+        of non-reference frames.
         """
         self.faults = []
         if not self._is_fresh:
@@ -386,7 +401,7 @@ class PacketDecoder:
         context = self._stream.codec_context
         self.codec = str(context.name)
         self.format = self._container.format.name.split(",")[0]
-        context.thread_type = "AUTO"  # between frames or within them, as the codec allows
+        context.thread_type = "AUTO"  # frame or slice threading, depending on the codec
         context.thread_count = 1 if single_threaded else 0
         self.is_single_threaded = single_threaded
         is_lenient = single_threaded and self.flags_damage
@@ -396,7 +411,7 @@ class PacketDecoder:
         }
 
     def close(self) -> None:
-        """Closes the file; may be called again."""
+        """Closes the file. Can be called repeatedly."""
         if hasattr(self, "_container"):
             self._stream.codec_context.flush_buffers()  # waits for decoder threads
             self._container.close()
@@ -408,13 +423,13 @@ class PacketDecoder:
 
     @property
     def rate(self) -> float | None:
-        """Average frames per second as stated by the container."""
+        """Average frames per second according to the container; None if unknown."""
         rate = self._stream.average_rate
         return float(rate) if rate else None
 
     @property
     def seconds_per_tick(self) -> float | None:
-        """Unit of all times in the index, in seconds."""
+        """Time base of the index in seconds; None if unknown."""
         time_base = self._stream.time_base
         return float(time_base) if time_base else None
 
@@ -432,7 +447,7 @@ class PacketDecoder:
     # Packets -------------------------------------------------------------------------------
 
     def packets(self) -> NumberedPackets:
-        """All packets of a freshly opened file. The first complete pass fills the index."""
+        """Yields all packets of a newly opened file. The first complete pass builds the index."""
         self.index = self.index if self._is_complete else PacketIndex()
         for packet_index, packet in enumerate(self._demuxed()):
             if not self._is_complete:
@@ -441,14 +456,14 @@ class PacketDecoder:
                 self._compare(packet_index, packet)
             yield packet_index, packet
         if not self._is_complete:
-            self._require_whole()
+            self._require_complete()
             self._is_complete = True
 
     def packets_from(self, key_packet: int) -> NumberedPackets:
-        """Seeks, then yields packets from the key packet `key_packet` or from one before it."""
+        """Seeks, and yields packets from `key_packet` or an earlier key packet."""
         import av
 
-        for times in (self.index.pts, self.index.dts):  # containers differ in what they look up
+        for times in (self.index.pts, self.index.dts):  # containers seek by pts or dts
             if times[key_packet] == UNKNOWN:
                 continue
             try:
@@ -457,7 +472,7 @@ class PacketDecoder:
                 continue
             packets = self._demuxed()
             first = next(packets, None)
-            packet_index = -1 if first is None else self._landing(first, key_packet)
+            packet_index = -1 if first is None else self._seek_target(first, key_packet)
             if first is not None and packet_index >= 0:
                 break
         else:
@@ -475,14 +490,14 @@ class PacketDecoder:
             try:
                 packet = next(packets, None)
             except Exception as error:
-                if not (is_foreign(error) or isinstance(error, (OSError, ValueError))):
+                if not (is_library_error(error) or isinstance(error, (OSError, ValueError))):
                     raise
-                if self._is_complete:  # the first pass went well
+                if self._is_complete:  # the first pass succeeded
                     raise IndexMismatchError from error
                 raise self._truncated(len(self.index.pts)) from error
             if packet is None:
                 return
-            if packet.size:  # empty: a dropped frame (avi), or PyAV's signal of the end
+            if packet.size:  # empty: a dropped frame (avi) or the end of the stream
                 yield packet
 
     def _record(self, packet: Packet[VideoStream]) -> None:
@@ -509,8 +524,8 @@ class PacketDecoder:
         ):
             raise IndexMismatchError
 
-    def _landing(self, packet: Packet[VideoStream], key_packet: int) -> int:
-        """Index of the packet a seek arrived at: the key packet requested, or one before."""
+    def _seek_target(self, packet: Packet[VideoStream], key_packet: int) -> int:
+        """Returns the index of the key packet that a seek reached; -1 if it is unknown."""
         for packet_index in self.index.keys[self.index.keys <= key_packet][::-1].tolist():
             if (
                 self.index.pos[packet_index] == packet.pos
@@ -519,24 +534,24 @@ class PacketDecoder:
                 return int(packet_index)
         return -1
 
-    def _require_whole(self) -> None:
-        """Rejects a file that ends before what it states."""
+    def _require_complete(self) -> None:
+        """Raises VideoDecodeError if the file is truncated."""
         index = self.index
         num_packets = len(index.pts)
         if num_packets == 0:
-            raise decode_error(self._name, "its video stream holds no frames")
-        stated = 0
+            raise decode_error(self._name, "its video stream contains no frames")
+        declared = 0
         if self.format == "mov":
-            # FFmpeg's table of samples; older versions of PyAV do not show it.
-            stated = len(getattr(self._stream, "index_entries", ()))
+            # FFmpeg's sample table; not available in older versions of PyAV.
+            declared = len(getattr(self._stream, "index_entries", ()))
         # The last packet may be the remainder of a partial one before it.
         is_partial = any(index.corrupt[-2:])
-        if is_partial or stated > num_packets or self._ends_early():
+        if is_partial or declared > num_packets or self._ends_early():
             num_whole = len((index.corrupt[:-1] + b"\1").rstrip(b"\1"))
             raise self._truncated(num_whole if is_partial else num_packets)
 
     def _ends_early(self) -> bool:
-        """Whether the file is shorter than its blocks state, which FFmpeg does not report."""
+        """Whether the file is shorter than its container declares."""
         with Path(self._path).open("rb") as file:
             end = expected_end(self.format, file)
             return end is not None and end > file.seek(0, os.SEEK_END)
@@ -553,40 +568,44 @@ class PacketDecoder:
     def frames(
         self, packets: NumberedPackets, last: int | None = None, needed: list[int] | None = None
     ) -> Iterator[tuple[int, VideoFrame]]:
-        """(packet index, frame) in output order; packets the decoder rejects go to `faults`.
+        """Yields (packet index, frame) in output order. Decoder errors are added to `faults`.
 
-        After packet `last` the decoder is flushed and the frames end (None: after all packets).
-        `needed` (packet indices, increasing) allows skipping non-reference frames far before the
-        next needed one, which saves a third of the work on the way from a key frame.
+        Args:
+            packets: Numbered packets.
+            last: Packet after which the decoder is flushed; None means after all packets.
+            needed: Packet indices of the needed frames, increasing. Non-reference frames long
+                before the next needed frame are skipped, which saves a third of the decoding time.
         """
         context = self._stream.codec_context
-        newest = 0
-        ahead = list(reversed(needed or ()))
+        last_sent = 0
+        upcoming = list(reversed(needed or ()))
         for packet_index, packet in packets:
-            packet.pts = packet.dts = newest = packet_index
+            packet.pts = packet.dts = last_sent = packet_index
             if needed is not None:
-                while ahead and ahead[-1] < packet_index:
-                    ahead.pop()
-                is_far = bool(ahead) and ahead[-1] - packet_index > MIN_DECODED_BEFORE_WANTED
+                while upcoming and upcoming[-1] < packet_index:
+                    upcoming.pop()
+                is_far = (
+                    bool(upcoming) and upcoming[-1] - packet_index > MIN_FRAMES_BEFORE_REQUESTED
+                )
                 context.skip_frame = "NONREF" if is_far else "DEFAULT"
-            yield from self._decoded(packet, newest)
+            yield from self._decoded(packet, last_sent)
             if packet_index == last:
                 break
         context.skip_frame = "DEFAULT"
-        yield from self._decoded(None, newest)
+        yield from self._decoded(None, last_sent)
 
     def _decoded(
-        self, packet: Packet[VideoStream] | None, newest: int
+        self, packet: Packet[VideoStream] | None, last_sent: int
     ) -> Iterator[tuple[int, VideoFrame]]:
         import av
 
         try:
             frames = self._stream.codec_context.decode(packet)
         except (av.FFmpegError, MemoryError):
-            self.faults.append(newest)
+            self.faults.append(last_sent)
             return
         for frame in frames:
-            if frame.pts is None or not 0 <= frame.pts <= newest:
+            if frame.pts is None or not 0 <= frame.pts <= last_sent:
                 raise decode_error(
                     self._name, f"the decoder {self.codec} does not preserve packet numbers"
                 )
@@ -594,21 +613,24 @@ class PacketDecoder:
 
 
 def _is_partial(codec: str, packet: Packet[VideoStream]) -> bool:
-    """Whether a gif image is truncated, which demuxer and decoder accept."""
-    return codec == "gif" and not gif_is_whole(bytes(packet))
+    """Whether a gif image is truncated; demuxer and decoder do not report this."""
+    return codec == "gif" and not is_complete_gif(bytes(packet))
 
 
 def _is_hidden(codec: str, packet: Packet[VideoStream]) -> bool:
-    """Whether the packet is decoded but never shown, as VP8's reference frames are."""
+    """Whether the frame of a packet is not displayed (VP8 alternate reference frames)."""
     return codec == "vp8" and not bytes(packet)[0] & 0x10
 
 
 class FrameConverter:
-    """Turns frames into (H, W, 3) uint8 RGB of the size and orientation of the first frame.
+    """Converts frames to (H, W, 3) uint8 RGB with the size and orientation of the first frame.
 
-    Colors follow the matrix and range that the stream states (BT.601 limited where it states none,
-    as players do); 10 and 12 bit become 8; transparency is dropped. A frame of a different size (a
-    stream may change it) is scaled to the first one's.
+    The color matrix and range of the stream are used (by default BT.601, limited range). 10 and
+    12 bit samples are reduced to 8 bit, and alpha is dropped. Frames of a different size are
+    scaled.
+
+    Args:
+        first: The first frame.
     """
 
     def __init__(self, first: VideoFrame) -> None:
@@ -617,12 +639,12 @@ class FrameConverter:
         self._reformatter = VideoReformatter()  # one for all frames: creating it is slow
         self._stored_width, self._stored_height = first.width, first.height
         self._matrix = _display_matrix(first)
-        turned = self._matrix is not None and _is_transposed(self._matrix)
+        is_rotated = self._matrix is not None and _is_transposed(self._matrix)
         stored = (first.height, first.width)
-        self.height, self.width = stored[::-1] if turned else stored
+        self.height, self.width = stored[::-1] if is_rotated else stored
 
     def to_rgb(self, frame: VideoFrame) -> Pixels:
-        """Upright (H, W, 3) uint8 RGB."""
+        """Converts and rotates a frame: (H, W, 3) uint8 RGB."""
         rgb = self._reformatter.reformat(
             frame, width=self._stored_width, height=self._stored_height, format="rgb24"
         )
@@ -631,7 +653,7 @@ class FrameConverter:
 
 
 def _display_matrix(frame: VideoFrame) -> tuple[int, int, int, int] | None:
-    """(a, b, c, d) of the container's display matrix: x' = a x + c y, y' = b x + d y."""
+    """Returns (a, b, c, d) of the display matrix (x' = a x + c y, y' = b x + d y), if any."""
     try:
         data = frame.side_data["DISPLAYMATRIX"]  # type: ignore[typeddict-item]
     except (KeyError, ValueError):  # ValueError: side data that PyAV does not know
@@ -649,7 +671,7 @@ def _is_transposed(matrix: tuple[int, int, int, int]) -> bool:
 
 
 def _upright(pixels: Pixels, matrix: tuple[int, int, int, int]) -> Pixels:
-    """Applies the quarter turn and mirroring nearest to the matrix; a view, without a copy."""
+    """Applies the nearest 90 degree rotation and flip; returns a view."""
     a, b, c, d = matrix
     if _is_transposed(matrix):
         pixels = pixels.transpose(1, 0, 2)

@@ -1,6 +1,6 @@
-"""Where weights come from: a name, a saved folder, or anybody's file of Swin weights.
+"""Loading of weights by model name, from a saved folder or from a third-party checkpoint.
 
-Names are loaded when they are first used, so that finding a file of weights imports no torch.
+Submodules are imported on first use, so that resolving a model name does not import torch.
 """
 
 from __future__ import annotations

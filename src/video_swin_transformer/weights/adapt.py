@@ -1,4 +1,4 @@
-"""The changes of shape a caller may allow, applied to a file's tensors."""
+"""Applies the adaptations that `allow` permits to the tensors of a checkpoint."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _HEAD = "cls_head."
 
 @dataclass(frozen=True, eq=False)
 class AdaptedTensors:
-    """Tensors under our names after the allowed changes, and what was done."""
+    """Tensors under official names after the adaptations, and a description of each."""
 
     tensors: dict[str, Tensor]
     adaptations: tuple[str, ...] = ()
@@ -40,14 +40,19 @@ def adapt(
     is_image: bool,
     allow: frozenset[str],
 ) -> AdaptedTensors:
-    """Adapts a file's tensors to `target` as far as `allow` permits; the rest is left unchanged.
+    """Adapts tensors to `target` as far as `allow` permits.
+
+    Tensors that differ otherwise are left unchanged, so that the load report lists them.
 
     Args:
-        tensors: the file's tensors under our names.
-        own: the network the file was written for, None if unknown.
-        target: the network to fill.
-        is_image: whether the tensors are image weights.
-        allow: see `load_checkpoint`. What does not fit and is not allowed is left for the report.
+        tensors: The tensors of the checkpoint under official names.
+        own: Configuration of the checkpoint; None if unknown.
+        target: Configuration of the model to load into.
+        is_image: Whether the tensors are image weights.
+        allow: Allowed differences; see `load_checkpoint`.
+
+    Returns:
+        The adapted tensors.
     """
     changed = dict(tensors)
     notes: list[str] = []
@@ -94,34 +99,34 @@ def adapt(
 
 
 def _inflate(tensors: dict[str, Tensor], target: ModelConfig, converted: list[str]) -> str:
-    """Changes `tensors` from image to video weights. Returns what was done."""
+    """Inflates image weights in place. Returns a description."""
     weight = tensors.get(PATCH_WEIGHT)
     if weight is not None and weight.ndim == 4:
         tensors[PATCH_WEIGHT] = inflate_patch_projection(weight.float(), target.patch_size[0])
     num_resized = 0
     for name, table in tensors.items():
-        if _is_table(name, table) and math.isqrt(table.shape[0]) ** 2 == table.shape[0]:
+        if _is_bias_table(name, table) and math.isqrt(table.shape[0]) ** 2 == table.shape[0]:
             tensors[name] = inflate_bias_table(table.float(), target.window_size)
             num_resized += table.shape[0] != (2 * target.window_size[1] - 1) ** 2
     if num_resized:
         side = target.window_size[1]
         converted.append(f"{num_resized} bias tables resized to windows of {side} (bicubic)")
     return (
-        f"inflate: image weights repeated over {target.patch_size[0]} frames of a patch and "
-        f"{2 * target.window_size[0] - 1} offsets in time"
+        f"inflate: image weights repeated over {target.patch_size[0]} frames per patch and "
+        f"{2 * target.window_size[0] - 1} temporal offsets"
     )
 
 
-def _is_table(name: str, tensor: Tensor) -> bool:
+def _is_bias_table(name: str, tensor: Tensor) -> bool:
     return name.endswith(TABLE_SUFFIX) and tensor.ndim == 2 and tensor.numel() > 0
 
 
 def _resize_window(tensors: dict[str, Tensor], old: Size3, new: Size3) -> str:
-    """Interpolates every table of the old window in `tensors`. Returns what was done."""
+    """Interpolates the bias tables of the old window in place. Returns a description."""
     rows = math.prod(2 * length - 1 for length in old)
     count = 0
     for name, table in tensors.items():
-        if _is_table(name, table) and table.shape[0] == rows:
+        if _is_bias_table(name, table) and table.shape[0] == rows:
             tensors[name] = resize_bias_table(table.float(), old, new)
             count += 1
     return f"window: {count} bias tables interpolated from {old} to {new}"

@@ -1,12 +1,12 @@
-"""`load_checkpoint`: a third-party file of Swin weights -> our network and a load report.
+"""`load_checkpoint`: loads third-party Swin checkpoints and reports how the tensors matched.
 
-`load_backbone` does the same for a backbone that exists already.
+`load_backbone` does the same for an existing backbone.
 
     resolve_model (path) -> read_weights_file (tensors) -> recognize_format, convert (names)
-    -> infer_config (architecture) -> adapt (differences the caller allows) -> report -> network
+    -> infer_config (architecture) -> adapt (allowed differences) -> report -> model
 
-Partial loads are rejected: a file that does not match the network is refused, and the message
-names the tensors and, where there is one, the `allow` value that would accept the difference.
+Partial loads are rejected. If a tensor does not match, the error lists the affected keys and, if
+there is one, the `allow` value that accepts the difference.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from ..errors import CheckpointError, ImageWeightsError, UnknownNameError
 from ..model import SwinTransformer3D, VideoSwinTransformer
 from ..registry import ModelCard, find_card
 from .adapt import AdaptedTensors, adapt
-from .download import labels_of
-from .infer_config import bundle_for, card_of, describe_config, infer_config
+from .download import load_card_labels
+from .infer_config import bundle_for, describe_config, find_architecture_card, infer_config
 from .key_mapping import FORMATS, OFFICIAL, OWN, KeyFormat, NamedTensors, convert, recognize_format
 from .readers import RawCheckpoint, read_weights_file
 from .report import ALLOWED_DIFFERENCES, LoadReport, compare, shorten
@@ -36,7 +36,7 @@ _FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A file whose tensors have our names; nothing is loaded or changed yet."""
+    """A checkpoint with its tensors under official names, before they are loaded into a model."""
 
     raw: RawCheckpoint
     key_format: KeyFormat
@@ -45,13 +45,14 @@ class Checkpoint:
 
     @property
     def is_image(self) -> bool:
+        """Whether these are weights of an image (2D) model."""
         return self.key_format.num_axes == 2
 
     def infer_config(self) -> ModelConfig:
-        """The network the file was written for; for image weights, what they inflate to.
+        """Infers the model configuration; for image weights, that of the inflated video model.
 
         Raises:
-            CheckpointError: neither a config nor the tensors determine it.
+            CheckpointError: Neither a config nor the tensor shapes determine it.
         """
         if self.raw.bundle is not None:
             return self.raw.bundle.model
@@ -60,7 +61,7 @@ class Checkpoint:
         return infer_config(self.named.tensors, index_sizes, self.is_image)
 
     def adapted_to(self, target: ModelConfig, allow: frozenset[str]) -> AdaptedTensors:
-        """The tensors after the allowed changes of shape; see `adapt.adapt`."""
+        """Applies the allowed adaptations to the tensors; see `adapt.adapt`."""
         if not allow:
             return AdaptedTensors(self.named.tensors)
         try:
@@ -70,7 +71,7 @@ class Checkpoint:
         return adapt(self.named.tensors, own, target, self.is_image, allow)
 
     def report(self, target: ModelConfig, adapted: AdaptedTensors) -> LoadReport:
-        """Compares every tensor of the file with every parameter of the network."""
+        """Compares the tensors of the checkpoint with those of the model."""
         with torch.device("meta"):
             network = VideoSwinTransformer(target)
         expected = {
@@ -82,7 +83,7 @@ class Checkpoint:
             source=str(self.raw.path),
             format=self.key_format.title,
             config=target,
-            dtype=_short(self.dtype),
+            dtype=_dtype_name(self.dtype),
             conversions=self._conversions() + adapted.conversions,
             ignored_keys=self.named.ignored,
             adaptations=adapted.adaptations,
@@ -101,7 +102,7 @@ class Checkpoint:
         if named.derived:
             done.append(f"{len(named.derived)} derived buffers dropped")
         if self.dtype != torch.float32:
-            done.append(f"{_short(self.dtype)} to float32")
+            done.append(f"{_dtype_name(self.dtype)} to float32")
         return tuple(done)
 
 
@@ -113,46 +114,49 @@ def load_checkpoint(
     in_chans: int | None = None,
     allow: Iterable[str] = (),
 ) -> tuple[VideoSwinTransformer, LoadReport]:
-    """Loads a file, folder or named model into a matching network.
+    """Loads a checkpoint into a matching model.
 
-    Official, mmaction2, torchvision and our own files are recognized, and image Swin weights of
-    Microsoft, timm, torchvision and transformers.
+    Supported are checkpoints of the official code, mmaction2, torchvision and this package, and
+    image Swin weights from Microsoft, timm, torchvision and transformers.
 
     Args:
-        source: a path, or a name from `list_models`; a path that exists wins.
-        architecture: None infers it from the tensors. The name of an architecture keeps the
-            file's number of classes and channels; a `ModelConfig` is taken literally.
-        num_classes: number of classes, if not the file's; needs `allow={"head"}`.
-        in_chans: number of input channels, if not the file's; needs `allow={"in_chans"}`.
-        allow: differences to accept, any of "head" (new classifier), "in_chans" (channels summed
-            or repeated), "patch_time" (patch summed over time for patches of one frame), "window"
-            (bias tables interpolated) and "inflate" (image weights to video weights; the image
-            classifier is kept unless "head" and num_classes say otherwise).
+        source: A path or a name from `list_models`. An existing path takes precedence.
+        architecture: The architecture; None infers it from the tensors. With the name of an
+            architecture, the numbers of classes and channels are those of the checkpoint; a
+            `ModelConfig` is used as it is.
+        num_classes: Number of classes if it differs from the checkpoint; requires
+            `allow={"head"}`.
+        in_chans: Number of input channels if it differs from the checkpoint; requires
+            `allow={"in_chans"}`.
+        allow: Differences to accept: "head" (new classifier), "in_chans" (channels summed or
+            repeated), "patch_time" (patch weights summed over time for patches of one frame),
+            "window" (bias tables interpolated) and "inflate" (image weights inflated to video
+            weights; the image classifier is kept unless "head" and `num_classes` replace it).
 
     Returns:
-        The network (float32, eval mode) and the load report.
+        The model (float32, eval mode) and the load report.
 
     Raises:
-        CheckpointError: the file cannot be read, or a tensor does not fit; the message names it.
-        UnknownNameError: an unknown name in `source`, `architecture` or `allow`.
+        CheckpointError: The file cannot be read, or a tensor does not match.
+        UnknownNameError: `source`, `architecture` or `allow` contains an unknown name.
     """
-    allowed = _checked(allow)
+    allowed = _validate_allow(allow)
     resolved = resolve_model(source)
     checkpoint = open_checkpoint(resolved.path)
     target = _target(checkpoint, architecture, resolved.card, num_classes, in_chans)
     if checkpoint.is_image and "inflate" not in allowed:
         raise ImageWeightsError(
-            f"{str(resolved.path)!r} holds image weights ({checkpoint.key_format.title}), not "
-            'video weights. To start from them, inflate them: allow={"inflate"}.'
+            f"{str(resolved.path)!r} contains image weights ({checkpoint.key_format.title}), not "
+            'video weights. To inflate them to video weights, pass allow={"inflate"}.'
         )
-    adapted, report = _fitted(checkpoint, target.model, allowed)
+    adapted, report = _adapt_and_report(checkpoint, target.model, allowed)
     with torch.device("meta"):
         model = VideoSwinTransformer(target)
     weights = {
         name: tensor.detach().to(torch.float32, copy=True).contiguous()
         for name, tensor in adapted.tensors.items()
     }
-    # Complete by the report above; only a head that is initialized next may be missing.
+    # The report is complete, so only a new head, which is initialized below, may be missing.
     model.load_state_dict(weights, strict=not adapted.has_new_head, assign=True)
     if adapted.has_new_head:
         model.reset_classifier(target.model.num_classes, labels=target.labels)
@@ -166,40 +170,41 @@ def load_backbone(
     is_image: bool,
     allow: Iterable[str] = (),
 ) -> LoadReport:
-    """Loads a file, folder or named model into a backbone; its classifier is dropped.
+    """Loads a checkpoint into an existing backbone. The classifier is dropped.
 
     Args:
-        backbone: The network to fill.
-        source: See `resolve_model`.
-        is_image: Whether the file must hold image weights, to be inflated, or video weights.
+        backbone: The backbone to load into.
+        source: A path or a name from `list_models`.
+        is_image: True if the checkpoint must contain image weights, which are inflated; False if
+            it must contain video weights.
         allow: Further differences to accept; see `load_checkpoint`.
 
     Returns:
         The load report.
 
     Raises:
-        CheckpointError: The file cannot be read, holds weights of the other kind, or a tensor does
-            not fit; the message names it.
-        UnknownNameError: An unknown name in `source` or `allow`.
+        CheckpointError: The file cannot be read, contains weights of the other kind, or a tensor
+            does not match.
+        UnknownNameError: `source` or `allow` contains an unknown name.
     """
-    allowed = _checked(allow) | {"head"} | ({"inflate"} if is_image else set())
+    allowed = _validate_allow(allow) | {"head"} | ({"inflate"} if is_image else set())
     checkpoint = open_checkpoint(resolve_model(source).path)
     if checkpoint.is_image != is_image:
         found, use = ("image", "True") if checkpoint.is_image else ("video", "False")
         raise CheckpointError(
-            f"{str(source)!r} holds {found} weights ({checkpoint.key_format.title}), but "
+            f"{str(source)!r} contains {found} weights ({checkpoint.key_format.title}), but "
             f"pretrained2d is {is_image}; pass pretrained2d={use}."
         )
     target = dataclasses.replace(backbone.config, num_classes=0)
-    adapted, report = _fitted(checkpoint, target, allowed)
+    adapted, report = _adapt_and_report(checkpoint, target, allowed)
     weights = {
         name.removeprefix("backbone."): tensor.detach().to(torch.float32)
         for name, tensor in adapted.tensors.items()
     }
     final, new_norms = backbone.norm_names()
-    if final is None:  # the last stage is no output: its norm has no place
+    if final is None:  # the last stage is not an output and has no norm
         weights = {name: t for name, t in weights.items() if not name.startswith("norm.")}
-    # Complete by the report above; only norms that no published file has may be missing.
+    # The report is complete, so only new norms, which no published file has, may be missing.
     backbone.load_state_dict(weights, strict=not new_norms)
     if new_norms:
         note = f"new norms of other stages: {', '.join(new_norms)}"
@@ -207,34 +212,34 @@ def load_backbone(
     return report
 
 
-def _fitted(
+def _adapt_and_report(
     checkpoint: Checkpoint, target: ModelConfig, allowed: frozenset[str]
 ) -> tuple[AdaptedTensors, LoadReport]:
-    """The tensors for `target` and the load report. Raises CheckpointError unless all fit."""
+    """Adapts the tensors to `target`. Raises CheckpointError if the load report is incomplete."""
     own = checkpoint.raw.bundle
     if own is not None and own.model.patch_stride != target.patch_stride:
         raise CheckpointError(
             f"{str(checkpoint.raw.path)!r} was saved with patch_stride {own.model.patch_stride}, "
-            f"not {target.patch_stride}: the tensors fit, but the time steps would differ. Build "
-            f"the network with patch_stride={own.model.patch_stride}."
+            f"not {target.patch_stride}: the shapes match, but the number of time steps would "
+            f"differ. Build the model with patch_stride={own.model.patch_stride}."
         )
     adapted = checkpoint.adapted_to(target, allowed)
     report = checkpoint.report(target, adapted)
     if not report.is_complete:
-        raise CheckpointError(_refusal(checkpoint, report, target, allowed))
+        raise CheckpointError(_mismatch_message(checkpoint, report, target, allowed))
     return adapted, report
 
 
 def open_checkpoint(path: Path) -> Checkpoint:
-    """Reads a file or folder and recognizes its format. Raises CheckpointError."""
+    """Reads a checkpoint file or folder and detects its format. Raises CheckpointError."""
     raw = read_weights_file(path)
     name = str(raw.path)
     key_format = recognize_format(raw.tensors)
     if key_format is None:
         known = "; ".join(one.title for one in FORMATS)
         raise CheckpointError(
-            f"{name!r} is not in a known format: its {len(raw.tensors)} tensors are named "
-            f"{shorten(list(raw.tensors))}. Known formats: {known}."
+            f"{name!r} is not in a supported format: its {len(raw.tensors)} tensors are named "
+            f"{shorten(list(raw.tensors))}. Supported formats: {known}."
         )
     if key_format is OFFICIAL and raw.kind == "safetensors" and raw.bundle is not None:
         key_format = OWN
@@ -243,30 +248,32 @@ def open_checkpoint(path: Path) -> Checkpoint:
 
 
 def _common_dtype(path: str, named: NamedTensors) -> torch.dtype:
-    """The dtype all weights share. Raises CheckpointError naming the exceptions."""
+    """Returns the dtype that all weights share. Raises CheckpointError if they differ."""
     counted = Counter(tensor.dtype for tensor in named.tensors.values())
     if not counted:
-        raise CheckpointError(f"{path!r} holds no tensor of a Swin network.")
+        raise CheckpointError(
+            f"{path!r} contains no tensor of a Swin model; give a checkpoint of a Swin model."
+        )
     usual = max(counted, key=lambda dtype: (dtype in _FLOATS, counted[dtype]))
     odd = [
-        f"{' + '.join(named.sources[name])} ({_short(tensor.dtype)})"
+        f"{' + '.join(named.sources[name])} ({_dtype_name(tensor.dtype)})"
         for name, tensor in named.tensors.items()
         if tensor.dtype != usual or usual not in _FLOATS
     ]
     if odd:
         raise CheckpointError(
-            f"{path!r} mixes dtypes: most weights are {_short(usual)}, but not {shorten(odd)}. "
-            "Weights must share one of float32, float16, bfloat16 and float64; save them again "
-            "after model.float()."
+            f"{path!r} mixes dtypes: most weights are {_dtype_name(usual)}, except {shorten(odd)}. "
+            "All weights must have the same dtype, one of float32, float16, bfloat16 and float64; "
+            "call model.float() and save them again."
         )
     return usual
 
 
-def _short(dtype: torch.dtype) -> str:
+def _dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 
-def _checked(allow: Iterable[str]) -> frozenset[str]:
+def _validate_allow(allow: Iterable[str]) -> frozenset[str]:
     names = frozenset([allow] if isinstance(allow, str) else allow)
     for name in sorted(names - ALLOWED_DIFFERENCES.keys()):
         raise UnknownNameError("difference in allow", name, ALLOWED_DIFFERENCES)
@@ -280,17 +287,19 @@ def _target(
     num_classes: int | None,
     in_chans: int | None,
 ) -> BundleConfig:
-    """The network to fill, with the sampling, preprocessing and labels that go with it."""
+    """Returns the target model with its sampling, preprocessing and labels."""
     base = checkpoint.raw.bundle
     if named is not None:
-        base = dataclasses.replace(named.bundle, labels=named.bundle.labels or labels_of(named))
+        base = dataclasses.replace(
+            named.bundle, labels=named.bundle.labels or load_card_labels(named)
+        )
     if isinstance(architecture, ModelConfig):
-        config, base = architecture, base or _bundle_of_shape(architecture)
+        config, base = architecture, base or _architecture_bundle(architecture)
     elif architecture is not None:
         card = find_card(architecture)
         config, base = card.bundle.model, card.bundle
-        if card.kind == "architecture":  # it has no classes of its own: the file's number
-            config = _with_ends_of(config, checkpoint)
+        if card.kind == "architecture":
+            config = _with_file_channels_and_classes(config, checkpoint)
     elif base is not None:
         config = base.model
     else:
@@ -301,7 +310,7 @@ def _target(
             raise CheckpointError(
                 f"The architecture of {path!r} cannot be inferred. {error}"
             ) from error
-        base = _bundle_of_shape(config)
+        base = _architecture_bundle(config)
     if num_classes is not None:
         config = dataclasses.replace(config, num_classes=num_classes)
     if in_chans is not None:
@@ -311,13 +320,13 @@ def _target(
     return bundle_for(config, base)
 
 
-def _bundle_of_shape(config: ModelConfig) -> BundleConfig | None:
-    card = card_of(config)
+def _architecture_bundle(config: ModelConfig) -> BundleConfig | None:
+    card = find_architecture_card(config)
     return None if card is None else card.bundle
 
 
-def _with_ends_of(config: ModelConfig, checkpoint: Checkpoint) -> ModelConfig:
-    """`config` with the channels and classes of the file, if they can be inferred."""
+def _with_file_channels_and_classes(config: ModelConfig, checkpoint: Checkpoint) -> ModelConfig:
+    """Returns `config` with the channels and classes of the checkpoint, if they can be inferred."""
     try:
         own = checkpoint.infer_config()
     except CheckpointError:
@@ -325,12 +334,12 @@ def _with_ends_of(config: ModelConfig, checkpoint: Checkpoint) -> ModelConfig:
     return dataclasses.replace(config, in_chans=own.in_chans, num_classes=own.num_classes)
 
 
-def _refusal(
+def _mismatch_message(
     checkpoint: Checkpoint, report: LoadReport, target: ModelConfig, allowed: frozenset[str]
 ) -> str:
-    """Why the file is not accepted, what it seems to be, and what would accept it."""
+    """Describes the mismatches, the inferred architecture, and `allow` values that would help."""
     lines = [
-        f"{report.source!r} ({report.format}) does not fit {report.architecture} with "
+        f"{report.source!r} ({report.format}) does not match {report.architecture} with "
         f"{target.num_classes} classes: matched {report.matched_tensors} of {report.num_tensors} "
         f"tensors; {'; '.join(report.problems())}."
     ]
@@ -349,5 +358,5 @@ def _refusal(
     for name, differs in differences.items():
         if differs and name not in allowed:
             effect = ALLOWED_DIFFERENCES[name]
-            lines.append(f'To accept that, pass allow={{"{name}"}}: {effect}.')
+            lines.append(f'To accept the difference, pass allow={{"{name}"}}: {effect}.')
     return " ".join(lines)

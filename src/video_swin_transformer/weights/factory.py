@@ -1,4 +1,4 @@
-"""From a name or a path to a network."""
+"""Model creation: `create_model` and `load_model`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import CheckpointError, ConfigError
 from ..model import VideoSwinFeatures, VideoSwinTransformer
 from ..registry import ModelCard, find_card
 from .checkpoint import load_checkpoint
-from .download import labels_of
+from .download import load_card_labels
 from .resolve import ResolvedModel, resolve_model
 
 
@@ -58,32 +58,34 @@ def create_model(
     features_only: bool = False,
     out_indices: Sequence[int] | None = None,
 ) -> VideoSwinTransformer | VideoSwinFeatures:
-    """Creates a network by name.
+    """Creates a model by name.
 
     Args:
-        name: An architecture or weights, from `list_models`.
+        name: Name of an architecture or of pretrained weights, see `list_models`.
         pretrained: Load the named weights (float32, eval mode), downloading them if necessary.
-            Image weights are inflated and have no classifier unless `num_classes` asks for one.
-        num_classes: Number of classes; 0 omits the classifier, None keeps that of the model card.
-            With `pretrained` and a different number, the classifier is new.
-        in_chans: Number of input channels; None keeps that of the model card. With `pretrained` it
-            must be the number of the weights.
-        drop_path_rate: Stochastic depth rate of the last block; None keeps that of the model card.
-        global_pool: "avg", or "" for the feature map instead of the pooled feature, with
-            num_classes 0. None: "avg".
-        patch_size: Frames, rows and columns per patch; None keeps that of the model card. With
-            `pretrained`, patches of one frame get the weights summed over time; other changes are
-            refused.
-        features_only: Return the feature maps of stages instead of logits.
-        out_indices: Stages to return with `features_only`, from 0; None returns all.
+            Image weights are inflated and get no classifier unless `num_classes` is given.
+        num_classes: Number of classes; 0 omits the classifier, None uses the value of the model
+            card. With `pretrained`, a different number initializes a new classifier.
+        in_chans: Number of input channels; None uses the value of the model card. With
+            `pretrained` it must match the weights.
+        drop_path_rate: Stochastic depth rate of the last block, in [0, 1); None uses the value of
+            the model card.
+        global_pool: "avg", or "" to return the feature map instead of the pooled feature, which
+            requires `num_classes=0`. None means "avg".
+        patch_size: Frames, rows and columns per patch; None uses the value of the model card. With
+            `pretrained`, the weights are summed over time for patches of one frame; other changes
+            are rejected.
+        features_only: Return feature maps of stages instead of logits.
+        out_indices: Stages to return with `features_only`, counted from 0; None returns all.
 
     Returns:
-        The network, in training mode unless `pretrained`; with `features_only`, the backbone.
+        The model, in eval mode if `pretrained`, else in training mode. With `features_only`, the
+        backbone.
 
     Raises:
-        UnknownNameError: There is no model of that name.
-        CheckpointError: There are no weights of that name, or they cannot be read.
-        ConfigError: The arguments do not go together.
+        UnknownNameError: No model has this name.
+        CheckpointError: The model has no weights, or they cannot be loaded.
+        ConfigError: The arguments contradict each other.
     """
     if features_only and (num_classes or global_pool):
         raise ConfigError(
@@ -98,13 +100,13 @@ def create_model(
     changes: dict[str, Any] = {"drop_path_rate": drop_path_rate, "patch_size": patch_size}
     changes = {setting: value for setting, value in changes.items() if value is not None}
     if pretrained:
-        model = _pretrained(card, in_chans, changes)
+        model = _create_pretrained(card, in_chans, changes)
         if num_classes not in (None, model.num_classes):
             model.reset_classifier(num_classes)
     else:
         ends = {"num_classes": num_classes, "in_chans": in_chans}
         changes |= {setting: value for setting, value in ends.items() if value is not None}
-        model = _untrained(card, changes)
+        model = _create_untrained(card, changes)
     if global_pool not in (None, model.global_pool):
         model.reset_classifier(model.num_classes, global_pool)
     if not features_only:
@@ -113,7 +115,7 @@ def create_model(
     return VideoSwinFeatures(model, range(num_stages) if out_indices is None else out_indices)
 
 
-def _untrained(card: ModelCard, changes: dict[str, Any]) -> VideoSwinTransformer:
+def _create_untrained(card: ModelCard, changes: dict[str, Any]) -> VideoSwinTransformer:
     model = dataclasses.replace(card.bundle.model, **changes)
     if model == card.bundle.model:
         return VideoSwinTransformer(card.bundle)
@@ -126,47 +128,50 @@ def _untrained(card: ModelCard, changes: dict[str, Any]) -> VideoSwinTransformer
     )
 
 
-def _pretrained(
+def _create_pretrained(
     card: ModelCard, in_chans: int | None, changes: dict[str, Any]
 ) -> VideoSwinTransformer:
     if in_chans not in (None, card.bundle.model.in_chans):
         raise CheckpointError(
-            f"in_chans is {in_chans}, but {card.name!r} was trained with "
-            f"{card.bundle.model.in_chans}; build it with pretrained=False, or keep its channels."
+            f"in_chans is {in_chans}, but the weights {card.name!r} have "
+            f"{card.bundle.model.in_chans} input channels; omit in_chans, use pretrained=False, or "
+            'adapt the weights: load_checkpoint(..., allow={"in_chans"}).'
         )
     path = resolve_model(card.name).path
     if path.is_dir() and "patch_size" not in changes:
         return VideoSwinTransformer.from_pretrained(path, **changes)
-    return _published(card, path, changes)
+    return _load_card_weights(card, path, changes)
 
 
-def _published(card: ModelCard, path: Path, changes: dict[str, Any]) -> VideoSwinTransformer:
-    """The network of a card with its published weights."""
+def _load_card_weights(
+    card: ModelCard, path: Path, changes: dict[str, Any]
+) -> VideoSwinTransformer:
+    """Loads the downloaded weights of a model card."""
     config = dataclasses.replace(card.bundle.model, **changes)
-    # Image weights become a video network without their image classifier.
+    # Image weights are inflated, and the image classifier is dropped.
     allow = {"inflate", "head"} if card.kind == "image" else set()
     if "patch_size" in changes:
         allow.add("patch_time")
     model, _ = load_checkpoint(path, architecture=config, allow=allow)
-    model.bundle = dataclasses.replace(card.bundle, model=config, labels=labels_of(card))
+    model.bundle = dataclasses.replace(card.bundle, model=config, labels=load_card_labels(card))
     return model
 
 
 def load_model(
     source: str | Path | ResolvedModel, bundle: BundleConfig | None = None
 ) -> VideoSwinTransformer:
-    """Loads a model by name, folder or file of any known format.
+    """Loads a model by name, or from a folder or file of any supported format.
 
     Args:
-        source: see `resolve_model`.
-        bundle: network and settings to use instead of those the file or name comes with.
+        source: A model name, folder or file; see `resolve_model`.
+        bundle: Configuration to use instead of the model's own.
 
     Returns:
-        The model (float32, eval mode); every tensor of the file matched it.
+        The model, float32 and in eval mode. All tensors of the file matched.
 
     Raises:
-        CheckpointError: the weights cannot be found, read or do not fit.
-        UnknownNameError: there is no model of that name.
+        CheckpointError: The weights cannot be found or read, or do not match the configuration.
+        UnknownNameError: No model has this name.
     """
     resolved = resolve_model(source)
     if bundle is not None:
@@ -177,4 +182,4 @@ def load_model(
         return VideoSwinTransformer.from_pretrained(resolved.path)
     if resolved.card is None:
         return load_checkpoint(resolved)[0]
-    return _published(resolved.card, resolved.path, changes={})
+    return _load_card_weights(resolved.card, resolved.path, changes={})

@@ -1,4 +1,4 @@
-"""Downloads one file over HTTP with pooch: verified, retried, atomic, by one process at a time."""
+"""Downloads files over HTTP with pooch: with retries, checksums, atomic writes and locking."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from urllib.parse import urlsplit
 
 from ..errors import CheckpointError
 from ..files import locked, sha256_file
-from ..registry import is_there
+from ..registry import file_exists
 
 Progress: TypeAlias = Callable[[int, int | None], None]  # bytes so far, bytes in total if known
 
 MAX_ATTEMPTS = 5
 RETRY_DELAY_SECONDS = 0.5  # doubled each time
 _CHUNK_BYTES = 1 << 16
-_HTTP_MEANING = {403: "access denied", 404: "there is no such file", 410: "the file was removed"}
+_HTTP_MEANING = {403: "access denied", 404: "the file does not exist", 410: "the file was removed"}
 
 _log = logging.getLogger(__name__)
 
@@ -32,12 +32,12 @@ class DownloadRequest:
     """A file to download.
 
     Attributes:
-        url: http or https.
-        target: where the file goes.
-        sha256_prefix: the beginning of its SHA-256, as far as it is known.
-        check: called with the complete file before it is renamed; raises to reject it.
-        max_bytes: a larger file is rejected.
-        timeout_seconds: how long the server may send nothing.
+        url: HTTP or HTTPS URL.
+        target: Destination path.
+        sha256_prefix: The known first characters of its SHA-256; "" accepts any.
+        check: Called with the path of the complete file before it is renamed; raises to reject it.
+        max_bytes: Maximum file size.
+        timeout_seconds: Timeout for connecting and between received bytes.
     """
 
     url: str
@@ -49,38 +49,40 @@ class DownloadRequest:
 
     @property
     def part(self) -> Path:
+        """Path of the partial file."""
         return self.target.with_name(f"{self.target.name}.part")
 
     @property
-    def by_hand(self) -> str:
+    def manual_hint(self) -> str:
+        """Advice on how to download the file manually."""
         return f"Or download {self.url} elsewhere and copy it to {self.target}"
 
 
 def download_file(
     request: DownloadRequest, force: bool = False, progress: Progress | None = None
 ) -> Path:
-    """Downloads a file unless it is there.
+    """Downloads a file unless it exists.
 
-    Of several processes that want one file, one downloads it and the others wait and use it.
+    If several processes request the same file, one downloads it and the others wait.
 
     Args:
-        request: the file.
-        force: download it again.
-        progress: called as progress(bytes so far, total bytes or None).
+        request: The file.
+        force: Download the file even if it exists.
+        progress: Called as progress(bytes received, total bytes or None).
 
     Returns:
         The path of the file.
 
     Raises:
-        CheckpointError: what failed, and what to do.
+        CheckpointError: The file cannot be downloaded, verified or written.
     """
     _require_web_url(request.url)
-    if is_there(request.target) and not force:
+    if file_exists(request.target) and not force:
         return request.target
-    with _disk_errors_explained(request):
-        waiting = f"Waiting for another process that downloads {request.target.name}."
+    with _translate_disk_errors(request):
+        waiting = f"Waiting for another process to download {request.target.name}."
         with locked(request.target, waiting):
-            if force or not is_there(request.target):
+            if force or not file_exists(request.target):
                 try:
                     _download(request, progress)
                     require_digest(
@@ -95,12 +97,12 @@ def download_file(
 
 
 def require_digest(path: Path, sha256_prefix: str, remedy: str) -> None:
-    """Raises CheckpointError unless the file's SHA-256 begins with the prefix ("" is any)."""
+    """Raises CheckpointError unless the SHA-256 of a file starts with a prefix ("" accepts any)."""
     digest = sha256_file(path) if sha256_prefix else ""
     if not digest.startswith(sha256_prefix):
         raise CheckpointError(
-            f"{path.name} has the SHA-256 {digest[:16]}..., but must begin with {sha256_prefix}: "
-            f"it is damaged or a different file. {remedy}"
+            f"{path.name} has the SHA-256 {digest[:16]}..., but it must start with "
+            f"{sha256_prefix}: the file is damaged or a different one. {remedy}"
         )
 
 
@@ -108,17 +110,17 @@ def _require_web_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:  # no port, or no brackets around an IPv6 host
+    except ValueError:  # invalid port or IPv6 address
         usable = False
     if not usable or not re.fullmatch(r"[!-~]+", url):
         raise CheckpointError(
-            f"The URL {url!r} cannot be downloaded: only http and https URLs can, such as "
-            "https://host/file.pth, without blanks."
+            f"The URL {url!r} is not supported; give an http or https URL without spaces, such as "
+            "https://host/file.pth."
         )
 
 
 def _download(request: DownloadRequest, progress: Progress | None) -> None:
-    """Fills `request.part`, with several attempts."""
+    """Downloads to `request.part`, with retries."""
     import requests
     from pooch import HTTPDownloader
 
@@ -128,43 +130,43 @@ def _download(request: DownloadRequest, progress: Progress | None) -> None:
     for attempt in range(MAX_ATTEMPTS):
         if attempt:
             time.sleep(RETRY_DELAY_SECONDS * 2 ** (attempt - 1))
-        with request.part.open("wb") as file, _Receiver(request, file, progress) as receiver:
+        with request.part.open("wb") as file, _DownloadSink(request, file, progress) as sink:
             downloader = HTTPDownloader(
-                progressbar=receiver,
+                progressbar=sink,
                 chunk_size=_CHUNK_BYTES,
                 headers=headers,
                 timeout=request.timeout_seconds,
-                hooks={"response": receiver.inspect},
+                hooks={"response": sink.check_response},
             )
             try:
-                downloader(request.url, receiver, None)
+                downloader(request.url, sink, None)
                 return
             except requests.HTTPError as error:
-                status = receiver.status
+                status = sink.status
                 if status not in (408, 429) and status < 500:
-                    raise _refused(request, status) from error
-                reason = f"the server answers with HTTP status {status}"
+                    raise _status_error(request, status) from error
+                reason = f"the server responded with HTTP status {status}"
             except (requests.TooManyRedirects, requests.exceptions.InvalidSchema) as error:
                 raise CheckpointError(
-                    f"{request.url} cannot be downloaded: its redirects do not end at a file "
-                    f"({error})."
+                    f"{request.url} cannot be downloaded: too many or unsupported redirects "
+                    f"({error}). {request.manual_hint}."
                 ) from error
             except requests.RequestException as error:
-                if not receiver.num_bytes and _is_unreachable(error):
+                if not sink.num_bytes and _is_unreachable(error):
                     raise CheckpointError(
-                        f"{request.target.name} cannot be downloaded: there is no connection to "
-                        f"{host}. Try again with a connection. {request.by_hand}."
+                        f"{request.target.name} cannot be downloaded: cannot connect to {host}. "
+                        f"Check the network connection and try again. {request.manual_hint}."
                     ) from error
-                reason = f"the connection broke after {receiver.num_bytes / 1e6:.1f} MB"
+                reason = f"the connection was lost after {sink.num_bytes / 1e6:.1f} MB"
         _log.debug("%s: %s", request.url, reason)
     raise CheckpointError(
         f"{request.url} could not be downloaded after {MAX_ATTEMPTS} attempts: {reason}. "
-        f"Try again later. {request.by_hand}."
+        f"Try again later. {request.manual_hint}."
     )
 
 
-class _Receiver:
-    """The output file, the progress bar and the response hook of a pooch downloader."""
+class _DownloadSink:
+    """Output file, progress bar and response hook for a pooch downloader."""
 
     def __init__(self, request: DownloadRequest, file: BinaryIO, progress: Progress | None) -> None:
         self._request, self._file, self._progress = request, file, progress
@@ -173,21 +175,21 @@ class _Receiver:
         self.status = 0
         self.total = 0  # set by pooch; 0 is unknown
 
-    def __enter__(self) -> _Receiver:
+    def __enter__(self) -> _DownloadSink:
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._response is not None:
             self._response.close()  # pooch leaves it open if the transfer fails
 
-    def inspect(self, response: Any, *_: object, **__: object) -> None:
-        """Rejects the pages with which captive portals and logins answer in place of the file."""
+    def check_response(self, response: Any, *_: object, **__: object) -> None:
+        """Rejects HTML pages, which captive portals and login pages return instead of the file."""
         self._response, self.status = response, response.status_code
         is_page = "text/html" in response.headers.get("Content-Type", "")
         if response.ok and not response.is_redirect and is_page:
             raise CheckpointError(
-                f"{response.url} answers with a web page, not with the file; a login page of this "
-                f"network may be in the way. {self._request.by_hand}."
+                f"{response.url} returned a web page instead of the file, possibly a login page of "
+                f"this network. {self._request.manual_hint}."
             )
 
     def write(self, chunk: bytes) -> None:
@@ -195,8 +197,8 @@ class _Receiver:
         self.num_bytes += len(chunk)
         if max(self.num_bytes, self.total) > self._request.max_bytes:
             raise CheckpointError(
-                f"{self._request.url} has more than the {self._request.max_bytes} bytes that are "
-                "expected: it is a different file."
+                f"{self._request.url} is larger than the maximum of {self._request.max_bytes} "
+                f"bytes, so it is not the expected file. {self._request.manual_hint}."
             )
         if self._progress is not None:
             self._progress(self.num_bytes, self.total or None)
@@ -204,7 +206,7 @@ class _Receiver:
     def flush(self) -> None:
         self._file.flush()
 
-    # pooch counts chunks here; `write` counts bytes.
+    # pooch updates its progress bar per chunk; progress is reported by `write` instead.
 
     def update(self, num_bytes: int) -> None:
         pass
@@ -217,7 +219,7 @@ class _Receiver:
 
 
 def _is_unreachable(error: Exception) -> bool:
-    """True if no connection was made: no network, no such host, refused, no answer."""
+    """Whether no connection was made: no network, unknown host, refused or timed out."""
     import requests
     from urllib3.exceptions import NewConnectionError
 
@@ -227,7 +229,7 @@ def _is_unreachable(error: Exception) -> bool:
     )
 
 
-def _refused(request: DownloadRequest, status: int) -> CheckpointError:
+def _status_error(request: DownloadRequest, status: int) -> CheckpointError:
     return CheckpointError(
         f"{request.url} cannot be downloaded: {_HTTP_MEANING.get(status, 'refused')} (HTTP status "
         f"{status}). If you have the file, copy it to {request.target}."
@@ -235,21 +237,21 @@ def _refused(request: DownloadRequest, status: int) -> CheckpointError:
 
 
 @contextmanager
-def _disk_errors_explained(request: DownloadRequest) -> Iterator[None]:
+def _translate_disk_errors(request: DownloadRequest) -> Iterator[None]:
     try:
         yield
     except NotImplementedError as error:
         raise CheckpointError(
-            f"The file system of {str(request.target.parent)!r} has no locks; set VIDEOSWIN_HOME "
-            "to a folder on a local disk."
+            f"The file system of {str(request.target.parent)!r} does not support locks; set "
+            "VIDEOSWIN_HOME to a folder on a local disk."
         ) from error
     except OSError as error:
         folder = str(request.target.parent)
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            what = f"The disk is full: {request.target.name} does not fit into {folder!r}"
-            todo = "Free some space, or set VIDEOSWIN_HOME to a folder on another disk."
+            problem = f"The disk is full: {request.target.name} does not fit in {folder!r}"
+            remedy = "Free some space, or set VIDEOSWIN_HOME to a folder on another disk."
         else:
             reason = error.strerror or error
-            what = f"{request.target.name} cannot be written into {folder!r} ({reason})"
-            todo = "Set VIDEOSWIN_HOME to a writable folder."
-        raise CheckpointError(f"{what}. {todo}") from error
+            problem = f"{request.target.name} cannot be written to {folder!r} ({reason})"
+            remedy = "Set VIDEOSWIN_HOME to a writable folder."
+        raise CheckpointError(f"{problem}. {remedy}") from error

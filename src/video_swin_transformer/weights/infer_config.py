@@ -1,7 +1,7 @@
-"""Tensors -> the network they belong to.
+"""Infers the model configuration from tensor shapes.
 
-Where several tensors tell the same size, the most of them decide: one damaged tensor then stands
-out as the one that does not fit, instead of bending the network to its own shape.
+If several tensors determine the same size, the most frequent value is used. A single damaged
+tensor is then reported as mismatched and does not change the inferred configuration.
 """
 
 from __future__ import annotations
@@ -22,33 +22,42 @@ from ..registry import ModelCard, list_cards
 V = TypeVar("V")
 _BLOCK = re.compile(r"backbone\.layers\.(\d+)\.blocks\.(\d+)\.(.+)")
 _MAX_FRAMES, _MAX_SIDE = 64, 64  # of a window, in tokens
-_PUBLISHED_SIDES = (7, 12)  # of windows; they come first where a table leaves a choice
-_PLAUSIBLE_SIDES = (8, 14, 16, 24, 6, 4)  # believed if only one of them fits
-IMAGE_TO_VIDEO_FRAMES = 8  # window of the released models in time: what image weights become
+_PREFERRED_SIDES = (7, 12)  # window sizes of published models; preferred if a table is ambiguous
+_COMMON_SIDES = (8, 14, 16, 24, 6, 4)  # used if exactly one of them is possible
+IMAGE_TO_VIDEO_FRAMES = 8  # temporal window size of inflated image weights
 IMAGE_TO_VIDEO_PATCH = 2
 
 
 def infer_config(
     tensors: Mapping[str, Tensor], index_sides: Iterable[int] = (), is_image: bool = False
 ) -> ModelConfig:
-    """The network that has these tensors (our names); num_classes 0 if there is no classifier.
+    """Infers the configuration of a model from its tensors.
 
-    index_sides: tokens in a window, where the file has index buffers that tell. is_image: the
-    tensors are those of an image network; told is the video network of the released kind
-    (patch (2, p, p), window (8, w, w)) that it is inflated to.
-    Rates of dropout are not in tensors; those of the registry's network of this shape are taken.
-    Raises CheckpointError where the tensors do not tell, naming what is missing.
+    Dropout rates cannot be inferred; those of the registered architecture with the same shape are
+    used, if there is one.
+
+    Args:
+        tensors: Tensors under official names.
+        index_sides: Numbers of tokens per window, from relative position index buffers.
+        is_image: Whether the tensors are image weights. The configuration is then that of the
+            inflated video model, with patch size (2, p, p) and window size (8, w, w).
+
+    Returns:
+        The configuration; num_classes is 0 if there is no classifier.
+
+    Raises:
+        CheckpointError: The tensors do not determine the configuration.
     """
     depths = _depths(tensors)
     embed_dim = _embed_dim(tensors, len(depths))
-    heads, rows = _tables(tensors, len(depths))
-    in_chans, patch = _patch(tensors, is_image)
-    hidden = _vote(
+    heads, rows = _heads_and_table_rows(tensors, len(depths))
+    in_chans, patch = _in_chans_and_patch_size(tensors, is_image)
+    hidden = _most_common(
         t.shape[0] / (embed_dim << int(m[1]))
         for n, t in tensors.items()
         if (m := _BLOCK.fullmatch(n)) and m[3] in ("mlp.fc1.weight", "mlp.fc1.bias") and t.ndim
     )
-    classes = _vote(
+    classes = _most_common(
         tensors[name].shape[0]
         for name in ("cls_head.fc_cls.weight", "cls_head.fc_cls.bias")
         if name in tensors and tensors[name].ndim
@@ -68,13 +77,13 @@ def infer_config(
             num_classes=classes or 0,
         )
     except ConfigError as error:
-        raise CheckpointError(f"The tensors are of no Swin network: {error}") from error
-    card = card_of(config)
-    return config if card is None else _with_rates_of(config, card.bundle.model)
+        raise CheckpointError(f"The tensors do not belong to a Swin model: {error}") from error
+    card = find_architecture_card(config)
+    return config if card is None else _with_drop_rates(config, card.bundle.model)
 
 
-def _vote(values: Iterable[V]) -> V | None:
-    """The most frequent value, the first among equals; None if there is none."""
+def _most_common(values: Iterable[V]) -> V | None:
+    """Returns the most frequent value, the first on ties; None if there is none."""
     counted = Counter(values)
     return counted.most_common(1)[0][0] if counted else None
 
@@ -85,15 +94,14 @@ def _depths(tensors: Mapping[str, Tensor]) -> tuple[int, ...]:
         if match := _BLOCK.fullmatch(name):
             blocks.setdefault(int(match[1]), set()).add(int(match[2]))
     if not blocks:
-        raise CheckpointError("There is no block (layers.0.blocks.0) among the tensors.")
+        raise CheckpointError("The checkpoint has no blocks, such as layers.0.blocks.0.")
     for stage in range(max(blocks) + 1):
         found = blocks.get(stage, set())
-        wanted = range(max(found, default=0) + 1)
-        for block in wanted:
+        for block in range(max(found, default=0) + 1):
             if block not in found:
                 raise CheckpointError(
-                    f"All tensors of layers.{stage}.blocks.{block} are missing, though later "
-                    "blocks are there; the file is incomplete."
+                    f"All tensors of layers.{stage}.blocks.{block} are missing, but later blocks "
+                    "exist; the checkpoint is incomplete."
                 )
     return tuple(len(blocks[stage]) for stage in range(len(blocks)))
 
@@ -107,17 +115,19 @@ def _embed_dim(tensors: Mapping[str, Tensor], num_stages: int) -> int:
     final = tensors.get("backbone.norm.weight")
     if final is not None and final.ndim:
         votes.append(final.shape[0] / 2 ** (num_stages - 1))
-    dim = _vote(votes)
+    dim = _most_common(votes)
     if dim is None or dim != int(dim) or dim < 1:
         raise CheckpointError(
-            "The number of channels cannot be told: norm1.weight and norm2.weight are missing in "
-            "every block, or double from stage to stage in no way."
+            "embed_dim cannot be inferred: norm1.weight and norm2.weight are missing in all "
+            "blocks, or their sizes do not double from stage to stage."
         )
     return int(dim)
 
 
-def _tables(tensors: Mapping[str, Tensor], num_stages: int) -> tuple[tuple[int, ...], int]:
-    """Heads of each stage and the rows of every bias table."""
+def _heads_and_table_rows(
+    tensors: Mapping[str, Tensor], num_stages: int
+) -> tuple[tuple[int, ...], int]:
+    """Returns the number of heads of each stage, and the number of bias table rows."""
     columns: dict[int, list[int]] = {}
     rows: list[int] = []
     for name, tensor in tensors.items():
@@ -125,22 +135,24 @@ def _tables(tensors: Mapping[str, Tensor], num_stages: int) -> tuple[tuple[int, 
         if match and match[3] == "attn.relative_position_bias_table" and tensor.ndim == 2:
             rows.append(tensor.shape[0])
             columns.setdefault(int(match[1]), []).append(tensor.shape[1])
-    heads = [_vote(columns.get(stage, [])) for stage in range(num_stages)]
-    # A stage whose only table is lost: heads double from stage to stage in every known network.
+    heads = [_most_common(columns.get(stage, [])) for stage in range(num_stages)]
+    # Stages without a table: heads double from stage to stage in all known models.
     known = next(((s, h) for s, h in enumerate(heads) if h is not None), None)
-    most = _vote(rows)
+    most = _most_common(rows)
     if known is None or most is None:
         raise CheckpointError(
-            "There is no table of two axes named attn.relative_position_bias_table; without one "
-            "neither heads nor window can be told."
+            "The number of heads and the window size cannot be inferred: there is no 2D tensor "
+            "named attn.relative_position_bias_table."
         )
     stage, count = known
     filled = [h or max(1, int(count * 2.0 ** (s - stage))) for s, h in enumerate(heads)]
     return tuple(filled), most
 
 
-def _patch(tensors: Mapping[str, Tensor], is_image: bool) -> tuple[int, tuple[int, int, int]]:
-    """Input channels and patch; those of the released models if the projection is unusable."""
+def _in_chans_and_patch_size(
+    tensors: Mapping[str, Tensor], is_image: bool
+) -> tuple[int, tuple[int, int, int]]:
+    """Returns input channels and patch size; the defaults if the projection is unusable."""
     weight = tensors.get("backbone.patch_embed.proj.weight")
     if weight is None or weight.ndim != (4 if is_image else 5) or 0 in weight.shape:
         return 3, (2, 4, 4)
@@ -153,14 +165,14 @@ def _image_window(rows: int) -> tuple[int, int, int]:
     offsets = math.isqrt(rows)
     if offsets**2 != rows or offsets % 2 == 0:
         raise CheckpointError(
-            f"The bias tables have {rows} rows, which is no square window of an image network."
+            f"The bias tables have {rows} rows, which is not possible for a square 2D window."
         )
     side = (offsets + 1) // 2
     return (IMAGE_TO_VIDEO_FRAMES, side, side)
 
 
 def _video_window(rows: int, index_sides: set[int]) -> tuple[int, int, int]:
-    """The window (d, h, h) with (2d - 1)(2h - 1)^2 = rows.
+    """Returns the window size (d, h, h) with (2d - 1)(2h - 1)^2 = rows.
 
     >>> _video_window(5239, set())
     (16, 7, 7)
@@ -172,25 +184,25 @@ def _video_window(rows: int, index_sides: set[int]) -> tuple[int, int, int]:
             found.append(((frames + 1) // 2, side, side))
     if len(index_sides) == 1:
         tokens = index_sides.copy().pop()
-        told = [window for window in found if math.prod(window) == tokens]
-        if len(told) == 1:
-            return told[0]
-    published = [window for side in _PUBLISHED_SIDES for window in found if window[1] == side]
-    likely = published[:1] or [window for window in found if window[1] in _PLAUSIBLE_SIDES]
+        matching = [window for window in found if math.prod(window) == tokens]
+        if len(matching) == 1:
+            return matching[0]
+    published = [window for side in _PREFERRED_SIDES for window in found if window[1] == side]
+    likely = published[:1] or [window for window in found if window[1] in _COMMON_SIDES]
     if len(likely) == 1:
         return likely[0]
     choice = " or ".join(map(str, found)) or "no window of equal height and width"
     raise CheckpointError(
-        f"The bias tables have {rows} rows, which can be {choice}; name the network with "
-        "architecture=..., a name of `videoswin models` or a ModelConfig."
+        f"The bias tables have {rows} rows, so the window size is ambiguous: {choice}. Pass "
+        "architecture=..., with a name from `videoswin models` or a ModelConfig."
     )
 
 
-# --- what the registry knows of it --------------------------------------------------------------
+# --- registered architectures -------------------------------------------------------------------
 
 
-def _shape_of(config: ModelConfig) -> ModelConfig:
-    """The config without what changes no tensor but the first and the last."""
+def _architecture_key(config: ModelConfig) -> ModelConfig:
+    """Returns the config with defaults for all fields that vary within an architecture."""
     return dataclasses.replace(
         config,
         num_classes=0,
@@ -203,18 +215,18 @@ def _shape_of(config: ModelConfig) -> ModelConfig:
     )
 
 
-def card_of(config: ModelConfig) -> ModelCard | None:
-    """The registry's architecture of this shape, whatever its channels and classes."""
-    shape = _shape_of(config)
+def find_architecture_card(config: ModelConfig) -> ModelCard | None:
+    """Returns the registered architecture of this shape, ignoring channels and classes."""
+    shape = _architecture_key(config)
     for card in list_cards():
-        if card.kind == "architecture" and _shape_of(card.bundle.model) == shape:
+        if card.kind == "architecture" and _architecture_key(card.bundle.model) == shape:
             return card
     return None
 
 
 def describe_config(config: ModelConfig) -> str:
-    """The architecture's name, or its sizes where the model zoo has none of that shape."""
-    card = card_of(config)
+    """Returns the name of the architecture, or its dimensions if it is not registered."""
+    card = find_architecture_card(config)
     if card is not None:
         return card.name
     stride = f" with stride {config.patch_stride}" if config.patch_stride else ""
@@ -224,7 +236,7 @@ def describe_config(config: ModelConfig) -> str:
     )
 
 
-def _with_rates_of(config: ModelConfig, other: ModelConfig) -> ModelConfig:
+def _with_drop_rates(config: ModelConfig, other: ModelConfig) -> ModelConfig:
     return dataclasses.replace(
         config,
         drop_rate=other.drop_rate,
@@ -235,10 +247,16 @@ def _with_rates_of(config: ModelConfig, other: ModelConfig) -> ModelConfig:
 
 
 def bundle_for(config: ModelConfig, base: BundleConfig | None) -> BundleConfig:
-    """Sampling, preprocessing and labels for a network: those of `base`, adapted to it.
+    """Returns sampling, preprocessing and labels for a model.
 
-    base: from the file itself or from the registry. Without one, the official settings, with
-    frames of 32 pixels for each token of the window's side (224 for 7, 384 for 12).
+    Args:
+        config: The model configuration.
+        base: Settings from the checkpoint or the registry to start from. None uses the official
+            settings, with a crop size of 32 pixels per token of the window height (224 for 7, 384
+            for 12).
+
+    Returns:
+        The bundle; labels are dropped if their number does not match.
     """
     if base is None:
         bundle = BundleConfig.for_model(config)

@@ -1,7 +1,7 @@
-"""Image weights -> video weights, and the other changes of shape a caller may permit.
+"""Inflation of image weights to video weights, and other shape adaptations.
 
-All functions take tensors and give tensors; names are ours. The rules for inflation are those of
-the official code, so a video whose frames are all alike gets what the image network says of one.
+Inflation follows the official code (`SwinTransformer3D.inflate_weights`): a video of identical
+frames gets the same output as the image model for one frame.
 """
 
 from __future__ import annotations
@@ -16,13 +16,21 @@ PATCH_WEIGHT = "backbone.patch_embed.proj.weight"
 TABLE_SUFFIX = ".attn.relative_position_bias_table"
 
 
-def _offsets(window: Size3) -> Size3:
-    """How many different offsets two tokens of a window can have along each axis."""
+def _num_offsets(window: Size3) -> Size3:
+    """Returns the number of relative offsets between tokens of a window along each axis."""
     return (2 * window[0] - 1, 2 * window[1] - 1, 2 * window[2] - 1)
 
 
 def inflate_patch_projection(weight: Tensor, num_frames: int) -> Tensor:
-    """(C, in, p, p) -> (C, in, num_frames, p, p): the same for every frame, their sum unchanged."""
+    """Repeats a 2D patch projection over time and divides it by the number of frames.
+
+    Args:
+        weight: (C, in_chans, p, p).
+        num_frames: Patch size along time.
+
+    Returns:
+        (C, in_chans, num_frames, p, p).
+    """
     return weight[:, :, None].repeat(1, 1, num_frames, 1, 1) / num_frames
 
 
@@ -32,29 +40,44 @@ def sum_patch_over_time(weight: Tensor) -> Tensor:
 
 
 def inflate_bias_table(table: Tensor, window: Size3) -> Tensor:
-    """(S * S, heads) of an image window -> (rows of `window`, heads), alike at every time offset.
+    """Repeats a 2D relative position bias table over the temporal offsets.
 
-    A table of another window is first resized in space (bicubic, as the official code does).
+    A table of a different window size is first resized in space (bicubic, as in the official
+    code).
+
+    Args:
+        table: (S * S, num_heads).
+        window: Window size of the video model, (D, H, W).
+
+    Returns:
+        ((2D - 1) * (2H - 1) * (2W - 1), num_heads).
     """
     side = round(table.shape[0] ** 0.5)
-    frames, height, width = _offsets(window)
+    frames, height, width = _num_offsets(window)
     if (side, side) != (height, width):
-        grid = _resize_space(table.view(1, side, side, -1), (height, width))
+        grid = _resize_spatial(table.view(1, side, side, -1), (height, width))
         table = grid.flatten(0, 2)
     return table.repeat(frames, 1)
 
 
 def resize_bias_table(table: Tensor, old: Size3, new: Size3) -> Tensor:
-    """The bias table of window `old` for window `new`: (rows, heads) -> (rows, heads).
+    """Resizes a relative position bias table from window `old` to window `new`.
 
-    Along time linearly, with the ends and the middle kept: the farthest offset of the old window
-    becomes the farthest of the new one, and offset 0 stays offset 0. In space bicubic, as in
-    inflation. An axis that does not change is not touched.
+    Interpolation is linear in time, with aligned corners, so that the largest offsets and offset 0
+    are preserved, and bicubic in space, as in inflation. Unchanged axes are not interpolated.
+
+    Args:
+        table: (rows of `old`, num_heads).
+        old: Window size of the table, (D, H, W).
+        new: Window size to resize to.
+
+    Returns:
+        (rows of `new`, num_heads).
     """
-    (frames, *space), (new_frames, *new_space) = _offsets(old), _offsets(new)
+    (frames, *space), (new_frames, *new_space) = _num_offsets(old), _num_offsets(new)
     grid = table.view(frames, *space, -1)  # (2d-1, 2h-1, 2w-1, heads)
     if space != new_space:
-        grid = _resize_space(grid, (new_space[0], new_space[1]))
+        grid = _resize_spatial(grid, (new_space[0], new_space[1]))
     if frames != new_frames:
         lines = grid.flatten(1).t()[None]  # (1, (2h-1)(2w-1) heads, 2d-1)
         lines = F.interpolate(lines, size=new_frames, mode="linear", align_corners=True)
@@ -62,7 +85,7 @@ def resize_bias_table(table: Tensor, old: Size3, new: Size3) -> Tensor:
     return grid.flatten(0, 2).contiguous()
 
 
-def _resize_space(grid: Tensor, size: tuple[int, int]) -> Tensor:
+def _resize_spatial(grid: Tensor, size: tuple[int, int]) -> Tensor:
     """(D, H, W, heads) -> (D, *size, heads), bicubic without antialiasing."""
     planes = grid.permute(0, 3, 1, 2)
     planes = F.interpolate(planes, size=size, mode="bicubic", align_corners=False)
@@ -70,15 +93,21 @@ def _resize_space(grid: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def adapt_input_channels(weight: Tensor, num_channels: int) -> Tensor:
-    """Patch projection (C, old, ...) -> (C, num_channels, ...).
+    """Adapts a patch projection to a different number of input channels, as timm does.
 
-    To one channel: the sum, so that gray in equals the same gray in all old channels. To several:
-    the old channels in turn, scaled by old / new, so that equal channels give what they gave where
-    new is a multiple of old, and about that elsewhere (the rule of timm).
+    For one channel, the input channels are summed. For more channels, they are repeated cyclically
+    and scaled by old / new to preserve the magnitude of the output.
+
+    Args:
+        weight: (C, old_channels, ...).
+        num_channels: New number of input channels.
+
+    Returns:
+        (C, num_channels, ...).
     """
     old = weight.shape[1]
     if num_channels == 1:
         return weight.sum(dim=1, keepdim=True)
-    rounds = -(-num_channels // old)
-    repeated = torch.cat([weight] * rounds, dim=1)[:, :num_channels]
+    num_repeats = -(-num_channels // old)
+    repeated = torch.cat([weight] * num_repeats, dim=1)[:, :num_channels]
     return repeated * (old / num_channels)

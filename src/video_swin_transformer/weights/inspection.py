@@ -1,4 +1,4 @@
-"""What a file of weights is, told without loading it into a network."""
+"""Describes a checkpoint without loading it into a model (`videoswin inspect`)."""
 
 from __future__ import annotations
 
@@ -13,29 +13,49 @@ from .checkpoint import open_checkpoint
 from .report import LoadReport
 from .resolve import resolve_model
 
-Plain: TypeAlias = str | int | float | bool | None
+PlainValue: TypeAlias = str | int | float | bool | None
 
 _MAX_ENTRIES = 40
 
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """A file of weights as `videoswin inspect` prints it."""
+    """Description of a checkpoint.
 
-    kind: str  # of the container: "safetensors", "pickle (zip)", "pickle (legacy)"
-    format_name: str  # short: "official", "mmaction2", "torchvision", "own", "image-timm", ...
+    Attributes:
+        kind: Container: "safetensors", "pickle (zip)" or "pickle (legacy)".
+        format_name: Key format, such as "official", "mmaction2", "torchvision" or "image-timm".
+        is_image: Whether these are weights of an image (2D) model.
+        num_bytes: File size.
+        config: Model configuration; for image weights, that of the inflated model.
+        report: How the tensors match `config`.
+        metadata: Plain values stored in the file.
+    """
+
+    kind: str
+    format_name: str
     is_image: bool
     num_bytes: int
-    config: ModelConfig  # for image weights: what they inflate to
+    config: ModelConfig
     report: LoadReport
-    metadata: dict[str, Plain]
+    metadata: dict[str, PlainValue]
 
 
 def inspect_checkpoint(source: str | Path) -> Inspection:
-    """An opened file, its network, and how much of it the file fills; image weights inflated.
+    """Describes a checkpoint and compares it with the model it belongs to.
 
-    Raises CheckpointError for a file that cannot be read or is of no known format; for one that
-    would be refused for what is missing or left over, the report says so.
+    Tensors that are missing, unexpected or mismatched are listed in the report; they raise no
+    error. Image weights are inflated first.
+
+    Args:
+        source: A model name, folder or file; see `resolve_model`.
+
+    Returns:
+        The description.
+
+    Raises:
+        CheckpointError: The file cannot be read or is not in a supported format.
+        UnknownNameError: No model has this name.
     """
     resolved = resolve_model(source)
     card = resolved.card
@@ -50,16 +70,16 @@ def inspect_checkpoint(source: str | Path) -> Inspection:
         num_bytes=container.num_bytes,
         config=config,
         report=checkpoint.report(config, adapted),
-        metadata=dict(_plain_entries(container.metadata)),
+        metadata=dict(_iter_plain_entries(container.metadata)),
     )
 
 
-def _plain_entries(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Plain]]:
-    """Plain values, those of `meta` among them; whatever else stands there by its kind."""
+def _iter_plain_entries(metadata: Mapping[str, Any]) -> Iterator[tuple[str, PlainValue]]:
+    """Yields metadata entries, including those under "meta"; other objects by type name."""
     entries = dict(metadata)
     meta = entries.pop("meta", None)
     if isinstance(meta, Mapping):
         entries = {str(key): value for key, value in meta.items()} | entries
     for key, value in list(entries.items())[:_MAX_ENTRIES]:
         if key != METADATA_KEY:
-            yield key, value if isinstance(value, Plain) else f"({type(value).__name__})"
+            yield key, value if isinstance(value, PlainValue) else f"({type(value).__name__})"

@@ -1,8 +1,8 @@
-"""Parameter names of each tool and how they map to ours.
+"""Mapping between the parameter names of other tools and the official ones.
 
-Ours are the official ones: `backbone.layers.0.blocks.0.norm1.weight`, `cls_head.fc_cls.weight`.
-A `KeyFormat` describes a tool's names as data, and both directions follow from it. Everything
-here is a pure function of names and tensors; nothing opens a file or builds a network.
+This package uses the official names: `backbone.layers.0.blocks.0.norm1.weight`,
+`cls_head.fc_cls.weight`. A `KeyFormat` describes the names of one tool and converts in both
+directions. All functions are pure: they open no files and build no models.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from types import MappingProxyType
 import torch
 from torch import Tensor
 
-DERIVED = "derived"  # follows from the configuration: dropped
-IGNORED = "ignored"  # belongs to the tool, not to the network: dropped and reported
+DERIVED = "derived"  # determined by the configuration: dropped
+IGNORED = "ignored"  # not part of the model: dropped and reported
 
 _PARTS = (
     "attn.relative_position_bias_table",
@@ -34,16 +34,31 @@ _OURS_NORM = "backbone.norm."
 _OURS_HEAD = "cls_head.fc_cls."
 _OURS_BLOCK = re.compile(r"backbone\.layers\.(\d+)\.blocks\.(\d+)\.(.+)")
 _OURS_MERGE = re.compile(r"backbone\.layers\.(\d+)\.downsample\.((?:norm|reduction)\..+)")
-_SLOT = re.compile(r"(.+)#([012])")  # a third of a qkv tensor: query, key or value
+_QKV_THIRD = re.compile(r"(.+)#([012])")  # query, key or value part of a qkv tensor
 
 
 @dataclass(frozen=True)
 class KeyFormat:
-    """How one tool names the parameters of a Swin network.
+    """The parameter names of one tool.
 
-    Patterns hold {} for the stage's number (times `scale`, plus an offset) and for the block's.
-    parts: our name inside a block -> the tool's; a tool that splits qkv gives three, "...#0" to
-    "...#2". num_axes: 3 for video, 2 for image weights. head: None if it never has a classifier.
+    Attributes:
+        name: Short name.
+        title: Name for messages.
+        num_axes: 3 for video weights, 2 for image weights.
+        patch: Prefix of the patch projection.
+        patch_norm: Prefix of the norm after the patch projection.
+        block: Prefix of a block, with {} for the stage and the block number. The stage number is
+            multiplied by `scale`, and `block_offset` is added.
+        merge: Prefix of patch merging, with {} for the stage number (see `merge_offset`).
+        norm: Prefix of the final norm.
+        head: Prefix of the classifier; None if the format has none.
+        scale: Factor of the stage number in `block` and `merge`.
+        block_offset: Offset of the stage number in `block`.
+        merge_offset: Offset of the stage number in `merge`.
+        parts: Official name within a block -> the tool's name. A tool that splits qkv has three
+            entries, "...#0" to "...#2".
+        derived: Names within a block of buffers that follow from the configuration.
+        ignored: Regular expressions of full names that are not part of the model.
     """
 
     name: str
@@ -60,9 +75,9 @@ class KeyFormat:
     merge_offset: int = 0
     parts: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     derived: tuple[str, ...] = ("attn.relative_position_index", "attn_mask")
-    ignored: tuple[str, ...] = ()  # regular expressions for whole names
+    ignored: tuple[str, ...] = ()
 
-    def _fixed(self) -> tuple[tuple[str, str | None], ...]:
+    def _prefixes(self) -> tuple[tuple[str, str | None], ...]:
         return (
             (_OURS_PATCH, self.patch),
             (_OURS_PATCH_NORM, self.patch_norm),
@@ -93,13 +108,18 @@ class KeyFormat:
         return stage if rest == 0 and stage >= 0 else None
 
     def to_official(self, key: str) -> str | None:
-        """A name in the file -> ours, DERIVED, IGNORED, or None for a name of no Swin network.
+        """Converts a name to the official one.
 
-        A third of a qkv tensor comes back as "...qkv.weight#0".
+        Args:
+            key: The tool's name.
+
+        Returns:
+            The official name, DERIVED, IGNORED, or None if the name is unknown. A part of a split
+            qkv tensor is returned as "...qkv.weight#0".
         """
         if any(re.fullmatch(pattern, key) for pattern in self.ignored):
             return IGNORED
-        for ours, theirs in self._fixed():
+        for ours, theirs in self._prefixes():
             if theirs is not None and key in (theirs + "weight", theirs + "bias"):
                 return ours + key.removeprefix(theirs)
         if match := self._block_pattern.fullmatch(key):
@@ -117,8 +137,15 @@ class KeyFormat:
         return None
 
     def from_official(self, name: str) -> tuple[str, ...]:
-        """Our name -> the tool's (three where it splits qkv); empty if it has no such tensor."""
-        for ours, theirs in self._fixed():
+        """Converts an official name to the tool's.
+
+        Args:
+            name: The official name.
+
+        Returns:
+            One name; three if the tool splits qkv; none if it has no such tensor.
+        """
+        for ours, theirs in self._prefixes():
             if name.startswith(ours):
                 return () if theirs is None else (theirs + name.removeprefix(ours),)
         if match := _OURS_BLOCK.fullmatch(name):
@@ -134,18 +161,28 @@ class KeyFormat:
 
 @dataclass(frozen=True, eq=False)
 class NamedTensors:
-    """Tensors under our names, with where each came from."""
+    """Tensors under official names, and the names they had in the file."""
 
     tensors: dict[str, Tensor]
-    sources: dict[str, tuple[str, ...]]  # our name -> the names in the file
+    sources: dict[str, tuple[str, ...]]  # official name -> names in the file
     derived: tuple[str, ...]  # names in the file
     ignored: tuple[str, ...]
     unexpected: tuple[str, ...]
-    incomplete: tuple[str, ...]  # parts of a split tensor whose siblings are missing or do not fit
+    incomplete: tuple[
+        str, ...
+    ]  # parts of a split tensor whose other parts are missing or have different shapes
 
 
 def convert(key_format: KeyFormat, tensors: Mapping[str, Tensor]) -> NamedTensors:
-    """A file's tensors under our names; query, key and value are joined along their rows."""
+    """Converts tensors to official names. Query, key and value are concatenated along rows.
+
+    Args:
+        key_format: Key format of the tensors.
+        tensors: Tensors by the tool's names.
+
+    Returns:
+        The converted tensors.
+    """
     found: dict[str, tuple[str, Tensor]] = {}
     dropped: dict[str, list[str]] = {DERIVED: [], IGNORED: []}
     unexpected: list[str] = []
@@ -161,7 +198,7 @@ def convert(key_format: KeyFormat, tensors: Mapping[str, Tensor]) -> NamedTensor
     named: dict[str, Tensor] = {}
     sources: dict[str, tuple[str, ...]] = {}
     for name, (key, tensor) in found.items():
-        slot = _SLOT.fullmatch(name)
+        slot = _QKV_THIRD.fullmatch(name)
         if slot is None:
             named[name], sources[name] = tensor, (key,)
             continue
@@ -187,7 +224,7 @@ def _can_be_joined(thirds: Collection[Tensor]) -> bool:
 
 
 def rename_from_official(key_format: KeyFormat, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Our tensors under a tool's names: the inverse of `convert`, without derived buffers."""
+    """Converts official names to a tool's; the inverse of `convert`, without derived buffers."""
     renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         theirs = key_format.from_official(name)
@@ -196,7 +233,7 @@ def rename_from_official(key_format: KeyFormat, tensors: Mapping[str, Tensor]) -
     return renamed
 
 
-# --- the tools whose weights are read ----------------------------------------------------------
+# --- supported formats --------------------------------------------------------------------------
 
 
 def _torchvision_parts() -> Mapping[str, str]:
@@ -222,7 +259,7 @@ def _transformers_parts() -> Mapping[str, str]:
     return MappingProxyType(parts)
 
 
-def _plain(
+def _official_like(
     name: str,
     title: str,
     num_axes: int,
@@ -232,7 +269,7 @@ def _plain(
     ignored: tuple[str, ...] = (),
     merge_offset: int = 0,
 ) -> KeyFormat:
-    """Names built like the official ones: `layers.i.blocks.j.`"""
+    """A format with the structure of the official names, `layers.i.blocks.j.`."""
     return KeyFormat(
         name=name,
         title=title,
@@ -264,26 +301,26 @@ def _transformers(name: str, title: str, before: str, head: str | None) -> KeyFo
     )
 
 
-_DATA = (r"data_preprocessor\..+",)
-OFFICIAL = _plain(
+_DATA_PREPROCESSOR = (r"data_preprocessor\..+",)
+OFFICIAL = _official_like(
     "official",
     "official Video Swin / mmaction2 0.x recognizer",
     3,
     "backbone.",
     "cls_head.fc_cls.",
-    ignored=_DATA,
+    ignored=_DATA_PREPROCESSOR,
 )
 OWN = dataclasses.replace(OFFICIAL, name="own", title="video-swin-transformer")
-MMACTION2 = _plain(
+MMACTION2 = _official_like(
     "mmaction2",
     "mmaction2 1.x recognizer",
     3,
     "backbone.",
     "cls_head.fc_cls.",
     norm="norm3.",
-    ignored=(*_DATA, r"backbone\.norm[0-2]\.(?:weight|bias)"),
+    ignored=(*_DATA_PREPROCESSOR, r"backbone\.norm[0-2]\.(?:weight|bias)"),
 )
-BACKBONE = _plain("backbone", "backbone alone (single-file copy)", 3)
+BACKBONE = _official_like("backbone", "backbone alone (single-file copy)", 3)
 TORCHVISION = KeyFormat(
     name="torchvision",
     title="torchvision swin3d",
@@ -298,10 +335,10 @@ TORCHVISION = KeyFormat(
     merge_offset=1,
     parts=_torchvision_parts(),
 )
-MICROSOFT = _plain(
+MICROSOFT = _official_like(
     "image-microsoft", "image Swin by Microsoft (also timm before 0.9)", 2, "", "head."
 )
-TIMM = _plain("image-timm", "image Swin by timm", 2, "", "head.fc.", merge_offset=1)
+TIMM = _official_like("image-timm", "image Swin by timm", 2, "", "head.fc.", merge_offset=1)
 TORCHVISION_IMAGE = KeyFormat(
     name="image-torchvision",
     title="image Swin by torchvision",
@@ -338,10 +375,16 @@ FORMATS = (
 
 
 def recognize_format(tensors: Mapping[str, Tensor]) -> KeyFormat | None:
-    """The format of named tensors by their prefixes, or None if it is unknown.
+    """Detects the key format by name prefixes.
 
-    A format is recognized by several names, so that one lost or renamed tensor is reported as
-    missing instead of making the file unreadable.
+    Several names are considered, so that a single missing or renamed tensor does not prevent
+    detection and is reported as missing.
+
+    Args:
+        tensors: Tensors by the names in the file.
+
+    Returns:
+        The format; None if it is unknown.
     """
     names = tensors.keys()
     if not any(name.endswith(".relative_position_bias_table") for name in names):
@@ -364,15 +407,15 @@ def recognize_format(tensors: Mapping[str, Tensor]) -> KeyFormat | None:
         return BACKBONE
     merges = {m[1] for n in names if (m := re.match(r"layers\.(\d+)\.downsample\.", n))}
     stages = {m[1] for n in names if (m := re.match(r"layers\.(\d+)\.blocks\.", n))}
-    at_the_start = any_begins("head.fc.") or bool(merges and max(merges) == max(stages))
-    return TIMM if at_the_start else MICROSOFT
+    is_timm = any_begins("head.fc.") or bool(merges and max(merges) == max(stages))
+    return TIMM if is_timm else MICROSOFT
 
 
 def _is_image(tensors: Mapping[str, Tensor]) -> bool:
     patch = tensors.get("patch_embed.proj.weight")
     if patch is not None and patch.ndim in (4, 5):
         return patch.ndim == 4
-    # The patch projection is lost; a table of a square window has a square number of rows.
+    # Without a patch projection: bias tables of 2D windows have a square number of rows.
     rows = [
         t.shape[0]
         for n, t in tensors.items()

@@ -1,4 +1,4 @@
-"""A bar on the terminal while a file is fetched."""
+"""A progress bar for downloads."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from .http import Progress
 
 
 @contextmanager
-def terminal_progress(what: str) -> Iterator[Progress | None]:
-    """A progress callback that draws on stderr; None where that is no terminal."""
+def terminal_progress(label: str) -> Iterator[Progress | None]:
+    """Yields a progress callback that draws on stderr; None if stderr is not a terminal."""
     console = stderr_console()
     if console is None:
         yield None
@@ -32,5 +32,5 @@ def terminal_progress(what: str) -> Iterator[Progress | None]:
         TextColumn("left"),
         TimeRemainingColumn(),
     )
-    with Bar(console, what, columns) as bar:
+    with Bar(console, label, columns) as bar:
         yield bar.show

@@ -1,9 +1,9 @@
-"""A file of weights -> named tensors and plain metadata. No code of the file ever runs.
+"""Reads checkpoint files without executing any code they contain.
 
-Read are `.safetensors` and what `torch.save` writes (`.pth`, `.pt`, `.bin`; zip and the older
-pickle stream), the latter with `weights_only=True` only. Which of the two a file is, its first
-bytes say, not its name. Before a tensor is believed, it must fit into its file: a kilobyte that
-claims four gigabytes is refused before memory is taken.
+Supported are safetensors files and files of `torch.save` (.pth, .pt, .bin; zip or legacy pickle
+format). Pickles are loaded with `weights_only=True`. The format is detected from the first bytes,
+not from the file name. Declared sizes are checked against the file size before memory is
+allocated.
 """
 
 from __future__ import annotations
@@ -23,19 +23,24 @@ from ..config import MODEL_TYPE, BundleConfig
 from ..errors import CheckpointError, ConfigError
 from ..saving import CONFIG_FILE, METADATA_KEY, WEIGHTS_FILE
 
-WRAPPERS = ("module.", "_orig_mod.")  # put before every name by DistributedDataParallel, compile
-CONTAINER_KEYS = ("state_dict", "model")  # where tools keep the weights, in order of preference
-FOLDER_FILES = (WEIGHTS_FILE, "pytorch_model.bin")  # what a folder is opened for, in that order
-_LEGACY_PICKLES = 5  # magic, protocol, system, content, keys: what the older stream begins with
+WRAPPERS = ("module.", "_orig_mod.")  # prefixes added by DistributedDataParallel, torch.compile
+CONTAINER_KEYS = ("state_dict", "model")  # keys of the state dict, in order of preference
+FOLDER_FILES = (WEIGHTS_FILE, "pytorch_model.bin")  # in order of preference
+_LEGACY_PICKLES = 5  # a legacy file starts with magic number, protocol, system, content, keys
 
 
 @dataclass(frozen=True, eq=False)
 class RawCheckpoint:
-    """What a file holds: tensors under its own names (wrappers removed), and what stands around.
+    """The content of a checkpoint file.
 
-    kind: "safetensors", "pickle (zip)" or "pickle (legacy)". unwrapped: what was taken off, such
-    as "state_dict" or "module.". metadata: the other entries, plain values only. bundle: our own
-    config, where one lies inside or beside the file. Tensors may be views of the file on disk.
+    Attributes:
+        path: Path of the file.
+        kind: Container: "safetensors", "pickle (zip)" or "pickle (legacy)".
+        num_bytes: File size.
+        tensors: Tensors by name, without wrapper prefixes. They may be memory-mapped.
+        unwrapped: Keys and prefixes that were removed, such as "state_dict" or "module.".
+        metadata: The other entries of the file.
+        bundle: Configuration stored in the file or next to it; None if there is none.
     """
 
     path: Path
@@ -48,7 +53,11 @@ class RawCheckpoint:
 
 
 def read_weights_file(source: str | Path) -> RawCheckpoint:
-    """Opens a file, or the weights file of a folder. Raises CheckpointError, and nothing else."""
+    """Reads a checkpoint file, or the one in a folder.
+
+    Raises:
+        CheckpointError: The file does not exist, is damaged or is unsafe to load.
+    """
     path = _weights_file(Path(source))
     try:
         num_bytes = path.stat().st_size
@@ -62,11 +71,11 @@ def read_weights_file(source: str | Path) -> RawCheckpoint:
         return _read_safetensors(path, num_bytes)
     is_zip = head.startswith(b"PK")
     content = _read_pickle(path, num_bytes, is_zip)
-    state, around, unwrapped = _unwrap(path, content)
+    state, metadata, unwrapped = _unwrap(path, content)
     _check_tensors(path, state, num_bytes)
     kind = "pickle (zip)" if is_zip else "pickle (legacy)"
     return RawCheckpoint(
-        path, kind, num_bytes, state, unwrapped, around, _bundle(path, around, False)
+        path, kind, num_bytes, state, unwrapped, metadata, _bundle(path, metadata, False)
     )
 
 
@@ -82,8 +91,8 @@ def _weights_file(path: Path) -> Path:
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise CheckpointError(f"{str(path)!r} cannot be read ({error}).") from error
     raise CheckpointError(
-        f"The folder {str(path)!r} holds neither {' nor '.join(FOLDER_FILES)}; "
-        "name the file with the weights."
+        f"The folder {str(path)!r} contains neither {' nor '.join(FOLDER_FILES)}; "
+        "give the path of the weights file."
     )
 
 
@@ -102,65 +111,65 @@ def _read_safetensors(path: Path, num_bytes: int) -> RawCheckpoint:
             f"{str(path)!r} is not a readable safetensors file ({error}); it is damaged or "
             "truncated."
         ) from error
-    state, wrappers = _without_wrappers(tensors)
+    state, wrappers = _strip_wrappers(tensors)
     _check_tensors(path, state, num_bytes)
     bundle = _bundle(path, metadata, True)
     return RawCheckpoint(path, "safetensors", num_bytes, state, wrappers, metadata, bundle)
 
 
-def _bundle(path: Path, metadata: Mapping[str, Any], may_lie_beside: bool) -> BundleConfig | None:
-    """Our config: `config.json` beside a safetensors file comes first, as in `saving`."""
-    beside = path.with_name(CONFIG_FILE)
-    meta = metadata.get("meta")  # where official files keep what they say of themselves
+def _bundle(path: Path, metadata: Mapping[str, Any], use_config_file: bool) -> BundleConfig | None:
+    """Reads the configuration; `config.json` next to a safetensors file takes precedence."""
+    config_path = path.with_name(CONFIG_FILE)
+    meta = metadata.get("meta")  # location of metadata in official checkpoints
     text = metadata.get(METADATA_KEY) or (
         meta.get(METADATA_KEY) if isinstance(meta, Mapping) else None
     )
     try:
-        if may_lie_beside and beside.is_file():
-            content = beside.read_text(encoding="utf-8", errors="replace")
+        if use_config_file and config_path.is_file():
+            content = config_path.read_text(encoding="utf-8", errors="replace")
             if re.search(rf'"model_type"\s*:\s*"{MODEL_TYPE}"', content):
-                text = content  # else the config of another library, e.g. transformers
+                text = content  # otherwise it is the config of another library, e.g. transformers
         return BundleConfig.from_json(text) if isinstance(text, str) else None
     except (ConfigError, OSError) as error:
-        raise CheckpointError(f"The config of {str(path)!r} is not usable. {error}") from error
+        raise CheckpointError(f"The config of {str(path)!r} is invalid. {error}") from error
 
 
 # --- pickles ------------------------------------------------------------------------------------
 
 
 def _read_pickle(path: Path, num_bytes: int, is_zip: bool) -> object:
-    """What `torch.load` makes of the file, restricted to tensors and plain data."""
+    """Loads a pickle with `torch.load`, restricted to tensors and plain data."""
     if is_zip:
         _check_zip(path, num_bytes)
     try:
         if not is_zip:
             with path.open("rb") as stream:
                 for _ in range(_LEGACY_PICKLES):
-                    _check_calls(path, stream)
+                    _reject_bytearray(path, stream)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except CheckpointError:
         raise
     except Exception as error:
-        # A damaged pickle can raise nearly anything, from KeyError to RuntimeError: all of it
-        # means that the file cannot be read.
-        raise CheckpointError(_pickle_refusal(path, error)) from error
+        # A damaged pickle can raise almost any exception.
+        raise CheckpointError(_pickle_error_message(path, error)) from error
 
 
 def _check_zip(path: Path, num_bytes: int) -> None:
-    """torch.save stores without compression: what claims more than the file has is a trap."""
+    """Rejects compressed or oversized entries (zip bombs); torch.save does not compress."""
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             claimed = sum(entry.file_size for entry in entries)
             if claimed > num_bytes or any(entry.compress_type for entry in entries):
                 raise CheckpointError(
-                    f"{str(path)!r} has {num_bytes} bytes, but claims to unpack to {claimed}; "
-                    "torch.save writes no such file. It is refused."
+                    f"{str(path)!r} has {num_bytes} bytes, but claims to unpack to {claimed}, "
+                    "which torch.save never writes; it was rejected. Download it again from a "
+                    "source you trust."
                 )
             for entry in entries:
                 if entry.filename.endswith("/data.pkl"):
                     with archive.open(entry) as stream:
-                        _check_calls(path, stream)
+                        _reject_bytearray(path, stream)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
         if isinstance(error, CheckpointError):
             raise
@@ -169,17 +178,17 @@ def _check_zip(path: Path, num_bytes: int) -> None:
         ) from error
 
 
-def _check_calls(path: Path, stream: IO[bytes]) -> None:
-    """Refuses the one call that torch allows and that fills memory by a number in the file."""
+def _reject_bytearray(path: Path, stream: IO[bytes]) -> None:
+    """Rejects bytearray, which `weights_only` allows with an arbitrary size in the file."""
     for operation, argument, _ in pickletools.genops(stream):
         if operation.name == "GLOBAL" and str(argument).endswith(" bytearray"):
             raise CheckpointError(
-                f"{str(path)!r} is a pickle that builds a bytearray, which belongs to no weights; "
-                "it is refused."
+                f"{str(path)!r} is a pickle that creates a bytearray, which no checkpoint needs; "
+                "it was rejected. Download it again from a source you trust."
             )
 
 
-# Modules whose objects tools leave in checkpoints, and what they are.
+# Modules whose objects are often pickled into checkpoints, and how to describe them.
 _PICKLED_EXTRAS = {
     "numpy": "NumPy numbers or arrays",
     "mmengine": "mmengine's training history",
@@ -191,65 +200,65 @@ _PICKLED_EXTRAS = {
 }
 
 
-def _pickle_refusal(path: Path, error: Exception) -> str:
-    said = str(error)
-    found = re.search(r"GLOBAL (\S+)", said) or re.search(r"class(?:es)? (\S+)", said)
+def _pickle_error_message(path: Path, error: Exception) -> str:
+    message = str(error)
+    found = re.search(r"GLOBAL (\S+)", message) or re.search(r"class(?:es)? (\S+)", message)
     if found is None:
-        why = said.split("\n")[0].split(". ")[0] or type(error).__name__
+        why = message.split("\n")[0].split(". ")[0] or type(error).__name__
         if "eights only" in why:
             why = "not a pickle of tensors"
         return (
             f"{str(path)!r} cannot be read as weights ({type(error).__name__}: {why}); it is "
-            "damaged, truncated or not a file of torch.save or safetensors."
+            "damaged, truncated, or not written by torch.save or safetensors."
         )
     name = found[1].rstrip(".,")
     what = _PICKLED_EXTRAS.get(name.split(".")[0])
     if what is None:
         return (
-            f"{str(path)!r} is a pickle that calls {name!r} when opened. Such files can run any "
-            "program, so it is refused and nothing of it was run. Get the weights as safetensors, "
-            "or from a source you trust."
+            f"{str(path)!r} is a pickle that calls {name!r} when it is loaded. Such files can run "
+            "arbitrary code, so it was rejected and nothing was run. Get the weights as "
+            "safetensors, or from a source you trust."
         )
     return (
-        f"{str(path)!r} holds {what} ({name}) beside the weights, which cannot be opened without "
-        "running code of the file. If you trust it, strip it once in the environment that made it: "
+        f"{str(path)!r} contains {what} ({name}) in addition to the weights, which cannot be "
+        "loaded without running code. If you trust the file, convert it where it was written: "
         'c = torch.load(FILE, weights_only=False); torch.save({"state_dict": c.get("state_dict") '
         'or c["model"]}, NEW_FILE)'
     )
 
 
-# --- what is inside -----------------------------------------------------------------------------
+# --- content ------------------------------------------------------------------------------------
 
 
 def _unwrap(path: Path, content: object) -> tuple[dict[str, Tensor], dict[str, Any], Any]:
-    """Content of a pickle -> (tensors, what stands around them, what was taken off)."""
-    around: dict[str, Any] = {}
+    """Splits the content of a pickle into tensors, metadata and removed keys."""
+    metadata: dict[str, Any] = {}
     unwrapped: list[str] = []
     for key in CONTAINER_KEYS:
         if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            around = {str(k): v for k, v in content.items() if k != key}
+            metadata = {str(k): v for k, v in content.items() if k != key}
             unwrapped.append(key)
             content = content[key]
             break
     if not isinstance(content, Mapping):
         raise CheckpointError(
-            f"{str(path)!r} holds a {type(content).__name__}, not a dict of named tensors; save "
-            "the state dict of the network instead: torch.save(model.state_dict(), FILE)."
+            f"{str(path)!r} contains a {type(content).__name__}, not a dict of named tensors; save "
+            "a state dict instead: torch.save(model.state_dict(), FILE)."
         )
     tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
-    around |= {str(k): v for k, v in content.items() if not isinstance(v, Tensor)}
+    metadata |= {str(k): v for k, v in content.items() if not isinstance(v, Tensor)}
     if not tensors:
         names = ", ".join(repr(str(name)) for name in list(content)[:5]) or "nothing"
         raise CheckpointError(
-            f"{str(path)!r} holds no tensors, neither in itself nor under "
-            f"{' or '.join(map(repr, CONTAINER_KEYS))}; it holds {names}."
+            f"{str(path)!r} contains no tensors, neither at the top level nor under "
+            f"{' or '.join(map(repr, CONTAINER_KEYS))}; it contains {names}."
         )
-    tensors, wrappers = _without_wrappers(tensors)
-    return tensors, around, (*unwrapped, *wrappers)
+    tensors, wrappers = _strip_wrappers(tensors)
+    return tensors, metadata, (*unwrapped, *wrappers)
 
 
-def _without_wrappers(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Takes off a prefix that stands before every name."""
+def _strip_wrappers(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
+    """Removes wrapper prefixes that all names share."""
     removed: list[str] = []
     while tensors:
         for wrapper in WRAPPERS:
@@ -263,17 +272,17 @@ def _without_wrappers(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], tu
 
 
 def _check_tensors(path: Path, tensors: Mapping[str, Tensor], num_bytes: int) -> None:
-    """Every tensor is a plain one in the file itself. Raises CheckpointError by name."""
+    """Raises CheckpointError unless all tensors are dense and fully stored in the file."""
     for name, tensor in tensors.items():
         is_plain = type(tensor) in (Tensor, torch.nn.Parameter) and not tensor.is_quantized
         if not is_plain or tensor.layout is not torch.strided or tensor.device.type != "cpu":
             raise CheckpointError(
                 f"{name!r} in {str(path)!r} is a {type(tensor).__name__} of layout "
-                f"{tensor.layout} on {tensor.device.type!r}; only plain dense tensors are weights."
+                f"{tensor.layout} on {tensor.device.type!r}; only dense CPU tensors are supported."
             )
         claimed = tensor.numel() * tensor.element_size()
         if claimed > tensor.untyped_storage().nbytes() or claimed > num_bytes:
             raise CheckpointError(
-                f"{name!r} in {str(path)!r} claims {claimed} bytes of shape "
-                f"{tuple(tensor.shape)}, which the file of {num_bytes} bytes does not hold."
+                f"{name!r} in {str(path)!r} has shape {tuple(tensor.shape)} ({claimed} "
+                f"bytes), but the file has only {num_bytes} bytes; copy or download it again."
             )

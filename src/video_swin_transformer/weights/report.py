@@ -1,4 +1,4 @@
-"""The load report: which tensors of a file matched the network."""
+"""The load report: which tensors of a checkpoint match the model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .key_mapping import KeyFormat, NamedTensors
 
 _MAX_LISTED = 6
 
-# The differences between file and network that a caller may allow, and their effect.
+# Differences between checkpoint and model that `allow` accepts, and their effect.
 ALLOWED_DIFFERENCES = {
     "head": "a new classifier for a different number of classes",
     "in_chans": "the patch projection summed or repeated for a different number of channels",
@@ -27,7 +27,13 @@ ALLOWED_DIFFERENCES = {
 
 @dataclass(frozen=True)
 class MismatchedKey:
-    """A tensor whose shape differs from the network's."""
+    """A tensor whose shape differs from the model's.
+
+    Attributes:
+        name: Name of the tensor in the checkpoint.
+        shape: Shape in the checkpoint.
+        expected_shape: Shape in the model.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -39,21 +45,26 @@ class MismatchedKey:
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What happened to every tensor of a file and every parameter of the network.
+    """Result of matching the tensors of a checkpoint against a model.
 
-    Keys are the file's. `missing_keys`, `unexpected_keys` and `mismatched_keys` are empty in the
-    report of a model that was loaded.
+    All keys are the names used in the checkpoint. `missing_keys`, `unexpected_keys` and
+    `mismatched_keys` are empty if the model was loaded.
 
     Attributes:
-        source: the file.
-        format: the tool that wrote it.
-        config: the network.
-        dtype: of the file's weights.
-        num_tensors: tensors of the network, and `num_params` its parameters.
-        matched_tensors: those found in the file, and `matched_params` their parameters.
-        conversions: what was done to names and values.
-        ignored_keys: tensors that carry no weights of the network.
-        adaptations: allowed differences that were used, and how.
+        source: Path of the checkpoint.
+        format: Title of the checkpoint format.
+        config: Configuration of the model.
+        dtype: Dtype of the checkpoint, such as "float32".
+        num_tensors: Number of tensors in the model.
+        num_params: Number of parameters in the model.
+        matched_tensors: Number of tensors found in the checkpoint with the same shape.
+        matched_params: Number of parameters in these tensors.
+        missing_keys: Tensors of the model that the checkpoint lacks.
+        unexpected_keys: Tensors of the checkpoint that the model lacks.
+        mismatched_keys: Tensors whose shapes differ.
+        conversions: Conversions applied to names and values.
+        ignored_keys: Tensors of the checkpoint that are not part of the model by design.
+        adaptations: Allowed differences that were applied.
     """
 
     source: str
@@ -73,22 +84,22 @@ class LoadReport:
 
     @property
     def architecture(self) -> str:
-        """The network's name, or its sizes where the model zoo has none of that shape."""
+        """Name of the architecture, or its dimensions if it is not a registered one."""
         return describe_config(self.config)
 
     @property
     def is_complete(self) -> bool:
-        """Whether the file fits, apart from the differences that were allowed."""
+        """Whether all tensors match, after the allowed adaptations."""
         return not (self.missing_keys or self.unexpected_keys or self.mismatched_keys)
 
     def problems(self) -> list[str]:
-        """One phrase per kind of mismatch, naming tensors; long lists are shortened."""
+        """Returns one line per kind of mismatch, with the affected keys (at most six)."""
         parts = (
             ("missing", self.missing_keys),
             ("unexpected", self.unexpected_keys),
             ("mismatched", [str(key) for key in self.mismatched_keys]),
         )
-        return [f"{len(names)} {what}: {shorten(names)}" for what, names in parts if names]
+        return [f"{len(names)} {kind}: {shorten(names)}" for kind, names in parts if names]
 
     def __str__(self) -> str:
         lines = [
@@ -105,7 +116,7 @@ class LoadReport:
 
 
 def shorten(names: Sequence[str]) -> str:
-    """The first names, and how many more there are."""
+    """Joins the first names with commas and appends the number of omitted ones."""
     more = len(names) - _MAX_LISTED
     return ", ".join(names[:_MAX_LISTED]) + (f" and {more} more" if more > 0 else "")
 
@@ -120,11 +131,11 @@ def compare(
     """Fills in the counts and mismatches of `report`.
 
     Args:
-        report: the report without counts.
-        key_format: the names the file uses.
-        named: the tensors as they were in the file.
-        tensors: the same under our names, after allowed changes.
-        expected: shapes of the network's state dict, without what may be missing.
+        report: The report without counts.
+        key_format: Key format of the checkpoint.
+        named: Tensors of the checkpoint under official names.
+        tensors: The same tensors after the allowed adaptations.
+        expected: Shapes of the model's state dict, without tensors that may be missing.
     """
     in_file = {key for keys in named.sources.values() for key in keys} | set(named.incomplete)
 

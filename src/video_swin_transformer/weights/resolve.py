@@ -1,4 +1,4 @@
-"""From a model's name or path to its file: the one place that decides what a name means."""
+"""Resolves a model name or path to a local file or folder."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _TRAINED_MODEL = "model"  # where `train` puts the model inside its output folde
 
 @dataclass(frozen=True)
 class ResolvedModel:
-    """A model that was found.
+    """A model on this machine.
 
     Attributes:
-        name: what to call it: the card's name, or the path or repository as given.
-        path: its file or folder on this machine.
-        card: its card, if the model was named after one.
+        name: Name for display: the card's name, or the path or repository as given.
+        path: Local file or folder.
+        card: The model card; None if the model was given by path or repository.
     """
 
     name: str
@@ -31,28 +31,31 @@ class ResolvedModel:
     card: ModelCard | None = None
 
     def torch_missing(self, error: ImportError) -> CheckpointError:
-        """The error to raise where torch, which reads its weights, cannot be imported."""
+        """Returns the error to raise if torch, which is needed to read weights, is missing."""
         return CheckpointError(
-            f"The weights {self.name!r} cannot be opened: torch cannot be imported here ({error}). "
-            "Install it with: pip install torch; or use a model exported on another machine with: "
-            "videoswin export."
+            f"The weights {self.name!r} cannot be loaded because torch cannot be imported "
+            f"({error}). Install it with: pip install torch. Or use a model exported on another "
+            "machine with: videoswin export."
         )
 
 
 def resolve_model(source: str | Path | ResolvedModel) -> ResolvedModel:
-    """Finds a model and downloads it if needed.
+    """Finds a model and downloads it if necessary.
 
     Args:
-        source: a file or folder, the output folder of a training, a name from `list_models`, or
-            "owner/name" on huggingface.co. A path that exists wins over a name.
+        source: A file or folder, the output folder of a training run, a name from `list_models`,
+            or "owner/name" on huggingface.co. An existing path takes precedence over a name.
+
+    Returns:
+        The model and its local path.
 
     Raises:
-        CheckpointError: the file does not exist or cannot be downloaded.
-        UnknownNameError: there is no model of that name.
+        CheckpointError: The file does not exist or cannot be downloaded.
+        UnknownNameError: No model has this name.
     """
     if isinstance(source, ResolvedModel):
         return source
-    if os.path.exists(source):  # noqa: PTH110 (pathlib raises where a parent is forbidden)
+    if os.path.exists(source):  # noqa: PTH110 (pathlib raises without permission on a parent)
         path = Path(source)
         trained = path / _TRAINED_MODEL
         if (trained / CONFIG_FILE).is_file() and not (path / CONFIG_FILE).exists():
@@ -70,7 +73,14 @@ def resolve_model(source: str | Path | ResolvedModel) -> ResolvedModel:
 
 
 def pretrained_folder(card: ModelCard) -> Path | None:
-    """The folder of weights that ship with the package, or None if the card has none."""
+    """Returns the folder of weights bundled with the package.
+
+    Args:
+        card: The model card.
+
+    Returns:
+        The folder; None if the weights are not bundled.
+    """
     if card.weights is None or card.weights.shipped_folder is None:
         return None
     return _PRETRAINED / card.weights.shipped_folder

@@ -1,4 +1,4 @@
-"""Our network -> a file in another tool's format, with all that the tool's strict loading wants."""
+"""Writes checkpoints in formats that other tools load with `strict=True`."""
 
 from __future__ import annotations
 
@@ -25,34 +25,42 @@ _INDEX = "attn.relative_position_index"
 def write_checkpoint(
     model: VideoSwinTransformer, path: str | Path, to: str, dtype: torch.dtype = torch.float32
 ) -> None:
-    """Writes the model's weights to `path`, whole or not at all.
+    """Writes the weights of a model to a file atomically.
 
-    to: "safetensors" (ours, config inside), "official" ({"meta", "state_dict"}, also read by
-    mmaction2 0.x) or "torchvision" (flat, for `swin3d_*().load_state_dict`). The latter two are
-    pickles of tensors and plain text, with the index buffers that strict loading asks for.
-    dtype: torch.float32 or torch.float16; of float16 numbers only what fits is written.
-    Raises UnknownNameError for another format, CheckpointError where something cannot be
-    expressed in it or the file cannot be written.
+    The formats "official" and "torchvision" are pickles of tensors and plain text. They include
+    the relative position index buffers that strict loading requires.
+
+    Args:
+        model: The model.
+        path: The file to write. An existing file is replaced.
+        to: "safetensors" (with the configuration), "official" (`{"meta", "state_dict"}`, also for
+            mmaction2 0.x) or "torchvision" (state dict of `swin3d_*`).
+        dtype: torch.float32 or torch.float16.
+
+    Raises:
+        UnknownNameError: `to` is not a supported format.
+        CheckpointError: The model cannot be represented in the format, a value overflows `dtype`,
+            or the file cannot be written.
     """
     check_target(to)
-    tensors = {name: _stored(name, t, dtype) for name, t in model.state_dict().items()}
+    tensors = {name: _cast(name, t, dtype) for name, t in model.state_dict().items()}
     text = model.bundle.to_json()
     if to == "safetensors":
         from safetensors.torch import save
 
         data = save(tensors, metadata={"format": "pt", METADATA_KEY: text})
     elif to == "official":
-        state = _renamed(OFFICIAL, tensors, model.config)
-        data = _pickled({"meta": {METADATA_KEY: text}, "state_dict": state})
+        state = _rename_with_index_buffers(OFFICIAL, tensors, model.config)
+        data = _pickle({"meta": {METADATA_KEY: text}, "state_dict": state})
     else:
         _require_torchvision(model.config)
-        data = _pickled(_renamed(TORCHVISION, tensors, model.config))
+        data = _pickle(_rename_with_index_buffers(TORCHVISION, tensors, model.config))
     try:
         write_atomic(Path(path), data)
     except OSError as error:
         raise CheckpointError(
-            f"{str(path)!r} cannot be written ({error.strerror or error}); name a file in a folder "
-            "that can be written to."
+            f"{str(path)!r} cannot be written ({error.strerror or error}); give a path in a "
+            "writable folder."
         ) from error
 
 
@@ -62,29 +70,29 @@ def torchvision_state_dict(model: VideoSwinTransformer) -> OrderedDict[str, Tens
     Raises CheckpointError where torchvision has no such network.
     """
     _require_torchvision(model.config)
-    return _renamed(TORCHVISION, model.state_dict(), model.config)
+    return _rename_with_index_buffers(TORCHVISION, model.state_dict(), model.config)
 
 
 def check_target(to: str) -> None:
-    """Raises UnknownNameError unless `to` is a format that can be written."""
+    """Raises UnknownNameError if `to` is not one of `TARGETS`."""
     if to not in TARGETS:
         raise UnknownNameError("format", to, TARGETS)
 
 
-def _stored(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
+def _cast(name: str, tensor: Tensor, dtype: torch.dtype) -> Tensor:
     stored = tensor.detach().to("cpu", dtype).contiguous()
     if not bool(stored.isfinite().all()) and bool(tensor.isfinite().all()):
         raise CheckpointError(
-            f"{name!r} has values up to {float(tensor.abs().max()):.3g}, which do not fit into "
+            f"{name!r} has values up to {float(tensor.abs().max()):.3g}, which overflow "
             f"{dtype}; write float32 instead."
         )
     return stored
 
 
-def _renamed(
+def _rename_with_index_buffers(
     key_format: KeyFormat, tensors: dict[str, Tensor], config: ModelConfig
 ) -> OrderedDict[str, Tensor]:
-    """The tool's names, with its index buffer for each block."""
+    """Renames tensors and adds the relative position index buffer of each block."""
     renamed = OrderedDict(rename_from_official(key_format, tensors))
     index = relative_position_index(config.window_size, math.prod(config.window_size))
     for stage, depth in enumerate(config.depths):
@@ -94,19 +102,19 @@ def _renamed(
     return renamed
 
 
-def _pickled(content: object) -> bytes:
+def _pickle(content: object) -> bytes:
     buffer = io.BytesIO()
     torch.save(content, buffer)
     return buffer.getvalue()
 
 
 def _require_torchvision(config: ModelConfig) -> None:
-    """torchvision's swin3d has no settings for these."""
+    """Raises CheckpointError for settings that torchvision's swin3d does not support."""
     standard = ModelConfig()
     for setting in ("in_chans", "patch_norm", "patch_stride", "qkv_bias"):
-        got, wanted = getattr(config, setting), getattr(standard, setting)
-        if got != wanted:
+        value, supported = getattr(config, setting), getattr(standard, setting)
+        if value != supported:
             raise CheckpointError(
-                f"This network has {setting} {got}, but torchvision's swin3d has only {wanted}; "
-                "write it as safetensors or official."
+                f"The model has {setting}={value}, but torchvision's swin3d supports only "
+                f"{supported}; use the format safetensors or official."
             )
