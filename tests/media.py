@@ -140,7 +140,7 @@ def audio_only(path: Path) -> Path:
 
 
 def save_picture(path: Path, pixels: Pixels) -> Path:
-    """Writes RGB, gray or 16 bit pixels as a picture; the suffix chooses the format."""
+    """Writes RGB, gray or 16 bit pixels as a image; the suffix chooses the format."""
     if pixels.ndim == 3:
         pixels = np.ascontiguousarray(
             np.concatenate([pixels[:, :, 2::-1], pixels[:, :, 3:]], axis=2)

@@ -57,17 +57,17 @@ def test_operations_grow_with_the_frames():
 def test_runtimes_on_the_same_views(caplog):
     caplog.set_level(logging.INFO, "video_swin_transformer")
     requested = [("torch", "f32"), ("torch", "bf16"), ("torch", "int8")]
-    engines = open_runtimes("camera-motion", requested, 1)
-    assert list(engines) == requested[:2]
+    runtimes = open_runtimes("camera-motion", requested, 1)
+    assert list(runtimes) == requested[:2]
     (message,) = caplog.messages
     assert "Skipped torch int8: " in message and "videoswin export" in message
     views = np.random.default_rng(0).standard_normal((1, 3, 8, 112, 112), np.float32)
-    timings, others = time_runtimes(engines, views, 1, {"nothing": lambda: None})
+    timings, others = time_runtimes(runtimes, views, 1, {"nothing": lambda: None})
     assert [t.precision for t in timings] == ["f32", "bf16"]
     assert timings[0].relative_error == 0 < timings[1].relative_error < 0.1
     assert others["nothing"].median_seconds < timings[0].timed.median_seconds
     with pytest.raises(ConfigError, match="compares with torch at f32"):
-        time_runtimes({("torch", "bf16"): engines["torch", "bf16"]}, views, 1, {})
+        time_runtimes({("torch", "bf16"): runtimes["torch", "bf16"]}, views, 1, {})
 
 
 @pytest.mark.slow

@@ -31,7 +31,7 @@ def still_camera() -> CameraPath:
 
 
 def clean_clip(name: str, seed: int, difficulty: float = 0.0) -> np.ndarray:
-    """A clip with nothing but its camera path over a richly textured picture."""
+    """A clip with nothing but its camera path over a richly textured image."""
     rng = np.random.default_rng(seed)
     canvas = Canvas.of(dead_leaves(np.random.default_rng(seed + 1000)))
     path = make_path(LABELS.index(name), TIMES, difficulty, rng)
@@ -114,7 +114,7 @@ def test_one_step_of_every_path_by_hand() -> None:
     zoomed = render_background(Canvas.of(ramp), closer, view, SIDE).astype(float)
     spread = zoomed[:, 56, 100, 0] - zoomed[:, 56, 12, 0]
     assert spread[0] / spread[-1] == pytest.approx(np.exp(0.6), rel=0.03)
-    # Camera clockwise: what was at its right-hand edge's height now lies lower in the picture.
+    # Camera clockwise: what was at its right-hand edge's height now lies lower in the image.
     rows = np.ascontiguousarray(ramp.transpose(1, 0, 2))
     turning = CameraPath(np.zeros((8, 2)), zeros, np.linspace(0, 0.5, 8), np.zeros(2))
     turned = render_background(Canvas.of(rows), turning, view, SIDE).astype(float)
@@ -186,13 +186,14 @@ def test_labels_of_a_batch_belong_to_its_clips() -> None:
 
 def test_a_numbered_clip_has_its_label_and_follows_from_both_alone() -> None:
     generator = ClipGenerator("train", seed=8)
-    wanted = [(LABELS.index(name), number) for number, name in enumerate(sorted(MOVING) * 4)]
-    clips = [generator.numbered(label, number, difficulty=0.0) for label, number in wanted]
+    expected = [(LABELS.index(name), number) for number, name in enumerate(sorted(MOVING) * 4)]
+    clips = [generator.numbered(label, number, difficulty=0.0) for label, number in expected]
     right = [
-        named_motion(clip) == LABELS[label] for clip, (label, _) in zip(clips, wanted, strict=True)
+        named_motion(clip) == LABELS[label]
+        for clip, (label, _) in zip(clips, expected, strict=True)
     ]
     assert sum(right) >= 0.8 * len(right) and len(right) == 32
-    again = ClipGenerator("train", seed=8).numbered(*wanted[17], difficulty=0.0)
+    again = ClipGenerator("train", seed=8).numbered(*expected[17], difficulty=0.0)
     assert np.array_equal(again, clips[17])
     assert not np.array_equal(clips[1], clips[9]), "of one label, under other numbers"
 
@@ -240,8 +241,8 @@ def test_batches_follow_from_seed_and_index_alone() -> None:
 
 
 def test_held_out_photographs_are_not_trained_on() -> None:
-    train = {picture.tobytes() for picture in photographs("train")}
-    test = {picture.tobytes() for picture in photographs("test")}
+    train = {image.tobytes() for image in photographs("train")}
+    test = {image.tobytes() for image in photographs("test")}
     assert train and test and not train & test
 
 

@@ -35,9 +35,9 @@ def chosen(network: torch.nn.Module, held_out: LabeledClips) -> np.ndarray:
     return predict(network, held_out.clips).argmax(-1).numpy()
 
 
-def test_most_clips_over_new_pictures_are_named_right(chosen, held_out: LabeledClips) -> None:
+def test_most_clips_over_new_images_are_named_right(chosen, held_out: LabeledClips) -> None:
     right = chosen == held_out.labels
-    # A floor against damage, for 320 clips of 16 draws of pictures; the card has the measurement.
+    # A floor against damage, for 320 clips of 16 draws of images; the card has the measurement.
     assert right.mean() >= 0.9
     for place, name in enumerate(LABELS):
         assert right[held_out.labels == place].mean() >= 0.7, name

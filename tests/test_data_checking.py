@@ -111,7 +111,7 @@ def test_variable_rates_and_rounded_times(tmp_path):
 
 
 def test_damage_far_inside_is_found_by_a_deep_look(tmp_path):
-    """A frame late in a folder of pictures is truncated: nothing but a deep look reads it."""
+    """A frame late in a folder of images is truncated: nothing but a deep look reads it."""
     folder = tmp_path / "frames"
     folder.mkdir()
     for number in range(8):
@@ -211,7 +211,7 @@ def test_figures(report):
     assert data["counts"]["unreadable"] == 2 and len(data["problems"]) == len(report.problems)
 
 
-def test_lists_that_tell_a_wrong_number_of_pictures(tmp_path):
+def test_lists_that_tell_a_wrong_number_of_images(tmp_path):
     for name, count in (("a", 5), ("b", 6)):
         (tmp_path / name).mkdir()
         for number in range(count):

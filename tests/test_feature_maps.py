@@ -300,11 +300,11 @@ class Detector(nn.Module):
         """Loss of the scores against a mask (B, 1, T, H, W), and of the boxes where it is 1."""
         loss = video.new_zeros(())
         for score, box in self.head(self.backbone(video)):
-            wanted = F.adaptive_max_pool3d(target, score.shape[2:])
-            loss = loss + F.binary_cross_entropy_with_logits(score, wanted)
+            expected = F.adaptive_max_pool3d(target, score.shape[2:])
+            loss = loss + F.binary_cross_entropy_with_logits(score, expected)
             loss = (
                 loss
-                + (F.smooth_l1_loss(box, torch.ones_like(box), reduction="none") * wanted).mean()
+                + (F.smooth_l1_loss(box, torch.ones_like(box), reduction="none") * expected).mean()
             )
         return loss
 

@@ -243,11 +243,11 @@ def test_hooks_on_stages_and_blocks_run_and_see_official_shapes():
     backbone, _ = networks()
     seen = {}
 
-    def remember(name):
+    def record(name):
         return lambda _module, _inputs, out: seen.update({name: tuple(out.shape)})
 
     for name in ("patch_embed", "layers.0", "layers.2", "layers.0.blocks.1"):
-        backbone.get_submodule(name).register_forward_hook(remember(name))
+        backbone.get_submodule(name).register_forward_hook(record(name))
     with torch.no_grad():
         backbone(torch.rand(1, 3, 8, 56, 56))
     assert seen == {

@@ -1,4 +1,4 @@
-"""The package as a whole: what is public, what a bare import loads, and that pictures are true."""
+"""The package as a whole: what is public, what a bare import loads, and that images are true."""
 
 from __future__ import annotations
 

@@ -316,8 +316,8 @@ def test_wrong_labels_shared_clips_and_empty_lists_are_rejected(tmp_path, clips)
 
 def test_a_validation_fraction_that_gives_no_clip_is_warned_about(tmp_path, clips):
     result, messages = train_here(tmp_path, TINY, f"data={clips}", "data.val_fraction=0.05")
-    wanted = "warning: data.val_fraction=0.05 of 10 clips gives no validation clip"
-    assert sum(line.startswith(wanted) for line in messages) == 1
+    expected = "warning: data.val_fraction=0.05 of 10 clips gives no validation clip"
+    assert sum(line.startswith(expected) for line in messages) == 1
     assert result.val_metric is None
     written = json.loads((tmp_path / "out" / "result.json").read_text())
     assert written["val_top1"] is None and len(written["warnings"]) == 1

@@ -63,8 +63,8 @@ def test_a_crop_that_never_fits_is_the_centered_square():
 def test_crop_and_resize_match_opencv():
     frames = np.random.default_rng(0).integers(0, 256, (3, 50, 70, 3), np.uint8)
     out = crop_and_resize(frames, Box(5, 7, 40, 30), 32, "bilinear")
-    wanted = cv2.resize(frames[1, 5:45, 7:37], (32, 32), interpolation=cv2.INTER_LINEAR)
-    assert (out[1] == wanted).all() and out.shape == (3, 32, 32, 3)
+    expected = cv2.resize(frames[1, 5:45, 7:37], (32, 32), interpolation=cv2.INTER_LINEAR)
+    assert (out[1] == expected).all() and out.shape == (3, 32, 32, 3)
 
 
 def test_erased_boxes_have_the_distribution_of_torchvision():
@@ -141,8 +141,8 @@ def test_pixel_operations_match_their_definitions(image):
     found = [applied("brightness", image, seed=seed) for seed in range(8)]
     assert all((f == brighter).all() or (f == darker).all() for f in found)
     assert any((f == brighter).all() for f in found) and any((f == darker).all() for f in found)
-    wanted = np.asarray(ImageOps.equalize(Image.fromarray(image)))
-    assert (applied("equalize", image) == wanted).all()
+    expected = np.asarray(ImageOps.equalize(Image.fromarray(image)))
+    assert (applied("equalize", image) == expected).all()
 
 
 def test_geometric_operations_move_by_the_right_amount(image):
@@ -159,8 +159,8 @@ def test_geometric_operations_move_by_the_right_amount(image):
     rows, columns = np.flatnonzero(square.any(axis=1)), np.flatnonzero(square.any(axis=0))
     assert len(rows) in (32, 33) and len(columns) in (32, 33)  # 14.6 % of 224
     turned = applied("rotate", image)
-    wanted = {np.asarray(Image.fromarray(image).rotate(a, fillcolor=(128,) * 3)).tobytes() for a in (7.0, -7.0)}  # fmt: skip  # noqa: E501
-    assert turned.tobytes() in wanted
+    expected = {np.asarray(Image.fromarray(image).rotate(a, fillcolor=(128,) * 3)).tobytes() for a in (7.0, -7.0)}  # fmt: skip  # noqa: E501
+    assert turned.tobytes() in expected
 
 
 def test_operations_are_different_ones_in_random_order(image, monkeypatch):
@@ -199,8 +199,8 @@ def test_normalization_equals_that_of_inference():
 def test_grayscale_matches_opencv():
     pixels = np.random.default_rng(0).integers(0, 256, (1, 1, 8, 8, 3), np.uint8)
     out = Normalizer([0.0], [1.0], torch.device("cpu"))(torch.from_numpy(pixels))
-    wanted = cv2.cvtColor(pixels[0, 0], cv2.COLOR_RGB2GRAY)
-    assert np.abs(out[0, 0, 0].numpy() - wanted).max() <= 1  # OpenCV computes in integers
+    expected = cv2.cvtColor(pixels[0, 0], cv2.COLOR_RGB2GRAY)
+    assert np.abs(out[0, 0, 0].numpy() - expected).max() <= 1  # OpenCV computes in integers
 
 
 def test_the_erased_box_is_gray_in_all_frames():
@@ -214,10 +214,10 @@ def test_label_smoothing_matches_pytorch():
     labels, logits = torch.tensor([2, 0]), torch.randn(2, 5)
     targets = build_targets(labels[:, None], 5, 0.1)
     assert targets[0].tolist() == pytest.approx([0.02, 0.02, 0.92, 0.02, 0.02])
-    wanted = torch.nn.functional.cross_entropy(
+    expected = torch.nn.functional.cross_entropy(
         logits, labels, label_smoothing=0.1, reduction="none"
     )
-    assert torch.allclose(clip_losses(logits, targets), wanted, atol=1e-6)
+    assert torch.allclose(clip_losses(logits, targets), expected, atol=1e-6)
 
 
 def test_mixing_by_hand():

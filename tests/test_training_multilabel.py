@@ -252,9 +252,9 @@ def test_targets_and_losses_match_timm_and_mmaction2():
     plain = torch.tensor([[1.0, 0, 1, 0], [0, 0, 0, 0], [0, 1, 0, 0]])
     assert torch.allclose(targets, plain * 0.9 + 0.1 / 4)
     logits = torch.randn(3, 4, generator=torch.Generator().manual_seed(0))
-    wanted = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets)
+    expected = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets)
     losses = clip_losses(logits, targets, binary=True)
-    assert losses.shape == (3,) and torch.allclose(losses.mean(), wanted)
+    assert losses.shape == (3,) and torch.allclose(losses.mean(), expected)
     _, blended = mix(torch.zeros(3, 3, 2, 4, 4), plain, [Mix(0.75), Mix(0.5), Mix(0.25)])
     assert blended.tolist() == [[0.75, 0.25, 0.75, 0], [0, 0, 0, 0], [0.75, 0.25, 0.75, 0]]
 

@@ -159,13 +159,13 @@ def rate_and_decay(plan: OptimizerConfig) -> dict[str, tuple[float, float]]:
 @pytest.mark.parametrize("preset", GROUPS)
 def test_parameter_groups_match_the_reference(preset):
     found = rate_and_decay(OptimizerConfig(groups=preset))
-    wanted = GROUPS[preset]
-    assert found[TABLE] == pytest.approx(wanted[TABLE])
+    expected = GROUPS[preset]
+    assert found[TABLE] == pytest.approx(expected[TABLE])
     for kind, names in (("norms", NORMS), ("others", OTHERS), ("head", HEAD)):
         for name in names:
-            assert found[name] == pytest.approx(wanted[kind]), name
+            assert found[name] == pytest.approx(expected[kind]), name
     # Every parameter is of one of these kinds.
-    kinds = list(wanted.values())
+    kinds = list(expected.values())
     assert all(any(pair == pytest.approx(kind) for kind in kinds) for pair in found.values())
 
 

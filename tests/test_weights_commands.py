@@ -55,11 +55,11 @@ def test_inspect_tells_every_format(kind, tmp_path, capsys):
     assert "float32" in text and ("no classifier" in text) == ("backbone" in kind)
     assert ("--allow inflate" in text) == is_image
     assert run(["inspect", str(path), "--json"]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["loads"] and told["is_image"] == is_image
-    assert kind.removesuffix("-image") in told["format"]
-    assert told["matched_tensors"] == told["tensors"]
-    assert told["classes"] == (0 if "backbone" in kind else 125 if is_image else 50)
+    report = json.loads(capsys.readouterr().out)
+    assert report["loads"] and report["is_image"] == is_image
+    assert kind.removesuffix("-image") in report["format"]
+    assert report["matched_tensors"] == report["tensors"]
+    assert report["classes"] == (0 if "backbone" in kind else 125 if is_image else 50)
 
 
 def test_inspect_prints_metadata_in_short(official, capsys):
@@ -80,8 +80,8 @@ def test_inspect_says_what_does_not_fit(tmp_path, capsys):
     assert "1 missing: backbone.norm.weight" in text
     assert "1 unexpected: backbone.nrom.weight" in text
     assert run(["inspect", str(path), "--json"]) == 1
-    told = json.loads(capsys.readouterr().out)
-    assert told["missing_keys"] == ["backbone.norm.weight"] and not told["loads"]
+    report = json.loads(capsys.readouterr().out)
+    assert report["missing_keys"] == ["backbone.norm.weight"] and not report["loads"]
 
 
 def test_inspect_takes_names_and_refuses_what_is_no_weights(tmp_path, capsys):

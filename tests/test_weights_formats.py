@@ -188,22 +188,22 @@ def test_recorded_names_of_timm_are_those_the_tests_make():
 def test_names_go_to_every_tool_and_back(key_format):
     state = small_floats(random_state(OFFICIAL_TINY, shrink=8))
     back = convert(key_format, rename_from_official(key_format, state))
-    wanted = {n: t for n, t in state.items() if key_format.head or not n.startswith("cls_head.")}
-    assert back.tensors.keys() == wanted.keys()
+    expected = {n: t for n, t in state.items() if key_format.head or not n.startswith("cls_head.")}
+    assert back.tensors.keys() == expected.keys()
     assert not (back.unexpected or back.ignored or back.derived or back.incomplete)
-    assert all(torch.equal(back.tensors[name], tensor) for name, tensor in wanted.items())
+    assert all(torch.equal(back.tensors[name], tensor) for name, tensor in expected.items())
 
 
 @pytest.mark.parametrize("card", vst.list_models())
 def test_every_architecture_is_told_by_its_tensors(card):
-    wanted = find_card(card).bundle.model
+    expected = find_card(card).bundle.model
     with torch.device("meta"):
-        state = vst.VideoSwinTransformer(wanted).state_dict()
-    told = infer_config(state)
+        state = vst.VideoSwinTransformer(expected).state_dict()
+    report = infer_config(state)
     with torch.device("meta"):
-        again = vst.VideoSwinTransformer(told).state_dict()
+        again = vst.VideoSwinTransformer(report).state_dict()
     assert {n: t.shape for n, t in again.items()} == {n: t.shape for n, t in state.items()}
-    assert told.window_size == wanted.window_size and told.num_classes == wanted.num_classes
+    assert report.window_size == expected.window_size and report.num_classes == expected.num_classes
 
 
 @pytest.mark.parametrize(
@@ -217,10 +217,10 @@ def test_every_architecture_is_told_by_its_tensors(card):
     ],
 )
 def test_unusual_networks_are_told_by_their_tensors(changes):
-    wanted = vst.ModelConfig(**{"embed_dim": 12, "drop_path_rate": 0.1} | changes)
+    expected = vst.ModelConfig(**{"embed_dim": 12, "drop_path_rate": 0.1} | changes)
     with torch.device("meta"):
-        state = vst.VideoSwinTransformer(wanted).state_dict()
-    assert infer_config(state) == wanted
+        state = vst.VideoSwinTransformer(expected).state_dict()
+    assert infer_config(state) == expected
 
 
 def test_a_window_that_tables_do_not_tell():

@@ -40,8 +40,8 @@ def image_network(image_weights):
 
 
 def still_video(side, num_frames):
-    picture = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(1))
-    return picture, picture[:, :, None].expand(-1, -1, num_frames, -1, -1)
+    image = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(1))
+    return image, image[:, :, None].expand(-1, -1, num_frames, -1, -1)
 
 
 @pytest.mark.parametrize("kind", IMAGE_FORMATS)
@@ -52,17 +52,17 @@ def test_a_still_video_gets_what_the_image_network_says(
     model, report = load_checkpoint(path, allow={"inflate"})
     assert report.is_complete and report.architecture == "swin_tiny_patch244_window877"
     assert report.adaptations[0].startswith("inflate: ")
-    picture, video = still_video(224, 4)
+    still, video = still_video(224, 4)
     with torch.inference_mode():
-        wanted = image_network.norm(image_network.features(picture)).permute(0, 3, 1, 2)
+        expected = image_network.norm(image_network.features(still)).permute(0, 3, 1, 2)
         features = model.forward_features(video)
         assert features.shape == (1, 768, 2, 7, 7)
         for step in features.unbind(2):
-            torch.testing.assert_close(step, wanted, rtol=0, atol=2e-5)
+            torch.testing.assert_close(step, expected, rtol=0, atol=2e-5)
         if kind == "transformers-backbone":
             assert model.num_classes == 0
         else:
-            logits = image_network(picture)
+            logits = image_network(still)
             torch.testing.assert_close(model.forward_head(features), logits, rtol=0, atol=2e-5)
 
 
@@ -80,9 +80,9 @@ def test_windows_of_7_become_windows_of_12(image_weights, tmp_path):
     model, report = load_checkpoint(path, architecture=TINY_12, allow={"inflate"})
     assert "12 bias tables resized to windows of 12 (bicubic)" in report.conversions
     assert model.bundle.preprocessing.crop_size == 384
-    picture, video = still_video(384, 2)
+    still, video = still_video(384, 2)
     with torch.inference_mode():
-        torch.testing.assert_close(model(video), oracle.eval()(picture), rtol=0, atol=2e-5)
+        torch.testing.assert_close(model(video), oracle.eval()(still), rtol=0, atol=2e-5)
 
 
 @pytest.mark.parametrize("kind", IMAGE_FORMATS)
@@ -94,7 +94,7 @@ def test_image_weights_are_not_taken_for_video_weights(kind, tmp_path):
             load_checkpoint(path, architecture=architecture)
 
 
-def test_the_classifier_of_pictures_is_kept_dropped_or_made_fresh(tmp_path):
+def test_the_classifier_of_images_is_kept_dropped_or_made_fresh(tmp_path):
     state = random_state(TORCHVISION_IMAGE_TINY, shrink=8)
     path = save(image_container("microsoft", state), tmp_path / "image.pth")
     kept, _ = load_checkpoint(path, allow={"inflate"})
@@ -137,9 +137,9 @@ def test_a_resized_window_keeps_its_middle_and_its_ends():
 def test_equal_channels_give_what_they_gave(old, new):
     weight = torch.randn(8, old, 2, 4, 4, dtype=torch.float64)
     gray = torch.randn(1, 1, 4, 8, 8, dtype=torch.float64)
-    wanted = F.conv3d(gray.expand(-1, old, -1, -1, -1), weight)
+    expected = F.conv3d(gray.expand(-1, old, -1, -1, -1), weight)
     got = F.conv3d(gray.expand(-1, new, -1, -1, -1), adapt_input_channels(weight, new))
-    torch.testing.assert_close(got, wanted)
+    torch.testing.assert_close(got, expected)
 
 
 def test_channels_that_are_no_multiple_are_repeated_in_turn():

@@ -1,8 +1,8 @@
-"""What a model is and how it wants to be fed, as frozen data that goes to JSON and back.
+"""Configuration dataclasses: frozen, and converted to JSON and back.
 
-`ModelConfig` rebuilds the network, `ClipSampling` picks the frames, `Preprocessing` turns frames
-into views; `BundleConfig` is the three together with the labels: the content of a saved
-folder's `config.json`. Only the standard library is imported here.
+`ModelConfig` describes the network, `ClipSampling` the frames and `Preprocessing` the views.
+`BundleConfig` combines them with the labels and is what a saved folder's `config.json` contains.
+This module imports only the standard library.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _triple(setting: str, value: Sequence[int]) -> tuple[int, int, int]:
 
 
 def _fields_from(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
-    """`data` restricted to what `cls` knows; an unknown key is refused by name."""
+    """Checks that `data` has only fields of `cls`. Raises ConfigError for an unknown key."""
     known = {field.name for field in dataclasses.fields(cls)}
     unknown = sorted(set(data) - known)
     if unknown:
@@ -61,7 +61,7 @@ def _fields_from(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Everything that decides the shape of the network and its parameters' names.
+    """Hyperparameters that determine the shapes and names of the parameters.
 
     The defaults are those of the released configs (patch (2,4,4), window (8,7,7), patch norm),
     not the constructor defaults of the official class, which match no released weights.
@@ -162,7 +162,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class ClipSampling:
-    """Which frames of a video make up its clips (see `clip_indices`).
+    """The frames of a video that form its clips (see `clip_indices`).
 
     Attributes:
         num_frames: Frames per clip.
@@ -195,7 +195,7 @@ class ClipSampling:
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How frames become views (see `views_from_frames`).
+    """How frames are converted to views (see `views_from_frames`).
 
     Attributes:
         short_side: Frames are resized so that their short side has this many pixels.
@@ -301,7 +301,7 @@ class BundleConfig:
 
     @classmethod
     def for_model(cls, model: ModelConfig) -> BundleConfig:
-        """The official sampling and preprocessing for a network without training of its own."""
+        """Combines a network with the official sampling and preprocessing."""
         if model.in_chans == 1:
             gray = Preprocessing(
                 mean=(sum(IMAGENET_MEAN) / 3,), std=(sum(IMAGENET_STD) / 3,)
@@ -310,7 +310,7 @@ class BundleConfig:
         return cls(model=model)
 
     def to_json(self) -> str:
-        """JSON text; `from_json` gives back an equal value."""
+        """Returns JSON text; `from_json` returns an equal object."""
         data: dict[str, Any] = {
             "model_type": MODEL_TYPE,
             "name": self.name,
@@ -326,7 +326,17 @@ class BundleConfig:
 
     @classmethod
     def from_json(cls, text: str) -> BundleConfig:
-        """Reads what `to_json` wrote. Raises ConfigError for anything else."""
+        """Reads the output of `to_json`.
+
+        Args:
+            text: Contents of a `config.json`.
+
+        Returns:
+            The configuration.
+
+        Raises:
+            ConfigError: The text is not JSON, is incomplete, or has an unknown or invalid value.
+        """
         try:
             data = json.loads(text)
         except json.JSONDecodeError as error:

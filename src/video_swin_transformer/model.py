@@ -278,7 +278,7 @@ class SwinTransformer3D(nn.Module):
         Raises:
             ConfigError: A stage does not exist, or its norm is for maps after the patch merging.
         """
-        wanted = checked_stages("stages", sorted(set(stages)), self.num_layers)
+        selected = checked_stages("stages", sorted(set(stages)), self.num_layers)
         if norm and self.out_after_downsample:
             raise ConfigError(
                 "norm is True, but must be False with out_after_downsample: the norms are for maps "
@@ -286,12 +286,12 @@ class SwinTransformer3D(nn.Module):
             )
         x = self._embed(x)
         maps: dict[int, Tensor] = {}
-        for stage, layer in enumerate(self.layers[: wanted[-1] + 1]):
+        for stage, layer in enumerate(self.layers[: selected[-1] + 1]):
             x = layer(x, do_downsample=False)
-            if stage in wanted:
+            if stage in selected:
                 has_norm = norm and stage in self.out_indices
                 maps[stage] = _channel_last(self._norm_of(stage), x) if has_norm else x
-            if stage < wanted[-1]:
+            if stage < selected[-1]:
                 x = self._merge(stage, x)
         return maps
 
@@ -365,9 +365,9 @@ def _to_own_names(
     known = ("norm", f"norm{module.num_layers - 1}")
     for leaf in ("weight", "bias"):
         for name in known:
-            key, wanted = f"{prefix}{name}.{leaf}", f"{prefix}{own}.{leaf}"
-            if own is not None and key in state_dict and wanted not in state_dict:
-                state_dict[wanted] = state_dict.pop(key)
+            key, own_key = f"{prefix}{name}.{leaf}", f"{prefix}{own}.{leaf}"
+            if own is not None and key in state_dict and own_key not in state_dict:
+                state_dict[own_key] = state_dict.pop(key)
 
 
 class I3DHead(nn.Module):

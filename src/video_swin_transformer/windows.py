@@ -255,7 +255,7 @@ def _segments(num_windows: int, window: int, shift: int) -> list[_Segment]:
 
 
 def _shifted_tokens(grid: Size3, padded: Size3, shift: Size3) -> Indices:
-    """The token at each place of the padded, shifted grid: `padded`, int64."""
+    """The token index at each position of the padded, shifted grid: `padded`, int64."""
     token = np.zeros((1, 1, 1), np.int64)
     inside = np.ones((1, 1, 1), np.bool_)
     for axis in range(3):
