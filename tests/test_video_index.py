@@ -78,7 +78,7 @@ def test_near_runs_are_joined_and_far_ones_are_not() -> None:
     far = timeline.plan(np.array([40 - MIN_PACKETS_TO_SKIP - 1, 41, 399]), can_seek=True)
     assert [run.start_packet for run in far] == [0, 40, 360]
     whole = timeline.plan(np.array([5, 399]), can_seek=False)
-    assert [(run.start_packet, run.last_packet, run.wanted) for run in whole] == [
+    assert [(run.start_packet, run.last_packet, run.requested) for run in whole] == [
         (0, 399, (5, 399))
     ]
 
@@ -135,11 +135,11 @@ def test_plans_bring_every_wanted_frame(
     positions = st.integers(0, len(pts) - 1)
     wanted = np.array(sorted(data.draw(st.sets(positions, min_size=1))))
     runs = timeline.plan(wanted, can_seek=True)
-    assert [position for run in runs for position in run.wanted] == wanted.tolist()
+    assert [position for run in runs for position in run.requested] == wanted.tolist()
     for run in runs:
         assert run.start_packet in keys
         assert timeline.position_of[run.start_packet] == run.start_position
-        for position in range(run.start_position, run.wanted[-1] + 1):
+        for position in range(run.start_position, run.requested[-1] + 1):
             assert run.start_packet <= timeline.packet_indices[position] <= run.last_packet
     decoded = sum(run.last_packet - run.start_packet + 1 for run in runs)
     assert decoded <= int(timeline.packet_indices[: wanted[-1] + 1].max()) + 1 + 3 * len(runs)

@@ -67,11 +67,11 @@ def alternate(
     total = (num_rounds + 1) * len(calls)
     for number in range(num_rounds + 1):
         for position, (name, call) in enumerate(calls.items(), start=1):
-            began = time.perf_counter()
+            start = time.perf_counter()
             call()
-            took = time.perf_counter() - began
+            elapsed = time.perf_counter() - start
             if number > 0:
-                seconds[name].append(took)
+                seconds[name].append(elapsed)
             progress(number * len(calls) + position, total)
     return {name: Timed(name, tuple(values)) for name, values in seconds.items()}
 
