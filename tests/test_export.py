@@ -1,4 +1,4 @@
-"""Exports: proven before they are written, and run from their sidecars, also without torch."""
+"""Exports: verified before they are written, and run from their sidecars, also without torch."""
 
 from __future__ import annotations
 

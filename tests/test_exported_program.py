@@ -1,4 +1,4 @@
-"""Exported programs that came from somebody else: computed or refused, whatever they hold."""
+"""Exported programs from untrusted sources: run or rejected."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""torch.compile as an engine: the answers of the network, compiled once, refused in words."""
+"""torch.compile as a runtime: outputs, recompilation and error messages."""
 
 from __future__ import annotations
 

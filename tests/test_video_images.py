@@ -1,4 +1,4 @@
-"""Folders of pictures and single pictures."""
+"""Image folders and single images."""
 
 from __future__ import annotations
 

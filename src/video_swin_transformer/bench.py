@@ -33,13 +33,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Timed:
-    """Seconds per call in each round; the warm-up round is not counted."""
+    """Seconds per call in each round, without the warm-up round."""
 
     name: str
     seconds: tuple[float, ...]
 
     @property
     def median_seconds(self) -> float:
+        """Median time per call in seconds."""
         return statistics.median(self.seconds)
 
 

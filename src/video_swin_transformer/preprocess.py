@@ -183,9 +183,10 @@ def check_views(views: Views, in_chans: int, fixed_shape: ClipShape | None = Non
             "height, width), with no empty axis."
         )
     if fixed_shape is not None and shape[1:] != fixed_shape:
+        channels, frames, height, width = fixed_shape
         raise ConfigError(
-            f"The views have shape {shape}, but this exported model supports only (views, {fixed_shape[0]} "
-            f"channels, {fixed_shape[1]} frames, {fixed_shape[2]} height, {fixed_shape[3]} width); use its own "
+            f"The views have shape {shape}, but this exported model supports only (views, "
+            f"{channels} channels, {frames} frames, {height} height, {width} width); use its own "
             "sampling and crop size, or export the model for this shape."
         )
     return shape[1], shape[2], shape[3], shape[4]

@@ -55,6 +55,7 @@ class CsvTable:
         self._write()
 
     def add(self, result: Classification) -> None:
+        """Adds the rows of one video."""
         if result.error is not None:
             self._rows.writerow([result.source, "", "", "", "", str(result.error)])
         for rank, index in enumerate(result.top_indices(self._top_k), start=1):

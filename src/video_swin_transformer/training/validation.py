@@ -48,7 +48,11 @@ class ValidationResult:
 
     @classmethod
     def merge(cls, parts: Sequence[ValidationResult]) -> ValidationResult:
-        """Joins the results of several processes."""
+        """Merges the results of several processes.
+
+        Args:
+            parts: The result of each process.
+        """
 
         def concatenate(arrays: list[np.ndarray[Any, Any] | None]) -> Any:
             present = [array for array in arrays if array is not None]
