@@ -1,4 +1,4 @@
-"""Image weights saved by transformers, inflated: a static video gives the output of the image model."""
+"""Image weights saved by transformers, inflated: a static video gives the image model's output."""
 
 from __future__ import annotations
 
