@@ -159,7 +159,7 @@ def test_bad_clips_are_named_counted_and_left_out_next_time(run, tmp_path):
     code, out, err = run("evaluate", clips, *FAST, "--out", tmp_path / "one")
     assert code == 1 and "2 clips" in out
     assert err.count("bad.mp4'") == 1 and err.count("absent.mp4'") == 1
-    assert "2 of 4 clips could not be used" in err
+    assert "2 of 4 clips failed" in err
     found = json.loads((tmp_path / "one" / "evaluation.json").read_text())
     assert [Path(one["path"]).name for one in found["failed"]] == ["bad.mp4", "absent.mp4"]
     assert "Failed clips: 2" in (tmp_path / "one" / "report.html").read_text()

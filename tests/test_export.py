@@ -1,4 +1,4 @@
-"""Exports: proven before they are written, and run from their sidecars, also without torch."""
+"""Exports: verified before they are written, and run from their sidecars, also without torch."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def small(tmp_path_factory):
 def test_an_export_beyond_its_bound_is_not_written(format, suffix, small, tmp_path):
     out = tmp_path / "out"
     with pytest.raises(
-        ExportError, match=r"relative error .* \(at most -1\).* Nothing was written"
+        ExportError, match=r"relative error .* \(maximum -1\).* Nothing was written"
     ):
         export(small, out / f"model.{suffix}", format, max_error=-1)
     assert list(out.iterdir()) == []
@@ -202,9 +202,18 @@ def test_missing_libraries_say_what_to_install(small, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
-        (lambda folder: (folder / "nano.onnx.json").unlink(), "has no 'nano.onnx.json' beside it"),
-        (lambda folder: (folder / "nano.onnx.json").write_text("{}"), "is damaged or not one"),
-        (lambda folder: (folder / "nano.onnx.json").write_text("\x00"), "is damaged or not one"),
+        (
+            lambda folder: (folder / "nano.onnx.json").unlink(),
+            "cannot be used without 'nano.onnx.json'",
+        ),
+        (
+            lambda folder: (folder / "nano.onnx.json").write_text("{}"),
+            "is damaged or was not written",
+        ),
+        (
+            lambda folder: (folder / "nano.onnx.json").write_text("\x00"),
+            "is damaged or was not written",
+        ),
         (lambda folder: (folder / "nano.onnx").write_bytes(b"x"), "does not match"),
         (lambda folder: (folder / "nano.onnx").unlink(), "There is no file"),
     ],

@@ -1,4 +1,4 @@
-"""Exported programs that came from somebody else: computed or refused, whatever they hold."""
+"""Exported programs from untrusted sources: run or rejected."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def doubling(model: dict) -> None:
 
 @pytest.mark.parametrize("edit", [huge_zeros, huge_padding, doubling])
 def test_operators_of_ours_that_would_take_all_memory_are_refused(edit, archive, tmp_path):
-    refused(edited(archive, tmp_path / "m.pt2", {MODEL: edit}), "bytes of memory to run", 20)
+    refused(edited(archive, tmp_path / "m.pt2", {MODEL: edit}), "bytes of memory at node", 20)
 
 
 def claim(**meta: Any) -> Callable[[dict], None]:
@@ -292,7 +292,7 @@ def test_objects_that_torch_unpickles_unmarked_are_refused(name, archive, tmp_pa
     hidden = edited(archive, tmp_path / "m.pt2", {CONSTANTS: in_another_file(name)}, extra)
     refused(hidden, "unexpected entry")
     named = edited(archive, tmp_path / "n.pt2", {CONSTANTS: in_another_file(name)})
-    refused(named, "its tensors are in")
+    refused(named, "its tensor file")
     assert not canary.exists()
 
 
@@ -339,9 +339,13 @@ def nested(depth: int) -> bytes:
     [
         ({"data/weights/weight_0": bytes(1 << 28)}, zipfile.ZIP_DEFLATED, "is compressed"),
         ({MODEL: b"[" + b"0," * (1 << 24) + b"0]"}, zipfile.ZIP_STORED, "its JSON has"),
-        ({MODEL: b"[" + b"[]," * (2 << 20) + b"0]"}, zipfile.ZIP_STORED, "no exported program"),
+        (
+            {MODEL: b"[" + b"[]," * (2 << 20) + b"0]"},
+            zipfile.ZIP_STORED,
+            "not a program exported by this package",
+        ),
         ({MODEL: nested(40)}, zipfile.ZIP_STORED, "is nested deeper than"),
-        ({MODEL: nested(1 << 20)}, zipfile.ZIP_STORED, "no exported program"),
+        ({MODEL: nested(1 << 20)}, zipfile.ZIP_STORED, "not a program exported by this package"),
         ({"models/other.json": b"{}"}, zipfile.ZIP_STORED, "unexpected entry"),
         ({"../evil": b""}, zipfile.ZIP_STORED, "unexpected entry"),
         ({"data/weights/WEIGHT_0": b""}, zipfile.ZIP_STORED, "unexpected entry"),

@@ -231,7 +231,7 @@ def test_a_pipeline_that_would_change_the_numbers_is_refused(configs):
     for old, new, says in (
         ("dict(type='Flip', flip_ratio=0)", "dict(type='ColorJitter')", "ColorJitter"),
         ("scale=(-1, 224)", "scale=(340, 256)", "Resize"),
-        ("to_bgr=False", "to_bgr=True", "red and blue"),
+        ("to_bgr=False", "to_bgr=True", "between RGB and BGR"),
         ("test_mode=True", "out_of_bound_opt='repeat_last'", "out_of_bound_opt"),
     ):
         assert old in text

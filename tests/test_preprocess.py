@@ -123,11 +123,11 @@ def test_frames_are_not_changed():
 
 
 def test_what_cannot_be_cropped_is_named():
-    with pytest.raises(ConfigError, match="100x50 cannot be cut to 64x64"):
+    with pytest.raises(ConfigError, match="100x50 cannot be cropped to 64x64"):
         crop_offsets(50, 100, 64, 1)
     with pytest.raises(ConfigError, match="one side of 64"):
         crop_offsets(100, 120, 64, 3)
     with pytest.raises(ConfigError, match="must be 1, 3 or 5"):
         crop_offsets(64, 64, 64, 4)
-    with pytest.raises(ConfigError, match="far from square"):
+    with pytest.raises(ConfigError, match="too large. Crop the video"):
         resize_frames(np.zeros((1, 2, 16000, 3), np.uint8), 224)

@@ -1,4 +1,4 @@
-"""Files of the project beside the code: dependencies and pins, workflow, templates, citation."""
+"""Files of the project other than code: dependencies and pins, workflow, templates, citation."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ def test_each_publisher_samples_its_own_way(name, rule):
 def test_torchvision_samples_by_time():
     card = find_card("Swin3D_T_Weights.KINETICS400_V1")
     assert [at_fps(card.bundle.sampling, fps).stride for fps in (15, 30, 60)] == [1, 2, 4]
-    assert "exactly 15 frames a second" in card.note
+    assert "exactly 15 frames per second" in card.note
 
 
 def test_lists():

@@ -70,7 +70,7 @@ def require_same_in_threads(
 
 @pytest.mark.parametrize("threads", [1, None])
 @pytest.mark.parametrize(
-    ("name", "engine"),
+    ("name", "runtime_name"),
     [
         ("weights", "torch"),
         ("m.pt2", "torch"),
@@ -93,23 +93,16 @@ def require_same_in_threads(
         ),
     ],
 )
-def test_calls_in_threads_give_what_serial_calls_give(name, engine, threads, models):
-    runtime = open_runtime(models / name, engine, device="cpu", threads=threads)
+def test_calls_in_threads_give_what_serial_calls_give(name, runtime_name, threads, models):
+    runtime = open_runtime(models / name, runtime_name, device="cpu", threads=threads)
     inputs = [views[:count] for count in (1, 2, 3) for views in np.split(views_of(CLIP, 12), 4)]
     require_same_in_threads(runtime, inputs)
 
 
-@pytest.mark.parametrize(
-    "engine",
-    [
-        "torch",
-        pytest.param("onnxruntime", marks=pytest.mark.slow),
-        pytest.param("openvino", marks=pytest.mark.slow),
-    ],
-)
-def test_threads_with_clips_of_different_shapes_do_not_mix_them_up(engine, models):
-    """Three shapes, more than an engine keeps compiled."""
-    runtime = open_runtime(models / "weights", engine, device="cpu", threads=1)
+@pytest.mark.parametrize("runtime_name", ["torch", "onnxruntime", "openvino"])
+def test_threads_with_clips_of_different_shapes_do_not_mix_them_up(runtime_name, models):
+    """Three shapes, more than a runtime keeps compiled."""
+    runtime = open_runtime(models / "weights", runtime_name, device="cpu", threads=1)
     inputs = [views_of(shape, 2) for shape in (CLIP, SECOND, THIRD)]
     require_same_in_threads(runtime, inputs, 24)
 

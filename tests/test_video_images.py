@@ -1,4 +1,4 @@
-"""Folders of pictures and single pictures."""
+"""Image folders and single images."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_stated_size_survives_anything(tail: bytes, head: bytes) -> None:
 
 def test_folder_without_pictures(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("none")
-    with pytest.raises(VideoDecodeError, match="holds no pictures"):
+    with pytest.raises(VideoDecodeError, match="contains no images"):
         VideoReader(tmp_path)
 
 

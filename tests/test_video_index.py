@@ -133,9 +133,9 @@ def test_plans_bring_every_wanted_frame(
     pts, keys = _stored(groups, is_open)
     timeline = timeline_of(index_of(pts.tolist(), keys))
     positions = st.integers(0, len(pts) - 1)
-    requested = np.array(sorted(data.draw(st.sets(positions, min_size=1))))
-    runs = timeline.plan(requested, can_seek=True)
-    assert [position for run in runs for position in run.requested] == requested.tolist()
+    wanted = np.array(sorted(data.draw(st.sets(positions, min_size=1))))
+    runs = timeline.plan(wanted, can_seek=True)
+    assert [position for run in runs for position in run.requested] == wanted.tolist()
     for run in runs:
         assert run.start_packet in keys
         assert timeline.position_of[run.start_packet] == run.start_position

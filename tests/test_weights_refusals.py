@@ -1,4 +1,4 @@
-"""What does not fit is refused by name; what may differ, only when it was permitted."""
+"""Mismatched tensors are rejected by name; differences must be allowed explicitly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Image weights as transformers itself writes them, inflated: a still video is the picture."""
+"""Image weights saved by transformers, inflated: a static video gives the image model's output."""
 
 from __future__ import annotations
 

@@ -33,13 +33,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Timed:
-    """Seconds per call in each round; the warm-up round is not counted."""
+    """Seconds per call in each round, without the warm-up round."""
 
     name: str
     seconds: tuple[float, ...]
 
     @property
     def median_seconds(self) -> float:
+        """Median time per call in seconds."""
         return statistics.median(self.seconds)
 
 
@@ -67,11 +68,11 @@ def alternate(
     total = (num_rounds + 1) * len(calls)
     for number in range(num_rounds + 1):
         for position, (name, call) in enumerate(calls.items(), start=1):
-            began = time.perf_counter()
+            start = time.perf_counter()
             call()
-            took = time.perf_counter() - began
+            elapsed = time.perf_counter() - start
             if number > 0:
-                seconds[name].append(took)
+                seconds[name].append(elapsed)
             progress(number * len(calls) + position, total)
     return {name: Timed(name, tuple(values)) for name, values in seconds.items()}
 

@@ -1,7 +1,6 @@
-"""The fast path of inference on a CPU: work in chunks, and reuse what depends on weights only.
+"""Optimizations for CPU inference: chunked computation and caching of derived tensors.
 
-Everything that the network does differently there goes through this module. On a GPU, in training
-and in a traced graph the functions do the plain thing.
+On a GPU, during training and in traced graphs, these functions compute without optimizations.
 """
 
 from __future__ import annotations
@@ -14,9 +13,8 @@ from torch import Tensor
 
 T = TypeVar("T")
 
-# Tokens that go through the wide layers at once. Their intermediate results, four times as wide,
-# then stay in the CPU's cache, and their memory is reused by the next chunk instead of being
-# requested from the system again: up to twice as fast, and far less memory.
+# Number of tokens that wide layers process at once. Their intermediate results then fit in the CPU
+# cache, and their memory is reused for the next chunk, which is up to twice as fast.
 CPU_CHUNK_TOKENS = 8192
 
 
@@ -32,7 +30,15 @@ def is_cpu_inference(x: Tensor) -> bool:
 
 
 def map_tokens(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-    """`function(x)` for (..., C) tokens that it treats independently, in chunks on a CPU."""
+    """Applies a function to tokens, in chunks during CPU inference.
+
+    Args:
+        function: Maps (..., C) to (..., C), independently for each token.
+        x: (B, L, C) tokens.
+
+    Returns:
+        (B, L, C).
+    """
     if not is_cpu_inference(x):
         return function(x)
     tokens = x.flatten(0, -2)  # (B, L, C) -> (B * L, C)
@@ -52,25 +58,30 @@ def map_tokens(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 class LastValueCache(Generic[T]):
     """The last value computed from a tensor, reused while the tensor stays equal.
 
-    It holds one entry, so it cannot grow. A copy or a pickle of the module that owns it starts
-    empty. The entry is replaced in one assignment, so racing threads recompute at worst. Nothing
-    is stored or reused outside of CPU inference, so it cannot cut a gradient.
+    The cache has a single entry. Copies and pickles are empty. The entry is replaced atomically, so
+    concurrent threads recompute at worst. The cache is used only during CPU inference, never under
+    autograd.
     """
 
     _entry: tuple[object, Tensor, T] | None = None
 
     def get(self, key: object, source: Tensor, compute: Callable[[], T]) -> T:
-        """`compute()`, or the cached value if `key` and the values of `source` are the same.
+        """Returns the cached value if `key` and `source` are unchanged, else computes it.
 
-        `source` is compared by value, since writes through `.data` (EMA updates) leave no trace
-        in version counters. That takes microseconds for a bias table.
+        `source` is compared by value, since version counters do not detect writes through `.data`
+        (EMA updates). This takes microseconds for a bias table.
+
+        Args:
+            key: Everything the value depends on besides `source`, compared with ==.
+            source: The tensor that the value is computed from.
+            compute: Computes the value.
         """
         if not is_cpu_inference(source):
             return compute()
         entry = self._entry
         if entry is not None and entry[0] == key and _equal(entry[1], source):
             return entry[2]
-        # Outside of inference mode, so that a later training step may use the tensors.
+        # Without inference mode, so that a later training step can use the tensors.
         with torch.inference_mode(False), torch.no_grad():
             copy = source.detach().clone()
             value = compute()

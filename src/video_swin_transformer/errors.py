@@ -1,16 +1,16 @@
 """The exceptions of this package::
 
-    VideoSwinError                      everything this package raises on purpose
-    |-- InputError(ValueError)          something given by the caller cannot be used
+    VideoSwinError                      base class of all errors of this package
+    |-- InputError(ValueError)          an input of the caller that cannot be used
     |   |-- ConfigError                 a setting outside what is allowed
     |   |-- UnknownNameError            a model, label or option name that does not exist
     |   |-- VideoDecodeError            a video, frame folder or array that cannot be read
-    |   |-- CheckpointError             weights that cannot be read or do not fit the network
+    |   |-- CheckpointError             weights that cannot be read or do not match the model
     |   `-- DataError                   a dataset, list or label file that contradicts itself
-    |-- ExportError(RuntimeError)       an exported model differs from the network
+    |-- ExportError(RuntimeError)       an exported model differs from the original
     |-- RuntimeMismatchError(RuntimeError)   a compiled model differs, or cannot be compiled
     |-- DeviceMemoryError(RuntimeError)      a device has too little memory
-    |-- TrainingDivergedError(RuntimeError)  the loss of a training is no longer finite
+    |-- TrainingDivergedError(RuntimeError)  training diverged: the loss is not finite
     `-- MissingExtraError(ImportError)  an optional library that is not installed
 
 A message says what was given, what is allowed and what to do. Programs that only need to know
@@ -28,7 +28,7 @@ class VideoSwinError(Exception):
 
 
 class InputError(VideoSwinError, ValueError):
-    """Something given by the caller cannot be used."""
+    """An input of the caller cannot be used."""
 
 
 class VideoDecodeError(InputError):
@@ -36,7 +36,7 @@ class VideoDecodeError(InputError):
 
 
 class CheckpointError(InputError):
-    """Weights cannot be read, or do not fit the network they were meant for."""
+    """Weights cannot be read, or do not match the model."""
 
 
 class ImageWeightsError(CheckpointError):
@@ -63,11 +63,11 @@ class UnknownNameError(InputError):
 
 
 class ExportError(VideoSwinError, RuntimeError):
-    """The results of an exported model differ from the network's; nothing was written."""
+    """The outputs of an exported model differ from the original model; nothing was written."""
 
 
 class RuntimeMismatchError(VideoSwinError, RuntimeError):
-    """A runtime cannot compile the network, or computes something else than the network."""
+    """A runtime cannot compile the model, or its outputs differ from the eager model."""
 
 
 class DeviceMemoryError(VideoSwinError, RuntimeError):
@@ -75,7 +75,7 @@ class DeviceMemoryError(VideoSwinError, RuntimeError):
 
 
 class TrainingDivergedError(VideoSwinError, RuntimeError):
-    """The loss of a training is no longer finite."""
+    """Training diverged: the loss is not finite."""
 
 
 class MissingExtraError(VideoSwinError, ImportError):

@@ -1,7 +1,7 @@
-"""Atomic writes, digests and locks of files.
+"""Atomic writes, digests and file locks.
 
-Atomic: after a crash or on a full disk the old file is there, or none, never half of one. Python
-has no such function, and the packages that had one are no longer maintained.
+After a crash or on a full disk, atomic writes leave the old file or none, never a partial one.
+Python has no such function, and packages for it are no longer maintained.
 """
 
 from __future__ import annotations
@@ -19,16 +19,31 @@ _log = logging.getLogger(__name__)
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Writes `data` beside `path`, then renames it. Raises OSError; `path` is then unchanged."""
+    """Writes a file atomically. Creates its folder if necessary.
+
+    Args:
+        path: The file to replace.
+        data: The content.
+
+    Raises:
+        OSError: The file cannot be written; `path` is unchanged.
+    """
     with open_atomic(path) as file:
         file.write(data)
 
 
 @contextmanager
 def open_atomic(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to that replaces `path` at the end, for what is too large to hold twice.
+    """Opens a temporary file that replaces `path` when the block ends without an exception.
 
-    Raises OSError; `path` is unchanged by that and by any error inside the block.
+    Args:
+        path: The file to replace.
+
+    Yields:
+        The temporary file.
+
+    Raises:
+        OSError: The file cannot be written; `path` is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
@@ -38,7 +53,7 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)  # mkstemp makes files that only their owner can read
+        temporary.chmod(0o644)  # mkstemp creates files that only their owner can read
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -46,13 +61,13 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
 
 
 def sha256_file(path: Path) -> str:
-    """SHA-256 of a file's content, in hexadecimal."""
+    """Returns the SHA-256 of a file in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def sha256_files(paths: Iterable[Path]) -> str:
-    """SHA-256 over the digests of several files, in their order, in hexadecimal."""
+    """Returns the SHA-256 of the concatenated digests of files in hexadecimal."""
     digest = hashlib.sha256()
     for path in paths:
         digest.update(bytes.fromhex(sha256_file(path)))
@@ -61,15 +76,15 @@ def sha256_files(paths: Iterable[Path]) -> str:
 
 @contextmanager
 def locked(path: Path, waiting_message: str) -> Iterator[None]:
-    """Holds the lock file `path`.lock; the lock ends with its holder, however that ends.
+    """Holds a lock on `path`.lock, which the operating system releases if the process ends.
 
     Args:
-        path: the file that only one process may write at a time; its folder is created.
-        waiting_message: logged as a warning when another process holds the lock.
+        path: The file that only one process may write at a time; its folder is created.
+        waiting_message: Logged as a warning if another process holds the lock.
 
     Raises:
-        OSError: the folder cannot be written to.
-        NotImplementedError: the file system has no locks.
+        OSError: The folder is not writable.
+        NotImplementedError: The file system does not support locks.
     """
     import filelock
 

@@ -109,7 +109,11 @@ class VideoSwinConfig(PreTrainedConfig):
 
     @classmethod
     def from_bundle(cls, bundle: BundleConfig) -> VideoSwinConfig:
-        """Creates the config of a `BundleConfig`."""
+        """Creates a config from a `BundleConfig`.
+
+        Args:
+            bundle: The configuration.
+        """
         return cls(**json.loads(bundle.to_json()))
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""From the outputs of views to one answer per video: the only place that averages.
+"""Averages the outputs of views to scores and features.
 
 Views are crop-major: crop 0 of every clip, then crop 1 of every clip.
 """
@@ -12,15 +12,15 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float32]
-Scores = npt.NDArray[Any]  # of the precision of the logits
+Scores = npt.NDArray[Any]  # with the dtype of the logits
 
 
 class ViewOutputs(NamedTuple):
-    """The network's outputs for V views.
+    """The outputs of a model for V views.
 
     Attributes:
         logits: (V, num_classes) float32; (V, num_features) without a classifier.
-        features: (V, num_features) float32, the mean over time and space.
+        features: (V, num_features) float32, averaged over time and space.
     """
 
     logits: Floats
@@ -28,7 +28,11 @@ class ViewOutputs(NamedTuple):
 
     @classmethod
     def concatenate(cls, parts: Sequence[ViewOutputs]) -> ViewOutputs:
-        """The outputs of consecutive chunks of views as one."""
+        """Concatenates the outputs of consecutive batches of views.
+
+        Args:
+            parts: The outputs in order.
+        """
         return cls(
             np.concatenate([part.logits for part in parts]),
             np.concatenate([part.features for part in parts]),
@@ -36,31 +40,31 @@ class ViewOutputs(NamedTuple):
 
 
 def softmax(logits: npt.NDArray[np.floating]) -> Scores:
-    """(V, K) logits -> (V, K) probabilities, each row summing to 1."""
+    """Computes the softmax of each row of (V, K) logits."""
     shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
     scores: Scores = shifted / shifted.sum(axis=1, keepdims=True)
     return scores
 
 
 def sigmoid(logits: npt.NDArray[np.floating]) -> Scores:
-    """(V, K) logits -> (V, K) independent probabilities."""
-    scores: Scores = 0.5 * (1 + np.tanh(0.5 * logits))  # does not overflow
+    """Computes the sigmoid of (V, K) logits without overflow."""
+    scores: Scores = 0.5 * (1 + np.tanh(0.5 * logits))
     return scores
 
 
 def average_views(
     logits: npt.NDArray[np.floating], average_clips: str, multi_label: bool
 ) -> tuple[Scores, Scores]:
-    """Averages the views of one video into its scores.
+    """Computes the scores of a video from the logits of its views.
 
     Args:
-        logits: (V, K), in the precision to compute in.
-        average_clips: "prob" for the mean of the views' scores (the published protocol), "score"
-            for the scores of the mean logits.
-        multi_label: whether classes are independent (sigmoid instead of softmax).
+        logits: (V, K) float.
+        average_clips: "prob" averages the scores of views (the published protocol), "score"
+            averages their logits.
+        multi_label: Use sigmoid instead of softmax.
 
     Returns:
-        Scores of the video (K,) and of each view (V, K).
+        The scores of the video (K,) and of each view (V, K), in [0, 1].
     """
     to_scores = sigmoid if multi_label else softmax
     view_scores = to_scores(logits)
@@ -70,6 +74,14 @@ def average_views(
 
 
 def average_crops(features: Floats, num_crops: int) -> Floats:
-    """(num_crops * num_clips, C) features of views -> (num_clips, C), averaged over crops."""
+    """Averages features over crops.
+
+    Args:
+        features: (num_crops * num_clips, C), crop-major.
+        num_crops: Number of crops.
+
+    Returns:
+        (num_clips, C).
+    """
     averaged: Floats = features.reshape(num_crops, -1, features.shape[1]).mean(axis=0)
     return averaged

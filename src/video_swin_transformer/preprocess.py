@@ -1,8 +1,8 @@
-"""From frames to views: resize, crop, normalize, exactly as the official test pipeline.
+"""Resizes, crops and normalizes frames, bit-identical to the official test pipeline.
 
 Frames are (T, H, W, 3) uint8 RGB in 0..255; views are (V, C, T, crop, crop) float32. Views are
 crop-major: crop 0 of every clip, then crop 1 of every clip.
-OpenCV resizes: its bilinear filter, without antialiasing, on uint8, gave the original its pixels.
+Frames are resized with OpenCV on uint8 (bilinear without antialiasing), as in the official code.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_RESIZED_PIXELS = 100_000_000
 
 
 def resized_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """(height, width) after bringing the short side to `short_side`, halves rounded up.
+    """Returns (height, width) after resizing the short side to `short_side`, halves rounded up.
 
     >>> resized_size(240, 320, 224)
     (224, 299)
@@ -35,40 +35,60 @@ def resized_size(height: int, width: int, short_side: int) -> tuple[int, int]:
 
 
 def resize_frames(frames: Frames, short_side: int, interpolation: str = "bilinear") -> Frames:
-    """(T, H, W, 3) uint8 -> (T, H', W', 3) uint8 with min(H', W') = short_side.
+    """Resizes frames to a short side, keeping the aspect ratio.
 
-    "area" averages over the pixels it drops where it shrinks; where it would enlarge, OpenCV's
-    area filter is not meant to be used and bilinear takes its place.
+    Args:
+        frames: (T, H, W, 3) uint8.
+        short_side: Length of the short side in pixels.
+        interpolation: "bilinear", or "area", which applies to downscaling only.
+
+    Returns:
+        (T, H', W', 3) uint8 with min(H', W') = short_side.
+
+    Raises:
+        ConfigError: The result would be too large.
     """
     num_frames, height, width = frames.shape[:3]
     new_height, new_width = resized_size(height, width, short_side)
     if new_height * new_width > MAX_RESIZED_PIXELS:
         raise ConfigError(
-            f"A frame of {width}x{height} would become {new_width}x{new_height} pixels; frames "
-            "this far from square are refused. Crop the video first."
+            f"A frame of {width}x{height} would be resized to {new_width}x{new_height} pixels, "
+            "which is too large. Crop the video to a less extreme aspect ratio."
         )
     if (new_height, new_width) == (height, width):
         return frames
-    enlarges = new_height > height
-    chosen = _FILTERS["bilinear" if enlarges else interpolation]
+    is_upscaling = new_height > height
+    flag = _FILTERS["bilinear" if is_upscaling else interpolation]
     out = np.empty((num_frames, new_height, new_width, 3), np.uint8)
     for index in range(num_frames):
-        cv2.resize(frames[index], (new_width, new_height), dst=out[index], interpolation=chosen)
+        cv2.resize(frames[index], (new_width, new_height), dst=out[index], interpolation=flag)
     return out
 
 
 def crop_offsets(height: int, width: int, crop_size: int, num_crops: int) -> list[tuple[int, int]]:
-    """(top, left) of each crop.
+    """Returns (top, left) of each crop.
 
-    1: center. 3: along the long side, in the official order first, last, middle. The step between
-    them is (long - crop) // 2, so with an odd rest the last column or row is in no crop:
-    299 pixels wide and crop 224 give left 0, 74, 37. 5: evenly along the long side, first to last,
-    halves rounded down; ours, since the paper tests with five crops but does not say which.
+    One crop is centered. Three crops are spaced along the long side, in the official order first,
+    last, middle, with a step of (long - crop) // 2. Like in the official code, an odd margin
+    leaves out the last row or column: width 299 and crop 224 give left 0, 74, 37. Five crops are
+    evenly spaced along the long side, rounded down (the paper does not specify them).
+
+    Args:
+        height: Frame height in pixels.
+        width: Frame width in pixels.
+        crop_size: Side of the square crops in pixels.
+        num_crops: 1, 3 or 5.
+
+    Returns:
+        One (top, left) per crop.
+
+    Raises:
+        ConfigError: The frame is too small, or the number of crops is not supported.
     """
     if height < crop_size or width < crop_size:
         raise ConfigError(
-            f"A frame of {width}x{height} cannot be cut to {crop_size}x{crop_size}; resize it "
-            "first, or choose a smaller crop."
+            f"A frame of {width}x{height} cannot be cropped to {crop_size}x{crop_size}; "
+            "resize it first, or use a smaller crop."
         )
     if num_crops == 1:
         return [((height - crop_size) // 2, (width - crop_size) // 2)]
@@ -77,21 +97,27 @@ def crop_offsets(height: int, width: int, crop_size: int, num_crops: int) -> lis
     if crop_size not in (height, width):
         raise ConfigError(
             f"{num_crops} crops of {crop_size} need a frame with one side of {crop_size}, not "
-            f"{width}x{height}: set short_side to {crop_size}, or take one crop."
+            f"{width}x{height}: set short_side to {crop_size}, or use one crop."
         )
-    spare = max(width, height) - crop_size
+    margin = max(width, height) - crop_size
     if num_crops == 3:
-        along = [0, 2 * (spare // 2), spare // 2]
+        offsets = [0, 2 * (margin // 2), margin // 2]
     else:
-        along = [spare * index // 4 for index in range(5)]
-    return [(0, at) for at in along] if width >= height else [(at, 0) for at in along]
+        offsets = [margin * index // 4 for index in range(5)]
+    return [(0, at) for at in offsets] if width >= height else [(at, 0) for at in offsets]
 
 
 def normalization_table(mean: Sequence[float], std: Sequence[float]) -> Views:
-    """(C, 256) float32: what each pixel value becomes, (value - mean) * (1 / std).
+    """Computes (value - mean) * (1 / std) for all uint8 values.
 
-    A uint8 channel has 256 values, so normalizing is a look-up. The table is made by the two
-    OpenCV calls of the original, for equal bits.
+    The table is computed with the OpenCV calls of the official code, for bit-identical results.
+
+    Args:
+        mean: Mean of each channel, in [0, 255].
+        std: Standard deviation of each channel.
+
+    Returns:
+        (C, 256) float32 lookup table.
     """
     values = np.repeat(np.arange(256, dtype=np.float32)[:, None, None], len(mean), axis=2)
     cv2.subtract(values, np.asarray(mean, np.float64).reshape(1, -1), values)
@@ -104,8 +130,8 @@ def views_from_frames(clips: Frames, preprocessing: Preprocessing) -> Views:
 
     Args:
         clips: (K, T, H, W, 3) uint8 RGB.
-        preprocessing: Sizes, crops and normalization. With a single mean, RGB becomes gray (BT.601)
-            and C is 1.
+        preprocessing: Sizes, crops and normalization. With a single mean, RGB is converted to
+            grayscale (BT.601) and C is 1.
 
     Returns:
         (crops * K, C, T, crop_size, crop_size) float32, crop-major; with `whole_frame`
@@ -123,29 +149,32 @@ def views_from_frames(clips: Frames, preprocessing: Preprocessing) -> Views:
     channels = len(p.mean)
     shape = (len(offsets), num_clips, channels, num_frames, view_height, view_width)
     views = np.empty(shape, np.float32)
-    # All frames of all clips as one tall picture: (K * T * H, W, 3)
-    picture: npt.NDArray[Any] = resized.reshape(-1, width, 3)
+    # All frames of all clips as one tall image: (K * T * H, W, 3)
+    image: npt.NDArray[Any] = resized.reshape(-1, width, 3)
     if channels == 1:
-        picture = cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None]
+        image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
     table = normalization_table(p.mean, p.std)
     for channel in range(channels):
-        plane = cv2.LUT(np.ascontiguousarray(picture[..., channel]), table[channel])
+        plane = cv2.LUT(np.ascontiguousarray(image[..., channel]), table[channel])
         plane = plane.reshape(num_clips, num_frames, height, width)
         for crop, (top, left) in enumerate(offsets):
             views[crop, :, channel] = plane[..., top : top + view_height, left : left + view_width]
     return views.reshape(-1, *views.shape[2:])
 
 
-def check_views(views: Views, in_chans: int, only: ClipShape | None = None) -> ClipShape:
-    """The clip shape of views that fit the model.
+def check_views(views: Views, in_chans: int, fixed_shape: ClipShape | None = None) -> ClipShape:
+    """Validates the shape of views.
 
     Args:
-        views: the views to check.
-        in_chans: channels of the model.
-        only: the one clip shape that an exported model accepts.
+        views: (V, C, T, H, W).
+        in_chans: Number of input channels of the model.
+        fixed_shape: The only clip shape that an exported model supports; None for any.
+
+    Returns:
+        The clip shape, (C, T, H, W).
 
     Raises:
-        ConfigError: the shape does not fit; the message names the axes.
+        ConfigError: The model does not support the shape.
     """
     shape = views.shape
     if len(shape) != 5 or shape[1] != in_chans or 0 in shape:
@@ -153,10 +182,11 @@ def check_views(views: Views, in_chans: int, only: ClipShape | None = None) -> C
             f"The views have shape {shape}, but must be (views, {in_chans} channels, frames, "
             "height, width), with no empty axis."
         )
-    if only is not None and shape[1:] != only:
+    if fixed_shape is not None and shape[1:] != fixed_shape:
+        channels, frames, height, width = fixed_shape
         raise ConfigError(
-            f"The views have shape {shape}, but this exported model takes (views, {only[0]} "
-            f"channels, {only[1]} frames, {only[2]} height, {only[3]} width) only; use its own "
-            "sampling and crop size, or export the model for the other shape."
+            f"The views have shape {shape}, but this exported model supports only (views, "
+            f"{channels} channels, {frames} frames, {height} height, {width} width); use its own "
+            "sampling and crop size, or export the model for this shape."
         )
     return shape[1], shape[2], shape[3], shape[4]

@@ -1,9 +1,9 @@
-"""From a video's number of frames to the frame indices of its clips: pure functions.
+"""Frame sampling: computes the frame indices of clips.
 
-A clip of 4 frames, 2 apart, in a video of 10 frames (f taken, . passed over):
+Clips of 4 frames with stride 2 in a video of 10 frames (f sampled, . skipped):
 
     official, 1 clip     . f . f . f . f . .    span = num_frames * stride = 8 (not 7)
-    official, 2 clips    f . f . f . f . . .    begins at the middle of each half of the 3 starts
+    official, 2 clips    f . f . f . f . . .    starts at the middle of each half of the 3 starts
                          . . f . f . f . f .
     mmaction2, 2 clips   f . f . f . f . . .    first and last possible start are included
                          . . . f . f . f . f    span = (num_frames - 1) * stride + 1 = 7
@@ -29,7 +29,15 @@ Indices: TypeAlias = npt.NDArray[np.int64]
 
 
 def at_fps(sampling: ClipSampling, fps: float | None) -> ClipSampling:
-    """The same sampling with `stride` in frames of a video of `fps` (unchanged if unknown)."""
+    """Converts `stride_seconds` to a stride in frames.
+
+    Args:
+        sampling: The sampling.
+        fps: Frames per second of the video; None if unknown.
+
+    Returns:
+        The sampling with its `stride` set; unchanged without `stride_seconds` or fps.
+    """
     if sampling.stride_seconds is None or fps is None:
         return sampling
     return dataclasses.replace(sampling, stride=max(1, round(sampling.stride_seconds * fps)))
@@ -38,18 +46,18 @@ def at_fps(sampling: ClipSampling, fps: float | None) -> ClipSampling:
 def clip_indices(
     num_video_frames: int, sampling: ClipSampling, fps: float | None = None
 ) -> Indices:
-    """Test-time frame indices.
+    """Computes frame indices for testing.
 
     Args:
-        num_video_frames: number of frames of the video.
-        sampling: which frames to take. The rule "uniform" always gives one clip.
-        fps: frames per second of the video, for a sampling with `stride_seconds`.
+        num_video_frames: Number of frames of the video.
+        sampling: The sampling. The rule "uniform" always yields one clip.
+        fps: Frames per second of the video, for `stride_seconds`.
 
     Returns:
-        (num_clips, num_frames) int64, each in [0, num_video_frames).
+        (num_clips, num_frames) int64, in [0, num_video_frames).
 
     Raises:
-        ConfigError: the video has no frames.
+        ConfigError: The video has no frames.
     """
     sampling = at_fps(sampling, fps)
     _check_length(num_video_frames)
@@ -69,22 +77,23 @@ def train_clip_indices(
     generator: np.random.Generator,
     fps: float | None = None,
 ) -> Indices:
-    """Random frame indices for training, as in the official code.
+    """Computes random frame indices for training, as in the official code.
 
-    Each clip begins uniformly within its share of the video; a video too short for that begins
-    at frame 0 and loops. "uniform" draws one frame from each of `num_frames` segments.
+    The video is divided into equal intervals, and each clip starts at a random frame of its
+    interval. Clips of short videos start at frame 0 and loop. The rule "uniform" samples one frame
+    from each of `num_frames` segments.
 
     Args:
-        num_video_frames: number of frames of the video.
-        sampling: which frames to take.
-        generator: the source of randomness.
-        fps: frames per second of the video, for a sampling with `stride_seconds`.
+        num_video_frames: Number of frames of the video.
+        sampling: The sampling.
+        generator: Random number generator.
+        fps: Frames per second of the video, for `stride_seconds`.
 
     Returns:
-        (num_clips, num_frames) int64, each in [0, num_video_frames).
+        (num_clips, num_frames) int64, in [0, num_video_frames).
 
     Raises:
-        ConfigError: the video has no frames.
+        ConfigError: The video has no frames.
     """
     sampling = at_fps(sampling, fps)
     _check_length(num_video_frames)
@@ -93,12 +102,14 @@ def train_clip_indices(
         return generator.integers(start, end, endpoint=True)[None]
     span = sampling.num_frames * sampling.stride
     clips = np.arange(sampling.num_clips)
-    share = (num_video_frames - span + 1) // sampling.num_clips
-    if share > 0:
-        starts = clips * share + generator.integers(share, size=sampling.num_clips)
+    interval = (num_video_frames - span + 1) // sampling.num_clips
+    if interval > 0:
+        starts = clips * interval + generator.integers(interval, size=sampling.num_clips)
     elif num_video_frames > max(sampling.num_clips, span):
-        room = num_video_frames - span + 1  # fewer starts than clips: sorted draws may coincide
-        starts = np.sort(generator.integers(room, size=sampling.num_clips))
+        num_starts = (
+            num_video_frames - span + 1
+        )  # fewer starts than clips: sorted draws may coincide
+        starts = np.sort(generator.integers(num_starts, size=sampling.num_clips))
     else:
         starts = np.zeros_like(clips)
     return _looped(starts, num_video_frames, sampling)
@@ -106,9 +117,7 @@ def train_clip_indices(
 
 def _check_length(num_video_frames: int) -> None:
     if num_video_frames < 1:
-        raise ConfigError(
-            f"The video has {num_video_frames} frames, but must have at least 1 to be sampled."
-        )
+        raise ConfigError(f"The video has {num_video_frames} frames, but at least 1 is required.")
 
 
 def _looped(starts: Indices, num_video_frames: int, sampling: ClipSampling) -> Indices:
@@ -118,25 +127,25 @@ def _looped(starts: Indices, num_video_frames: int, sampling: ClipSampling) -> I
 
 def _official_starts(num_video_frames: int, sampling: ClipSampling) -> Indices:
     # The official code counts a span of num_frames * stride, one stride more than is used.
-    spare = num_video_frames - sampling.num_frames * sampling.stride
+    margin = num_video_frames - sampling.num_frames * sampling.stride
     clips = np.arange(sampling.num_clips)
-    if spare < 0:
+    if margin < 0:
         return np.zeros_like(clips)
-    share = (spare + 1) / sampling.num_clips
-    return (clips * share + share / 2).astype(np.int64)
+    interval = (margin + 1) / sampling.num_clips
+    return (clips * interval + interval / 2).astype(np.int64)
 
 
 def _mmaction2_starts(num_video_frames: int, sampling: ClipSampling) -> Indices:
-    spare = max(num_video_frames - ((sampling.num_frames - 1) * sampling.stride + 1), 0)
+    margin = max(num_video_frames - ((sampling.num_frames - 1) * sampling.stride + 1), 0)
     if sampling.num_clips == 1:
-        return np.array([spare // 2])
+        return np.array([margin // 2])
     clips = np.arange(sampling.num_clips)
-    # np.round goes to the even neighbor at .5, as the original does.
-    return np.round(clips * spare / (sampling.num_clips - 1)).astype(np.int64)
+    # np.round rounds halves to even, as in mmaction2.
+    return np.round(clips * margin / (sampling.num_clips - 1)).astype(np.int64)
 
 
 def _uniform_segments(num_video_frames: int, num_segments: int) -> tuple[Indices, Indices]:
-    """First and last frame of each segment, both included: neighbors share a frame."""
+    """Returns the first and last frame of each segment, inclusive; neighbors share a frame."""
     edges = np.round((num_video_frames - 1) / num_segments * np.arange(num_segments + 1))
     edges = edges.astype(np.int64)
     return edges[:-1], edges[1:]

@@ -1,7 +1,7 @@
 """A model on disk: a folder of `config.json` and `model.safetensors`.
 
-The weights file carries the config in its metadata too, so that it rebuilds its model alone.
-A third file is for transformers only: it names the class (in `hf.py`) that reads videos.
+The weights file also contains the config in its metadata, so it can be loaded without the folder.
+A third file is used by transformers only; it names the video processor class (in `hf.py`).
 """
 
 from __future__ import annotations
@@ -29,11 +29,21 @@ def write_folder(
     tensors: Mapping[str, Tensor],
     dtype: torch.dtype | None = None,
 ) -> None:
-    """Writes the files; floating-point tensors are stored as `dtype` where it is given."""
+    """Writes a model folder.
+
+    Args:
+        folder: The folder; it is created if necessary.
+        bundle: Configuration of the model.
+        tensors: State dict of the model.
+        dtype: Dtype for floating-point tensors; None keeps theirs.
+
+    Raises:
+        CheckpointError: The folder cannot be written.
+    """
     from safetensors.torch import save
 
     folder = Path(folder)
-    stored = {
+    cpu_tensors = {
         name: tensor.detach()
         .to("cpu", dtype if dtype and tensor.is_floating_point() else None)
         .contiguous()
@@ -41,21 +51,28 @@ def write_folder(
     }
     text = bundle.to_json()
     try:
-        data = save(stored, metadata={"format": "pt", METADATA_KEY: text})
+        data = save(cpu_tensors, metadata={"format": "pt", METADATA_KEY: text})
         write_atomic(folder / WEIGHTS_FILE, data)
         write_atomic(folder / PROCESSOR_FILE, PROCESSOR_TEXT.encode())
         write_atomic(folder / CONFIG_FILE, text.encode())
     except OSError as error:
         raise CheckpointError(
             f"The model cannot be written to {str(folder)!r} ({error.strerror or error}); "
-            "name a folder that can be created and written to."
+            "give a writable folder."
         ) from error
 
 
 def read_folder(folder: str | Path) -> tuple[BundleConfig, dict[str, Tensor]]:
-    """Config and tensors (on the CPU) of a saved folder, or of one `.safetensors` file.
+    """Reads a model folder or a single safetensors file.
 
-    Raises CheckpointError if something is missing or is not what `write_folder` writes.
+    Args:
+        folder: A folder written by `write_folder`, or its safetensors file.
+
+    Returns:
+        The configuration, and the tensors on the CPU.
+
+    Raises:
+        CheckpointError: A file is missing or damaged.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -73,17 +90,17 @@ def read_folder(folder: str | Path) -> tuple[BundleConfig, dict[str, Tensor]]:
             f"{str(weights)!r} is not a readable safetensors file ({error}); it is damaged or "
             "truncated."
         ) from error
-    beside = weights.with_name(CONFIG_FILE)
-    if beside.is_file():
-        text = beside.read_text(encoding="utf-8", errors="replace")
+    config_path = weights.with_name(CONFIG_FILE)
+    if config_path.is_file():
+        text = config_path.read_text(encoding="utf-8", errors="replace")
     elif METADATA_KEY in metadata:
         text = metadata[METADATA_KEY]
     else:
         raise CheckpointError(
-            f"{str(weights)!r} says nothing about its network: there is no {CONFIG_FILE} beside it "
-            "and no config inside. Only files written by save_pretrained carry one."
+            f"{str(weights)!r} has no configuration, neither in its metadata nor in {CONFIG_FILE}; "
+            "use a model saved with save_pretrained, or load_checkpoint for other files."
         )
     try:
         return BundleConfig.from_json(text), tensors
     except ConfigError as error:
-        raise CheckpointError(f"The config of {str(weights)!r} is not usable. {error}") from error
+        raise CheckpointError(f"The config of {str(weights)!r} is invalid. {error}") from error

@@ -1,9 +1,9 @@
-"""Live displays on the terminal: the only place that opens one.
+"""Progress bars and live displays on the terminal.
 
-A live display of rich replaces `sys.stdout` and `sys.stderr` of the process by default, and sends
-to its own console whatever is printed. With the display on stderr and stdout redirected, results
-would go to the terminal and the file would stay empty. So the displays here never replace either.
-Code that prints while a bar is shown erases the bar first; see `Bar.erased`.
+By default, live displays of rich replace `sys.stdout` and `sys.stderr` and redirect all output to
+their console. With a display on stderr and stdout redirected to a file, results would be missing
+in the file. Therefore redirection is disabled here. Code that prints while a bar is displayed must
+erase it first; see `Bar.erased`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def stderr_console() -> Console | None:
-    """A console on stderr; None unless stderr is a terminal that can redraw a line."""
+    """Returns a console on stderr; None unless stderr is an interactive terminal."""
     if not sys.stderr.isatty():
         return None
     from rich.console import Console
@@ -30,9 +30,9 @@ def stderr_console() -> Console | None:
 
 
 class Bar:
-    """A progress bar that disappears when it is closed. Drawn while used as a context manager."""
+    """A progress bar, displayed while used as a context manager."""
 
-    def __init__(self, console: Console, what: str, columns: Sequence[ProgressColumn]) -> None:
+    def __init__(self, console: Console, label: str, columns: Sequence[ProgressColumn]) -> None:
         from rich.progress import Progress
 
         self._progress = Progress(
@@ -42,7 +42,7 @@ class Bar:
             redirect_stdout=False,
             redirect_stderr=False,
         )
-        self._task = self._progress.add_task(what, total=None)
+        self._task = self._progress.add_task(label, total=None)
 
     def __enter__(self) -> Bar:
         self._progress.start()
@@ -52,12 +52,17 @@ class Bar:
         self._progress.stop()
 
     def show(self, done: int, total: int | None) -> None:
-        """Moves the bar. total: None while it is unknown."""
+        """Updates the bar.
+
+        Args:
+            done: Amount done.
+            total: Total amount; None if unknown.
+        """
         self._progress.update(self._task, completed=done, total=total)
 
     @contextmanager
     def erased(self) -> Iterator[None]:
-        """Leaves the line to other output, on stdout or stderr, and draws the bar again after it.
+        """Erases the bar during the block, so that other output can be printed.
 
         After an exception the bar stays erased.
         """
@@ -67,7 +72,11 @@ class Bar:
 
 
 def live_display(console: Console) -> Live:
-    """A display that is updated in place and stays when it is stopped."""
+    """Returns a display that is updated in place and remains visible when stopped.
+
+    Args:
+        console: The console.
+    """
     from rich.live import Live
 
     return Live(console=console, refresh_per_second=4, redirect_stdout=False, redirect_stderr=False)

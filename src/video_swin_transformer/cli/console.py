@@ -122,15 +122,15 @@ class _StderrHandler(logging.Handler):
 
 
 def expand_inputs(inputs: Iterable[str]) -> list[str]:
-    """The videos that files, folders and glob patterns stand for, in order, each once.
+    """Expands files, folders and glob patterns to videos, in order and without duplicates.
 
-    A folder stands for every video below it, and for itself if it holds images (the frames of one
-    video). A pattern with *, ? or [ is expanded if no file has that very name. An input that
-    matches nothing is kept: reading it will report why.
+    A folder is expanded to all videos in it and its subfolders; a folder with images is a video
+    itself. A pattern with *, ? or [ is expanded unless a file has that name. An input without a
+    match is kept, so that reading it reports the error.
     """
     found: dict[str, None] = {}
     for text in inputs:
-        # os.path returns False where pathlib raises: a forbidden parent, a NUL in the name.
+        # os.path returns False if pathlib raises: no permission on a parent, a NUL in the name.
         if os.path.isdir(text):  # noqa: PTH112
             found.update(dict.fromkeys(_videos_below(Path(text)) or [text]))
         elif glob.has_magic(text) and not os.path.exists(text):  # noqa: PTH110
@@ -148,7 +148,7 @@ def _videos_below(folder: Path) -> list[str]:
 
 
 def describe_predictor(predictor: Predictor) -> str:
-    """Model, runtime and views, and why this runtime was selected."""
+    """Describes model, runtime and views, and why this runtime was selected."""
     clips = predictor.bundle.sampling.num_clips
     crops = predictor.bundle.preprocessing.crops
     text = f"{predictor.name}: {predictor.runtime.description}, {clips}x{crops} views"
@@ -157,8 +157,8 @@ def describe_predictor(predictor: Predictor) -> str:
 
 
 def exit_code(num_failed: int, num_inputs: int) -> int:
-    """1 if inputs failed, which is counted on stderr if there were several; else 0."""
+    """Returns 1 if inputs failed, else 0. Prints the number of failures to stderr."""
     if num_failed and num_inputs > 1:
-        message = f"{num_failed} of {num_inputs} inputs could not be read; the others are done."
+        message = f"{num_failed} of {num_inputs} inputs could not be read; all others succeeded."
         print(message, file=sys.stderr, flush=True)
     return 1 if num_failed else 0

@@ -168,7 +168,7 @@ def evaluate(
         say(f"error: {failure.reason}" if named else f"error: {failure.path}: {failure.reason}")
     if new:
         total = len(result.clips) + len(result.failures)
-        say(f"{len(new)} of {total} clips could not be used; the others are done.")
+        say(f"{len(new)} of {total} clips failed; all others were evaluated.")
     return 1 if new else 0
 
 

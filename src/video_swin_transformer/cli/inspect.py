@@ -1,4 +1,4 @@
-"""videoswin inspect: what a weights file holds, and whether it would load."""
+"""videoswin inspect: describes a checkpoint, and whether it can be loaded."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def inspect(
     ],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
-    """Print format, architecture, size and metadata of weights, and what would not load."""
+    """Print the format, architecture, size and metadata of weights, and keys that do not match."""
     from ..weights.inspection import inspect_checkpoint
 
     inspection = inspect_checkpoint(file)

@@ -81,13 +81,13 @@ DataFormat: TypeAlias = Annotated[
         "--format",
         metavar="KIND",
         help="folder, list, frames, multilabel, kinetics, sthv2 or mmaction.",
-        show_default="recognized",
+        show_default="detected",
     ),
 ]
 Delimiter: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        metavar="TEXT", help="Separates path and label in a list.", show_default="whitespace"
+        metavar="TEXT", help="Separator of path and label in a list.", show_default="whitespace"
     ),
 ]
 QuarantineFile: TypeAlias = Annotated[
@@ -95,6 +95,6 @@ QuarantineFile: TypeAlias = Annotated[
     typer.Option(
         metavar="FILE",
         help="List of unusable clips, which later runs skip.",
-        show_default="beside a list, inside a folder",
+        show_default="next to a list, inside a folder",
     ),
 ]

@@ -35,8 +35,8 @@ def classification_json(result: Classification, top_k: int) -> str:
 class CsvTable:
     """Classifications as a CSV file: input, rank, label, index, score, error.
 
-    The file is replaced as a whole every few seconds and at the end, so that a stopped run keeps
-    what it had.
+    The file is replaced atomically every few seconds and at the end, so that an interrupted run
+    keeps its results.
     """
 
     _SECONDS_BETWEEN_WRITES = 5.0
@@ -46,7 +46,7 @@ class CsvTable:
         self._text = io.StringIO(newline="")
         self._rows = csv.writer(self._text)
         self._rows.writerow(["input", "rank", "label", "index", "score", "error"])
-        self._write()  # a path that cannot be written is found before the work
+        self._write()  # fails early if the path is not writable
 
     def __enter__(self) -> Self:
         return self
@@ -55,6 +55,7 @@ class CsvTable:
         self._write()
 
     def add(self, result: Classification) -> None:
+        """Adds the rows of one video."""
         if result.error is not None:
             self._rows.writerow([result.source, "", "", "", "", str(result.error)])
         for rank, index in enumerate(result.top_indices(self._top_k), start=1):

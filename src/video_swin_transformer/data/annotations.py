@@ -67,7 +67,11 @@ class Annotations:
         return 1 + max((label for item in self.items for label in item.labels), default=-1)
 
     def class_name(self, label: int) -> str:
-        """Returns the name of a class, or its index as text if there are no names."""
+        """Returns the name of a class, or its index as text if there are no names.
+
+        Args:
+            label: Class index.
+        """
         return self.classes[label] if label < len(self.classes) else str(label)
 
     def class_counts(self) -> npt.NDArray[np.int64]:
@@ -76,7 +80,11 @@ class Annotations:
         return np.bincount(np.asarray(labels, np.int64), minlength=self.num_classes)
 
     def where(self, keep: Callable[[ClipRecord], bool]) -> Annotations:
-        """Returns a copy with only the clips for which `keep` returns True."""
+        """Returns a copy with the clips for which `keep` returns True.
+
+        Args:
+            keep: Predicate of a clip.
+        """
         return dataclasses.replace(self, items=tuple(filter(keep, self.items)))
 
     def require_valid(self) -> None:

@@ -55,7 +55,14 @@ class Quarantine:
         return len(self._clips)
 
     def reason(self, path: str) -> str | None:
-        """Returns why the clip at `path` is quarantined, or None if it is not."""
+        """Returns why a clip is quarantined.
+
+        Args:
+            path: Path of the clip.
+
+        Returns:
+            The reason; None if the clip is not quarantined or has changed since.
+        """
         clip = self._clips.get(_key(path))
         if clip is None or (clip.num_bytes, clip.modified_ns) != _state(path):
             return None
@@ -63,6 +70,9 @@ class Quarantine:
 
     def filter(self, annotations: Annotations) -> tuple[Annotations, dict[str, str]]:
         """Removes quarantined clips.
+
+        Args:
+            annotations: The clips.
 
         Returns:
             The remaining clips, and the reasons by path of the removed ones.
@@ -80,7 +90,10 @@ class Quarantine:
         return dataclasses.replace(annotations, items=tuple(kept)), out
 
     def add(self, reasons: Iterable[tuple[str, str]]) -> None:
-        """Adds (path, reason) pairs and rewrites the file.
+        """Adds clips and rewrites the file.
+
+        Args:
+            reasons: (path, reason) pairs.
 
         Raises:
             DataError: The file cannot be written.

@@ -34,6 +34,7 @@ class LogitsAndFeatures(nn.Module):
         self.model = model
 
     def forward(self, views: Tensor) -> tuple[Tensor, Tensor]:
+        """Computes logits and features of views (B, C, T, H, W)."""
         return self.model.logits_and_features(views)
 
 

@@ -14,14 +14,24 @@ NAME_COLUMNS = ("name", "label", "class", "label_name", "class_name", "display_n
 
 
 def read_labels(path: str | Path, num_classes: int | None) -> tuple[str, ...]:
-    """Reads the labels of a UTF-8 file, by class index.
+    """Reads the labels of a UTF-8 file.
 
-    .json: a list of names; the Something-Something file (name -> id); or id2label (id -> name).
-    .csv: with a header, a column of names (`name`, `label`, ...) and, if there is one, of ids
-    (`id`, `index`, ...); without a header, ids and names, or names only.
-    Anything else: one label per line; blank lines at the end are ignored.
-    Raises DataError if the file cannot be read or does not have exactly `num_classes` labels; None
-    accepts any number.
+    Formats by suffix:
+        .json: A list of names, the Something-Something file (name -> id), or id2label
+            (id -> name).
+        .csv: With a header, a column of names (`name`, `label`, ...) and optionally of ids (`id`,
+            `index`, ...); without a header, ids and names, or names only.
+        Others: One label per line; trailing blank lines are ignored.
+
+    Args:
+        path: The file.
+        num_classes: The expected number of labels; None accepts any.
+
+    Returns:
+        The labels in class order.
+
+    Raises:
+        DataError: The file cannot be read, or the number of labels differs.
     """
     path = Path(path)
     try:

@@ -14,13 +14,21 @@ _LISTS = "https://raw.githubusercontent.com/open-mmlab/mmaction2/main/tools/data
 
 @dataclass(frozen=True)
 class LabelSet:
-    """The class names of a dataset, bundled (`shipped`) or available at `url`."""
+    """The class names of a dataset.
+
+    Attributes:
+        name: Short name.
+        title: Name for display.
+        num_classes: Number of classes.
+        url: URL of the list, one label per line in the class order of the published weights.
+        shipped: Name of the bundled file; None if it is not bundled.
+    """
 
     name: str
     title: str
     num_classes: int
-    url: str  # one label per line, in the class order of the published weights
-    shipped: str | None = None  # see NOTICE beside it
+    url: str
+    shipped: str | None = None
 
 
 LABEL_SETS = {

@@ -47,6 +47,7 @@ class OnnxRuntime:
         self._sessions.get(self._fixed_shape or self.bundle.clip_shape)
 
     def run(self, views: Floats) -> ViewOutputs:
+        """Runs the model; see `Runtime.run`."""
         session = self._sessions.get(
             check_views(views, self.bundle.model.in_chans, self._fixed_shape)
         )

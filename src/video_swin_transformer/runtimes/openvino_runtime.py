@@ -93,6 +93,7 @@ class OpenVinoRuntime:
         self._pools.get(self._fixed_shape or self.bundle.clip_shape)
 
     def run(self, views: Floats) -> ViewOutputs:
+        """Runs the model; see `Runtime.run`."""
         requests = self._pools.get(
             check_views(views, self.bundle.model.in_chans, self._fixed_shape)
         )

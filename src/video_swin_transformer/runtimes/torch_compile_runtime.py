@@ -55,6 +55,7 @@ class TorchCompileRuntime:
         self._compiled.get(self.bundle.clip_shape)
 
     def run(self, views: Floats) -> ViewOutputs:
+        """Runs the model; see `Runtime.run`."""
         shape = check_views(views, self.bundle.model.in_chans)
         set_num_threads(self._threads)
         compiled = self._compiled.get(shape)

@@ -63,6 +63,7 @@ class TorchRuntime:
         self.description = f"torch {torch.__version__} on {self.device}, {precision}"
 
     def run(self, views: Floats) -> ViewOutputs:
+        """Runs the model; see `Runtime.run`."""
         check_views(views, self.bundle.model.in_chans, self._clip_shape)
         set_num_threads(self._threads)
         batch_size = max_batch_size(views.shape[1:])

@@ -73,6 +73,7 @@ class EpochOrder:
 
     @property
     def steps_per_epoch(self) -> int:
+        """Number of optimizer steps per epoch."""
         return -(-len(self.labels) // self.batch_size)
 
     def epoch(self, epoch: int) -> npt.NDArray[np.int64]:

@@ -92,19 +92,19 @@ def _check_device(device: str, is_single: bool) -> None:
 
 
 def local_world_size() -> int:
-    """How many training processes run on this machine."""
+    """Returns the number of training processes on this machine."""
     return max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1") or 1))
 
 
-def num_dataloader_workers(wanted: int | None) -> int:
-    """Data loading workers per training process.
+def num_dataloader_workers(num_workers: int | None) -> int:
+    """Returns the number of data loading workers per training process.
 
     Args:
-        wanted: The setting of the recipe. None: on a CPU half of the cores, else one less than
-            there are, at most 8.
+        num_workers: The setting of the recipe. None uses half of the cores without a GPU, else all
+            cores except one, at most 8.
     """
-    if wanted is not None:
-        return wanted
+    if num_workers is not None:
+        return num_workers
     cores = (os.cpu_count() or 1) // local_world_size()
     return max(1, min(_MAX_WORKERS, cores - 1 if torch.cuda.is_available() else cores // 2))
 

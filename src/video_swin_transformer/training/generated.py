@@ -1,4 +1,4 @@
-"""Clips that a program generates instead of reading them: a simulator, a custom reader."""
+"""Training on generated clips, for example from a simulator or a custom reader."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from ..preprocess import Frames
 
 
 class ClipSource(Protocol):
-    """What `train(..., clips=...)` trains on instead of files.
+    """A source of generated training clips, for `train(..., clips=...)`.
 
-    It is pickled for the data loading workers, so it should open what it needs on first use.
-
-    Attributes:
-        classes: Class names in the order of class numbers.
-        clips_per_epoch: Length of an epoch. Its clips have the classes in turn, in random order.
+    It is pickled for the data loading workers, so it should open its resources on first use.
     """
 
     @property
-    def classes(self) -> tuple[str, ...]: ...
+    def classes(self) -> tuple[str, ...]:
+        """Class names by class index."""
+        ...
 
     @property
-    def clips_per_epoch(self) -> int: ...
+    def clips_per_epoch(self) -> int:
+        """Number of clips per epoch, evenly distributed over the classes, in random order."""
+        ...
 
     def make(self, label: int, number: int) -> Frames:
-        """Generates one clip; random crop and flip come after.
+        """Generates one clip, before random crop and flip.
 
         Args:
-            label: The class.
-            number: Counts the clips of the whole training from 0. For a bit-exact resume, the same
-                label and number must give the same clip in any process.
+            label: Class index.
+            number: Index of the clip in the whole training run. To resume bit-exactly, the same
+                label and number must yield the same clip in every process.
 
         Returns:
             (T, H, W, 3) uint8 RGB with `clip.num_frames` frames.
@@ -43,7 +43,11 @@ class ClipSource(Protocol):
 
 
 def source_annotations(source: ClipSource) -> Annotations:
-    """One epoch of generated clips as annotations; the paths are only names."""
+    """Returns one epoch of generated clips as annotations; the paths are names only.
+
+    Args:
+        source: The source of the clips.
+    """
     name = type(source).__name__
     num_classes = len(source.classes)
     items = tuple(
@@ -57,9 +61,9 @@ class GeneratedClips:
     """A dataset of generated clips with the keys of `TrainClips`: (epoch, index, position).
 
     Args:
-        source: Generates the clips.
-        num_frames: Frames per clip, for the check of what the source generates.
-        transform: Augmentation: clips (1, T, H, W, 3) and a generator of random numbers.
+        source: The source of the clips.
+        num_frames: Expected number of frames per clip.
+        transform: Augmentation of clips (1, T, H, W, 3) with a random number generator.
         seed: Seed of the augmentation.
     """
 
@@ -84,7 +88,7 @@ class GeneratedClips:
             raise ConfigError(
                 f"{name} generated a clip of shape {clip.shape}, but the recipe needs "
                 f"(T, H, W, 3) with {self._num_frames} frames: set clip.num_frames, or change "
-                "what is generated."
+                "the source."
             )
         generator = np.random.default_rng((self._seed, epoch, index, position))
         return Sample(index, f"{name}:{index}", (label,), self._transform(clip[None], generator))

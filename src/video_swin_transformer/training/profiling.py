@@ -144,14 +144,17 @@ class TrainingProfile:
 
 
 def profile_training(recipe: Recipe, device: str = "auto") -> TrainingProfile:
-    """Measures forward, backward and optimizer step at several sizes; writes nothing.
+    """Measures time and memory of training steps at several batch sizes, without writing files.
 
     Args:
-        recipe: The recipe. Without `data.train` the time of an epoch stays unknown.
-        device: As in `train`.
+        recipe: The recipe. Without `data.train`, the time per epoch is not estimated.
+        device: See `train`.
+
+    Returns:
+        The measurements.
 
     Raises:
-        VideoSwinError: As in `train`.
+        VideoSwinError: See `train`.
     """
     accelerator = open_accelerator(recipe.run.precision, device)
     data = None if recipe.data.train is None else read_training_data(recipe.data, recipe.seed)

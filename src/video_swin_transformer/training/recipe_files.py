@@ -65,8 +65,11 @@ def find_recipe(name_or_path: str | Path) -> Path:
         name_or_path: A file that exists, or the name of a shipped recipe. The last part of a path
             that does not exist may also be the name of a shipped recipe, with or without .yaml.
 
+    Returns:
+        The path of the file.
+
     Raises:
-        UnknownNameError: There is no such file and no such shipped recipe.
+        UnknownNameError: Neither a file nor a shipped recipe has this name.
     """
     path = Path(name_or_path)
     if path.is_file():
@@ -88,9 +91,12 @@ def load_recipe(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> R
             "optimizer.learning_rate=1e-3". "data" is short for "data.train", "init_from" for
             "model.init_from".
 
+    Returns:
+        The validated recipe.
+
     Raises:
-        ConfigError: A key or value is wrong; the message names the key and what is allowed.
-        UnknownNameError: There is no such recipe.
+        ConfigError: A key or value is invalid; the message names the key and the allowed values.
+        UnknownNameError: No recipe has this name.
     """
     if isinstance(recipe, Recipe):
         source, data = "The recipe", recipe.model_dump()

@@ -48,7 +48,11 @@ class ValidationResult:
 
     @classmethod
     def merge(cls, parts: Sequence[ValidationResult]) -> ValidationResult:
-        """Joins the results of several processes."""
+        """Merges the results of several processes.
+
+        Args:
+            parts: The result of each process.
+        """
 
         def concatenate(arrays: list[np.ndarray[Any, Any] | None]) -> Any:
             present = [array for array in arrays if array is not None]
@@ -114,26 +118,28 @@ def validate(
     device: torch.device,
     autocast: AbstractContextManager[object],
 ) -> ValidationResult:
-    """Scores clips; the score of a clip is the mean over views of softmax or sigmoid.
+    """Evaluates a model; the scores of a clip are averaged over views.
 
     Args:
-        model: The network; it is left in evaluation mode.
-        annotations: The clips. Without a label a multi-label clip shows none of the classes, any
-            other clip is left out.
-        sampling: Frames of a clip.
-        preprocessing: Views of a clip.
+        model: The model; it is left in eval mode.
+        annotations: The clips. Clips without labels are negatives for all classes in multi-label
+            data, and are skipped otherwise.
+        sampling: The sampling.
+        preprocessing: The preprocessing.
         frame_order: "natural", "single_frame" or "shuffled".
         indices: The clips of this process.
-        num_threads: Threads that read clips.
-        device: Where the network is.
-        autocast: Context of the forward passes.
+        num_threads: Number of threads that read clips.
+        device: Device of the model.
+        autocast: Autocast context.
 
     Returns:
-        The sums over the clips of this process, unreadable clips listed.
+        Sums over the clips of this process, and the unreadable clips.
     """
     clips = EvalClips(annotations, sampling, preprocessing)
     is_multilabel = annotations.is_multilabel
-    wanted = [index for index in indices if is_multilabel or annotations.items[index].labels]
+    labeled_indices = [
+        index for index in indices if is_multilabel or annotations.items[index].labels
+    ]
     model.eval()
     binary = model.bundle.multi_label
     num_clips = num_correct = num_correct_top5 = 0
@@ -142,7 +148,7 @@ def validate(
     scores_rows: list[Floats] = []
     truth_rows: list[Bools] = []
     with torch.inference_mode(), autocast:
-        for sample in _prefetch(clips, wanted, num_threads):
+        for sample in _prefetch(clips, labeled_indices, num_threads):
             if sample.error is not None:
                 failures.append((sample.path, sample.error))
                 continue
