@@ -50,7 +50,7 @@ def int8(tmp_path_factory):
 
 
 @pytest.mark.parametrize("suffix", FORMATS.values())
-def test_an_export_carries_its_proof(suffix, nano):
+def test_an_export_carries_its_verification(suffix, nano):
     sidecar = json.loads((nano / f"nano.{suffix}.json").read_text())
     assert sidecar["id2label"]["1"] == "pan_left" and sidecar["sampling"]["num_frames"] == 8
     assert sidecar["export"]["clip_shape"] == [3, 8, 112, 112]
@@ -115,7 +115,7 @@ def test_the_command_classifies_where_torch_cannot_be_imported(suffix, runtime, 
         ("swin_base_patch244_window1677", {"depths": (1, 1, 2, 1)}, (16, 56)),
     ],
 )
-def test_published_shapes_pass_their_proof(name, changes, shape, tmp_path):
+def test_published_shapes_pass_their_verification(name, changes, shape, tmp_path):
     torch.manual_seed(0)
     bundle = create_model(name).bundle
     bundle = dataclasses.replace(
@@ -226,7 +226,7 @@ def test_a_file_and_sidecar_that_are_no_pair(damage, says, nano, tmp_path):
         open_runtime(tmp_path / "nano.onnx")
 
 
-def test_the_command_exports_and_says_what_it_proved(small, tmp_path, capsys):
+def test_the_command_exports_and_says_what_it_verified(small, tmp_path, capsys):
     out = tmp_path / "m.onnx"
     assert cli.run(["export", str(small), "--format", "onnx", "--out", str(out)]) == 0
     printed, err = capsys.readouterr()

@@ -129,5 +129,5 @@ def test_what_cannot_be_cropped_is_named():
         crop_offsets(100, 120, 64, 3)
     with pytest.raises(ConfigError, match="must be 1, 3 or 5"):
         crop_offsets(64, 64, 64, 4)
-    with pytest.raises(ConfigError, match="too large. Crop the video"):
+    with pytest.raises(ConfigError, match=r"too large\. Crop the video"):
         resize_frames(np.zeros((1, 2, 16000, 3), np.uint8), 224)

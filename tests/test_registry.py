@@ -110,8 +110,8 @@ def test_sources(card):
     assert parts.scheme == "https" and parts.hostname and not parts.query
     assert re.fullmatch(r"[\w.-]+\.pth", weights.file_name)
     assert weights.license and weights.license_note
-    told = re.search(r"-([0-9a-f]{8})\.pth$", weights.url)
-    assert weights.sha256_prefix == (told[1] if told else "")
+    report = re.search(r"-([0-9a-f]{8})\.pth$", weights.url)
+    assert weights.sha256_prefix == (report[1] if report else "")
 
 
 def test_files_of_different_weights_have_different_names():

@@ -1,4 +1,4 @@
-"""Engines: the same answers whatever runs, compiled once, refused in words.
+"""Runtimes: the same answers whatever runs, compiled once, refused in words.
 
 The matrix is runtime x precision x what happened to the model before; each cell is compared with
 eager torch in float32 and has its bound.
@@ -30,7 +30,6 @@ from video_swin_transformer import (
 )
 from video_swin_transformer.runtimes import compile_cache, open_runtime, selection
 from video_swin_transformer.runtimes.onnx_runtime import OnnxRuntime
-from video_swin_transformer.runtimes.openvino_runtime import OpenVinoRuntime
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "clips"
 
@@ -142,6 +141,7 @@ def test_threads_are_set(folders):
     finally:
         torch.set_num_threads(before)
     runtime = open_runtime(folders["load"], "openvino", threads=1)
+    assert isinstance(runtime, OpenVinoRuntime)
     compiled = runtime._pools.get(CLIP).compiled
     assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
     runtime = open_runtime(folders["load"], "onnxruntime", threads=1)
@@ -193,7 +193,7 @@ def test_choices_that_contradict_each_other(options, says, folders):
         open_runtime(folders["load"], **options)
 
 
-def test_an_unknown_engine_is_offered_the_nearest():
+def test_an_unknown_runtime_is_offered_the_nearest():
     with pytest.raises(UnknownNameError, match="Did you mean 'openvino'"):
         open_runtime("camera-motion", "openvin")
 
@@ -260,7 +260,7 @@ def test_what_was_compiled_is_used_again_and_other_weights_are_not(folders, home
     assert open_runtime(folders["load"], "openvino", bundle=labeled).bundle.labels == tuple("vwxyz")
 
 
-def test_boxes_of_few_tokens_are_right_every_time(folders, home):
+def test_regions_of_few_tokens_are_right_every_time(folders, home):
     """OpenVINO's fused attention is wrong for boxes of 2 and 4 tokens, and not in every run."""
     views = views_of(CLIP)
     expected = open_runtime(folders["load"], "torch").run(views).logits
@@ -296,7 +296,7 @@ def test_a_damaged_entry_is_rebuilt_with_a_notice(damage, folders, home, caplog)
     assert entry.read_bytes() != bytes(data)  # two compilations may differ in a few bytes
 
 
-def test_a_damaged_bundle_is_read_anew(folders, home, caplog):
+def test_a_damaged_bundle_is_read_again(folders, home, caplog):
     open_runtime(folders["load"], "openvino")
     (text,) = (home / "compiled").glob("*/bundle.json")
     text.write_bytes(text.read_bytes()[:40])

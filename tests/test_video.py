@@ -121,10 +121,10 @@ def test_far_away_frames_of_every_format(clip: tuple[str, Path], long_ways: None
         if name in PREDICTED:
             assert reader._frames._timeline.one_to_one, "this clip should not need a full decode"
         for size in (1, 1, 2, 3, 7, 20):
-            wanted = random.integers(0, 60, size)
-            frames = reader.frames_at(wanted)
-            assert numbers_of(frames) == wanted.tolist()
-            for frame, index in zip(frames, wanted, strict=True):
+            requested = random.integers(0, 60, size)
+            frames = reader.frames_at(requested)
+            assert numbers_of(frames) == requested.tolist()
+            for frame, index in zip(frames, requested, strict=True):
                 np.testing.assert_array_equal(frame, expected[index])
         if name in PREDICTED:
             assert reader._frames._can_seek, "nor a decode from the start"
@@ -141,10 +141,10 @@ def test_sparse_reading_of_a_long_video_seeks(
     with VideoReader(path) as reader:
         assert reader.num_frames == 700
         sent = count_packets(monkeypatch)
-        wanted = [650, 3, 320, 321, 650]
-        frames = reader.frames_at(wanted)
-        assert numbers_of(frames) == wanted
-        assert len(sent) < 140, "at most one group of pictures a stretch, and some more to drain"
+        requested = [650, 3, 320, 321, 650]
+        frames = reader.frames_at(requested)
+        assert numbers_of(frames) == requested
+        assert len(sent) < 140, "at most one group of images a stretch, and some more to drain"
         for index in np.random.default_rng(1).integers(0, 700, 12).tolist():
             np.testing.assert_array_equal(reader.frames_at([index])[0], expected[index])
 
@@ -181,11 +181,11 @@ def test_a_dense_read_of_a_long_video_is_one_pass(
 
 def test_unsorted_and_repeated_indices_share_one_decode(tmp_path: Path) -> None:
     path = Clip().make(tmp_path / "clip")
-    wanted = [59, 0, 30, 30, 2, 59, 0]
+    requested = [59, 0, 30, 30, 2, 59, 0]
     with VideoReader(path) as reader:
-        assert numbers_of(reader.frames_at(wanted)) == wanted
+        assert numbers_of(reader.frames_at(requested)) == requested
         assert numbers_of(reader.frames_at(np.array([7, 6], np.uint8))) == [7, 6]
-        assert numbers_of(reader.frames_at(tuple(wanted[:2]))) == wanted[:2]
+        assert numbers_of(reader.frames_at(tuple(requested[:2]))) == requested[:2]
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi", ".gif", ".mpg", ".ts"])
@@ -482,8 +482,8 @@ def test_the_video_stream_is_found_behind_the_audio(tmp_path: Path) -> None:
 def test_asking_again_after_seeking_back_and_forth(tmp_path: Path, long_ways: None) -> None:
     path = Clip(num_frames=150).make(tmp_path / "clip")
     with VideoReader(path) as reader:
-        for wanted in ([149], [0], [75, 74], [0, 149], [149], list(range(150))):
-            assert numbers_of(reader.frames_at(wanted)) == wanted
+        for requested in ([149], [0], [75, 74], [0, 149], [149], list(range(150))):
+            assert numbers_of(reader.frames_at(requested)) == requested
 
 
 def test_close(tmp_path: Path) -> None:

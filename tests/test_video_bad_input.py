@@ -150,8 +150,8 @@ def test_no_frames(suffix: str, tmp_path: Path) -> None:
 
 
 def test_one_pixel(tmp_path: Path) -> None:
-    picture = media.save_picture(tmp_path / "dot.png", np.zeros((1, 1, 3), np.uint8))
-    assert "1x1 pixels, but must be at least 2x2" in refusal(picture)
+    image = media.save_picture(tmp_path / "dot.png", np.zeros((1, 1, 3), np.uint8))
+    assert "1x1 pixels, but must be at least 2x2" in refusal(image)
     pixel = (np.zeros((1, 1, 3), np.uint8) for _ in range(3))
     video = Clip(".mkv", "ffv1", 3, "bgr0", height=1, width=1).make(tmp_path / "dots", pixel)
     assert "1x1 pixels, but must be at least 2x2" in refusal(video)
@@ -572,7 +572,7 @@ def huge_avi(tmp_path: Path) -> bytes:
     data = path.read_bytes()
     at = data.index(b"strf") + 8 + 4
     data = media.patched(data, at, struct.pack("<ii", 60000, 60000))
-    for number in range(2):  # inside the pictures, too
+    for number in range(2):  # inside the images, too
         at = -1
         for _ in range(number + 1):
             at = data.index(b"\xff\xc0", at + 1)

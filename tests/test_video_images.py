@@ -22,7 +22,7 @@ LOSSY = [".jpg", ".jpeg", ".webp"]
 
 
 def folder_of(folder: Path, names: list[str]) -> Path:
-    """Numbered pictures under the given names, in their order."""
+    """Numbered images under the given names, in their order."""
     folder.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(names):
         path = folder / name
@@ -38,9 +38,9 @@ def test_natural_order(tmp_path: Path) -> None:
         assert reader.num_frames == 12
         assert reader.fps is None and reader.times_seconds is None
         assert (reader.height, reader.width) == (64, 96)
-        wanted = [11, 2, 10, 10, 0]
-        frames = reader.frames_at(wanted)
-        assert numbers_of(frames) == wanted
+        requested = [11, 2, 10, 10, 0]
+        frames = reader.frames_at(requested)
+        assert numbers_of(frames) == requested
         np.testing.assert_array_equal(frames[1], numbered_frame(2))
 
 
@@ -71,7 +71,7 @@ def test_natural_key_orders_any_names(names: list[str]) -> None:
 
 
 @pytest.mark.parametrize("suffix", LOSSLESS + LOSSY)
-def test_a_picture_is_a_video_of_one_frame(suffix: str, tmp_path: Path) -> None:
+def test_a_image_is_a_video_of_one_frame(suffix: str, tmp_path: Path) -> None:
     path = save_picture(tmp_path / f"\u00fcber {suffix}", numbered_frame(77))
     with VideoReader(path) as reader:
         assert reader.num_frames == 1
@@ -145,10 +145,10 @@ def test_stated_size_survives_anything(tail: bytes, head: bytes) -> None:
     assert size is None or len(size) == 2
 
 
-# Folders and pictures that cannot be read --------------------------------------------------------
+# Folders and images that cannot be read --------------------------------------------------------
 
 
-def test_folder_without_pictures(tmp_path: Path) -> None:
+def test_folder_without_images(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("none")
     with pytest.raises(VideoDecodeError, match="contains no images"):
         VideoReader(tmp_path)
@@ -165,8 +165,8 @@ def test_another_size_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", LOSSLESS[:4] + LOSSY)
 @pytest.mark.parametrize("part", [0.3, 0.6, 0.9])
-def test_a_cut_off_picture_is_named(part: float, suffix: str, tmp_path: Path) -> None:
-    """Never a picture whose lower half is gray."""
+def test_a_cut_off_image_is_named(part: float, suffix: str, tmp_path: Path) -> None:
+    """Never a image whose lower half is gray."""
     folder = folder_of(tmp_path / "frames", [f"img_1{suffix}", f"img_2{suffix}"])
     bad = folder / f"img_2{suffix}"
     data = bad.read_bytes()
@@ -179,7 +179,7 @@ def test_a_cut_off_picture_is_named(part: float, suffix: str, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp"])
-def test_incomplete_pictures_are_told_without_decoding(suffix: str, tmp_path: Path) -> None:
+def test_incomplete_images_are_told_without_decoding(suffix: str, tmp_path: Path) -> None:
     """Some versions of OpenCV fill up the rest with gray."""
     data = save_picture(tmp_path / f"p{suffix}", numbered_frame(1)).read_bytes()
     assert not is_incomplete(data)
@@ -188,7 +188,7 @@ def test_incomplete_pictures_are_told_without_decoding(suffix: str, tmp_path: Pa
         assert is_incomplete(data[: int(len(data) * part)])
 
 
-def test_a_picture_that_vanished_is_named(tmp_path: Path) -> None:
+def test_a_image_that_vanished_is_named(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "frames", ["img_1.png", "img_2.png"])
     with VideoReader(folder) as reader:
         (folder / "img_2.png").unlink()
@@ -196,7 +196,7 @@ def test_a_picture_that_vanished_is_named(tmp_path: Path) -> None:
             reader.frames_at([1])
 
 
-def test_damaged_first_picture(tmp_path: Path) -> None:
+def test_damaged_first_image(tmp_path: Path) -> None:
     folder = folder_of(tmp_path / "frames", ["img_1.png", "img_2.png"])
     data = (folder / "img_1.png").read_bytes()
     (folder / "img_1.png").write_bytes(media.patched(data, 60, b"\xff" * 30))

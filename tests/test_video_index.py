@@ -34,7 +34,7 @@ def timeline_of(index: PacketIndex) -> Timeline:
     return Timeline(order, index, one_to_one=True)
 
 
-def test_the_picture_in_the_docstring() -> None:
+def test_the_image_in_the_docstring() -> None:
     timeline = timeline_of(index_of([0, 3, 1, 2, 4], [0]))
     assert timeline.packet_indices.tolist() == [0, 2, 3, 1, 4]
     assert timeline.position_of.tolist() == [0, 3, 1, 2, 4]
@@ -133,13 +133,13 @@ def test_plans_bring_every_wanted_frame(
     pts, keys = _stored(groups, is_open)
     timeline = timeline_of(index_of(pts.tolist(), keys))
     positions = st.integers(0, len(pts) - 1)
-    wanted = np.array(sorted(data.draw(st.sets(positions, min_size=1))))
-    runs = timeline.plan(wanted, can_seek=True)
-    assert [position for run in runs for position in run.requested] == wanted.tolist()
+    expected = np.array(sorted(data.draw(st.sets(positions, min_size=1))))
+    runs = timeline.plan(expected, can_seek=True)
+    assert [position for run in runs for position in run.requested] == expected.tolist()
     for run in runs:
         assert run.start_packet in keys
         assert timeline.position_of[run.start_packet] == run.start_position
         for position in range(run.start_position, run.requested[-1] + 1):
             assert run.start_packet <= timeline.packet_indices[position] <= run.last_packet
     decoded = sum(run.last_packet - run.start_packet + 1 for run in runs)
-    assert decoded <= int(timeline.packet_indices[: requested[-1] + 1].max()) + 1 + 3 * len(runs)
+    assert decoded <= int(timeline.packet_indices[: expected[-1] + 1].max()) + 1 + 3 * len(runs)

@@ -64,8 +64,8 @@ DAMAGES = {"drop": _drop, "rename": _rename, "reshape": _reshape, "mixed dtype":
 def victims(state):
     """One tensor of each part of the network: first, last, a table, a merging, inside a block."""
     floats = [n for n, t in state.items() if t.is_floating_point() and not n.endswith("attn_mask")]
-    wanted = ("bias_table", "reduction.weight", "qkv.weight", "key.weight", "proj.weight")
-    inner = [next((n for n in floats if n.endswith(end)), None) for end in wanted]
+    expected = ("bias_table", "reduction.weight", "qkv.weight", "key.weight", "proj.weight")
+    inner = [next((n for n in floats if n.endswith(end)), None) for end in expected]
     return [n for n in (floats[0], floats[-1], *inner) if n and n.endswith(("weight", "table"))]
 
 
@@ -213,9 +213,11 @@ def test_a_fresh_head_for_a_file_without_one(tmp_path):
 
 
 def test_several_differences_at_once(file):
-    wanted = ModelConfig(embed_dim=12, window_size=(16, 7, 7), num_classes=7, in_chans=1)
-    model, report = load_checkpoint(file, architecture=wanted, allow={"head", "in_chans", "window"})
-    assert model.config == wanted and len(report.adaptations) == 3
+    expected = ModelConfig(embed_dim=12, window_size=(16, 7, 7), num_classes=7, in_chans=1)
+    model, report = load_checkpoint(
+        file, architecture=expected, allow={"head", "in_chans", "window"}
+    )
+    assert model.config == expected and len(report.adaptations) == 3
     assert len(model.bundle.preprocessing.mean) == 1
 
 

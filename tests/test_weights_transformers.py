@@ -10,7 +10,7 @@ from video_swin_transformer import CheckpointError, load_checkpoint
 transformers = pytest.importorskip("transformers")
 
 
-def test_a_still_video_equals_the_picture(tmp_path):
+def test_a_still_video_equals_the_image(tmp_path):
     torch.manual_seed(0)
     config = transformers.SwinConfig(num_labels=11)  # the tiny network at 224 px
     image_model = transformers.SwinForImageClassification(config).eval()
@@ -23,8 +23,8 @@ def test_a_still_video_equals_the_picture(tmp_path):
         load_checkpoint(path)
     model, report = load_checkpoint(path, allow={"inflate"})
     assert report.is_complete and model.config.num_classes == 11
-    picture = torch.randn(2, 3, 224, 224)
+    image = torch.randn(2, 3, 224, 224)
     with torch.inference_mode():
-        expected = image_model(picture).logits
-        still = model(picture[:, :, None].expand(-1, -1, 8, -1, -1))
+        expected = image_model(image).logits
+        still = model(image[:, :, None].expand(-1, -1, 8, -1, -1))
     torch.testing.assert_close(still, expected, rtol=1e-4, atol=1e-4 * expected.std().item())
