@@ -20,7 +20,7 @@ $(VENV)/.dev: $(VENV)/.demo
 
 install: $(VENV)/.demo ## virtual environment with the package
 
-demo: $(VENV)/.demo ## install, then name the camera movement of clips that the project carries
+demo: $(VENV)/.demo ## install, then classify the included clips
 	$(BIN)/videoswin classify examples/clips --topk 2
 
 # Two processes of one thread each: threads that wait for one another cost more than they bring.
@@ -59,7 +59,7 @@ dist: $(VENV)/.dev ## build the source distribution and the wheel, and check the
 	$(BIN)/python -m build
 	$(BIN)/twine check --strict dist/*
 
-format: $(VENV)/.dev ## bring the code into shape
+format: $(VENV)/.dev ## format the code
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 

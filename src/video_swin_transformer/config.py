@@ -106,7 +106,7 @@ class ModelConfig:
             len(self.depths) > 0 and all(_is_count(d) for d in self.depths),
             "depths",
             self.depths,
-            "positive whole numbers, one a stage",
+            "positive whole numbers, one per stage",
         )
         _require(
             len(self.num_heads) == len(self.depths) and all(_is_count(h) for h in self.num_heads),
@@ -202,7 +202,7 @@ class Preprocessing:
         crop_size: Side of the square crops, in pixels.
         num_crops: 1: center; 3: both ends of the long side and the middle; 5: evenly along the long
             side.
-        mean: Of pixels in 0..255, one per input channel; a single one means gray.
+        mean: Of pixels in 0..255, one per input channel; a single value means grayscale.
         std: As `mean`.
         interpolation: "bilinear" as in the official pipeline, or "area", which antialiases.
         whole_frame: No crop: the resized frame is the one view. Cheaper than overlapping crops, and

@@ -399,7 +399,9 @@ class BasicLayer(nn.Module):
         """
         x = x.permute(0, 2, 3, 4, 1)  # (B, C, D, h, w) -> (B, D, h, w, C)
         batch, d, h, w, dim = x.shape
-        shifts = ((0, 0, 0), self.shift_size)[: len(self.blocks)]  # one block shifts nothing
+        shifts = ((0, 0, 0), self.shift_size)[
+            : len(self.blocks)
+        ]  # a one-block stage has no shifted block
         plans = [plan_windows((d, h, w), self.window_size, shift, x.device) for shift in shifts]
         x = x.reshape(batch, d * h * w, dim)  # (B, D, h, w, C) -> (B, L, C)
         for index, block in enumerate(self.blocks):

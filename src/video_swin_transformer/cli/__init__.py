@@ -1,6 +1,6 @@
-"""The command `videoswin`: one thin module per command, over a library function.
+"""The `videoswin` command. Each subcommand is a thin wrapper around a library function.
 
-Exit codes: 0 done, 1 something could not be done, 2 the command was used wrongly, 130 stopped.
+Exit codes: 0 success, 1 failure, 2 usage error, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from .console import log_to_stderr, say
 
 app = typer.Typer(
     name="videoswin",
-    help="Video Swin Transformer: labels and features for your videos.",
+    help="Video Swin Transformer: classify videos and extract features.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -76,7 +76,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         say(f"error: {error}")
         return 2 if isinstance(error, (ConfigError, UnknownNameError)) else 1
     except BrokenPipeError:
-        # The reader of our output has gone (`videoswin ... | head`): end quietly.
+        # The process reading our output has exited (`videoswin ... | head`): end quietly.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:

@@ -41,7 +41,7 @@ def bench(
         list[Path] | None,
         typer.Option(metavar="FILE", help="Also time this exported model. Repeatable."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Views per call.")] = 1,
+    batch: Annotated[int, typer.Option(min=1, help="Number of views per call.")] = 1,
     rounds: Annotated[
         int, typer.Option(min=1, help="Number of rounds; the median is reported.")
     ] = 5,
@@ -53,7 +53,7 @@ def bench(
         Path | None, typer.Option(metavar="FILE", help="Also write the results as JSON.")
     ] = None,
 ) -> int:
-    """Time a model in every installed runtime, in alternation."""
+    """Benchmark a model in every installed runtime, with interleaved runs."""
     import numpy as np
 
     from .. import bench as measure

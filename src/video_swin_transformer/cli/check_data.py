@@ -31,7 +31,7 @@ def check_data(
         str,
         typer.Argument(
             metavar="DATA",
-            help="A folder of classes, a folder of train, val and test, or a list.",
+            help="A folder of class folders, a folder with train, val and test, or a list file.",
             show_default=False,
         ),
     ],
@@ -47,14 +47,14 @@ def check_data(
         typer.Option(metavar="FILE|SET", help="Label map: a file, or a set such as kinetics400."),
     ] = None,
     workers: Annotated[
-        int | None, typer.Option(min=1, help="Processes.", show_default="one per core")
+        int | None, typer.Option(min=1, help="Number of processes.", show_default="one per core")
     ] = None,
     json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write the report as JSON.")
     ] = None,
     quarantine: QuarantineFile = None,
     deep: Annotated[
-        bool, typer.Option("--deep", help="Decode every frame, not only those of two clips.")
+        bool, typer.Option("--deep", help="Decode every frame instead of only two clips per video.")
     ] = False,
     clip_length: Annotated[
         int, typer.Option(min=1, metavar="FRAMES", help="Report videos shorter than this.")

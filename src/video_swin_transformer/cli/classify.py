@@ -38,13 +38,15 @@ def classify(
     topk: Annotated[int, typer.Option(min=1, help="Number of labels per video.")] = 5,
     labels: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Label names instead of the model's: text, JSON or CSV."),
+        typer.Option(
+            metavar="FILE", help="Label names to use instead of the model's: text, JSON or CSV."
+        ),
     ] = None,
     json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object per video and line.")
+        bool, typer.Option("--json", help="Print one JSON object per video, one per line.")
     ] = False,
     csv: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Also write a table to this file.")
+        Path | None, typer.Option(metavar="FILE", help="Also write the results to this CSV file.")
     ] = None,
     runtime: RuntimeName = "auto",
     precision: Precision = "f32",
@@ -52,7 +54,7 @@ def classify(
     threads: Threads = None,
     verbose: Verbose = False,
 ) -> int:
-    """Print the labels of videos."""
+    """Classify videos and print their labels."""
     from ..predictor import Predictor, parse_views
 
     clips_and_crops = None if views is None else parse_views(views)

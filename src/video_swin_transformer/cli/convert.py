@@ -36,7 +36,7 @@ def convert(
     ] = None,
     num_classes: Annotated[
         int | None,
-        typer.Option(min=0, help="Classes of a new classifier; needs --allow head."),
+        typer.Option(min=0, help="Number of classes of a new classifier; needs --allow head."),
     ] = None,
     in_chans: Annotated[
         int | None, typer.Option(min=1, help="Number of input channels; needs --allow in_chans.")
@@ -45,12 +45,12 @@ def convert(
         list[str] | None,
         typer.Option(
             metavar="NAME",
-            help="Accept a difference: head, in_chans, window or inflate. Repeatable.",
+            help="Allow a mismatch: head, in_chans, window or inflate. Repeatable.",
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> int:
-    """Write weights in another format; partial loads are rejected."""
+    """Convert weights to another format; partial loads are rejected."""
     if dtype not in _DTYPES:
         raise ConfigError(f"--dtype is {dtype!r}, but must be one of {', '.join(_DTYPES)}.")
     if out.is_dir():

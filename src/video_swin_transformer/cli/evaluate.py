@@ -37,7 +37,9 @@ EXAMPLES = (
 def evaluate(
     data: Annotated[
         str | None,
-        typer.Argument(metavar="DATA", help="A folder of classes or a list.", show_default=False),
+        typer.Argument(
+            metavar="DATA", help="A folder of class folders, or a list file.", show_default=False
+        ),
     ] = None,
     model: Model = None,
     config: ConfigFile = None,
@@ -55,7 +57,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="WHAT",
-            help="prob: mean of softmax; score: mean of logits.",
+            help="prob: average the softmax scores; score: average the logits.",
             show_default="the model's",
         ),
     ] = None,
@@ -63,13 +65,15 @@ def evaluate(
         str,
         typer.Option(
             metavar="WHICH",
-            help="present: over classes that occur; official: also over those only predicted.",
+            help="present: classes in the data; official: also classes that are only predicted.",
         ),
     ] = "present",
     out: Annotated[
         Path | None,
         typer.Option(
-            metavar="FOLDER", help="For the report and the scores.", show_default="evaluation"
+            metavar="FOLDER",
+            help="Folder for the report and the scores.",
+            show_default="evaluation",
         ),
     ] = None,
     resume: Annotated[
@@ -79,7 +83,7 @@ def evaluate(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="Compute metrics again from the scores in an earlier --out, without the videos.",
+            help="Recompute metrics from the scores in an earlier --out, without the videos.",
         ),
     ] = None,
     root: Root = None,
@@ -87,23 +91,23 @@ def evaluate(
     delimiter: Delimiter = None,
     split: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Split of a folder or Kinetics list."),
+        typer.Option(metavar="NAME", help="Split to use from a folder or Kinetics list."),
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Label names instead of the model's.")
+        Path | None, typer.Option(metavar="FILE", help="Label names to use instead of the model's.")
     ] = None,
     quarantine: QuarantineFile = None,
-    workers: Annotated[int, typer.Option(min=1, help="Videos decoded at a time.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Number of videos decoded in parallel.")] = 1,
     runtime: RuntimeName = "auto",
     precision: Precision = "f32",
     device: Device = "auto",
     threads: Threads = None,
     verbose: Verbose = False,
 ) -> int:
-    """Measure accuracy on labeled clips, with intervals, per class, and write a report.
+    """Measure overall and per-class accuracy with confidence intervals, and write a report.
 
-    Starts in several processes with accelerate launch or torchrun; --out is then a folder that
-    all of them see.
+    To use several processes, start it with torchrun or accelerate launch; --out is then a folder
+    that all of them can access.
     """
     from ..evaluation import default_device, evaluate, evaluate_scores
 

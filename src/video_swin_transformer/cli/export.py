@@ -36,15 +36,15 @@ def export(
         list[str] | None,
         typer.Option(
             metavar="CLIPS",
-            help="Videos, folders or patterns to calibrate int8 on. Repeatable.",
+            help="Videos, folders or patterns for int8 calibration. Repeatable.",
         ),
     ] = None,
     check: Annotated[
         list[str] | None,
         typer.Option(
             metavar="CLIPS",
-            help="Videos to verify the export on. Repeatable.",
-            show_default="those of --calibrate, else a synthetic one",
+            help="Videos for verifying the export. Repeatable.",
+            show_default="the --calibrate videos, else a synthetic one",
         ),
     ] = None,
     max_error: Annotated[
@@ -59,7 +59,7 @@ def export(
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
     verbose: Verbose = False,
 ) -> int:
-    """Write a model as ONNX, OpenVINO IR or torch.export program, and verify its results."""
+    """Export a model to ONNX, OpenVINO IR or torch.export, and verify its outputs."""
     if out.exists() and not force:
         raise ConfigError(
             f"{str(out)!r} already exists; add --force to replace it, or give another path."

@@ -32,14 +32,14 @@ EXAMPLES = (
 def models(
     pattern: Annotated[
         str,
-        typer.Argument(metavar="PATTERN", help="Shell pattern for names.", show_default=False),
+        typer.Argument(metavar="PATTERN", help="Glob pattern for model names.", show_default=False),
     ] = "*",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the published models as a Markdown table.")
     ] = False,
 ) -> int:
-    """List available models with size, accuracy, license and where their weights are."""
+    """List available models with size, accuracy, license and availability of weights."""
     cards = [find_card(name) for name in list_models(pattern)]
     if not cards:
         known = [name for card in list_cards() for name in (card.name, *card.aliases)]

@@ -11,7 +11,7 @@ Videos: TypeAlias = Annotated[
     list[str],
     typer.Argument(
         metavar="VIDEO",
-        help="Video files, folders of videos or of frames, or patterns such as 'clips/*.mp4'.",
+        help="Video files, folders of videos or frames, or glob patterns such as 'clips/*.mp4'.",
         show_default=False,
     ),
 ]
@@ -26,7 +26,8 @@ Model: TypeAlias = Annotated[
 ConfigFile: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        metavar="FILE", help="Config of the official repository or mmaction2, with --checkpoint."
+        metavar="FILE",
+        help="Config from the official repository or mmaction2; use with --checkpoint.",
     ),
 ]
 CheckpointFile: TypeAlias = Annotated[
@@ -53,8 +54,8 @@ Precision: TypeAlias = Annotated[
     str,
     typer.Option(
         metavar="TYPE",
-        help="f32, or bf16, which is faster and slightly less precise. int8 is for models exported "
-        "in it.",
+        help="f32, or bf16, which is faster and slightly less precise. int8 requires a model "
+        "exported in int8.",
     ),
 ]
 Device: TypeAlias = Annotated[
@@ -62,10 +63,12 @@ Device: TypeAlias = Annotated[
 ]
 Threads: TypeAlias = Annotated[
     int | None,
-    typer.Option(metavar="N", min=1, help="CPU threads.", show_default="the runtime's default"),
+    typer.Option(
+        metavar="N", min=1, help="Number of CPU threads.", show_default="the runtime's default"
+    ),
 ]
 Verbose: TypeAlias = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Show what was selected and the time per stage.")
+    bool, typer.Option("--verbose", "-v", help="Show the selected settings and the time per stage.")
 ]
 Root: TypeAlias = Annotated[
     Path | None,
@@ -87,14 +90,16 @@ DataFormat: TypeAlias = Annotated[
 Delimiter: TypeAlias = Annotated[
     str | None,
     typer.Option(
-        metavar="TEXT", help="Separator of path and label in a list.", show_default="whitespace"
+        metavar="TEXT",
+        help="Separator between path and label in a list.",
+        show_default="whitespace",
     ),
 ]
 QuarantineFile: TypeAlias = Annotated[
     Path | None,
     typer.Option(
         metavar="FILE",
-        help="List of unusable clips, which later runs skip.",
+        help="File that lists unusable clips, which later runs skip.",
         show_default="next to a list, inside a folder",
     ),
 ]

@@ -37,7 +37,7 @@ def train(
         list[str] | None,
         typer.Argument(
             metavar="[KEY=VALUE]...",
-            help="Settings of the recipe: data=FOLDER, init_from=WEIGHTS, schedule.epochs=10.",
+            help="Recipe settings, such as data=FOLDER, init_from=WEIGHTS, schedule.epochs=10.",
             show_default=False,
         ),
     ] = None,
@@ -45,8 +45,8 @@ def train(
         Path | None,
         typer.Option(
             metavar="FOLDER",
-            help="The output folder.",
-            show_default="runs/ and the recipe's name",
+            help="Output folder.",
+            show_default="runs/RECIPE",
         ),
     ] = None,
     resume: Annotated[
@@ -56,21 +56,22 @@ def train(
     dry_run: Annotated[
         bool,
         typer.Option(
-            "--dry-run", help="Measure memory and time of a step, and suggest a micro batch size."
+            "--dry-run",
+            help="Measure the memory and time of a step and suggest a micro batch size.",
         ),
     ] = False,
     device: Annotated[
         str, typer.Option(metavar="NAME", help="auto, cpu, cuda, cuda:N or mps.")
     ] = "auto",
     seed: Annotated[
-        int | None, typer.Option(metavar="N", help="Replaces the seed of the recipe.")
+        int | None, typer.Option(metavar="N", help="Override the recipe's random seed.")
     ] = None,
     list_recipes: Annotated[bool, typer.Option("--list", help="List the shipped recipes.")] = False,
     keys: Annotated[
-        bool, typer.Option("--keys", help="Print all settings of the recipe as KEY=VALUE.")
+        bool, typer.Option("--keys", help="Print all recipe settings as KEY=VALUE.")
     ] = False,
 ) -> int:
-    """Train a network on labeled clips. The result is a folder for classify --model.
+    """Train a network on labeled clips; the result can be used with classify --model.
 
     To use several processes or machines, start the same command with torchrun or accelerate launch;
     --out is then a folder that all of them can access.

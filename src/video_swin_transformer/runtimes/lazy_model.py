@@ -40,7 +40,7 @@ class LazyModel:
     """
 
     def __init__(self, resolved: ResolvedModel, bundle: BundleConfig | None = None) -> None:
-        self._resolved, self._own_bundle = resolved, bundle
+        self._resolved, self._bundle_override = resolved, bundle
         self._built: VideoSwinTransformer | None = None
         self.digest = _digest(resolved.path, bundle)
         self.bundle = bundle or self._cached_bundle() or self._read_bundle()
@@ -54,7 +54,7 @@ class LazyModel:
                 from ..weights.factory import load_model
             except ImportError as error:
                 raise self._resolved.torch_missing(error) from error
-            self._built = load_model(self._resolved, self._own_bundle)
+            self._built = load_model(self._resolved, self._bundle_override)
         return self._built
 
     def release(self) -> None:

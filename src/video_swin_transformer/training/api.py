@@ -50,7 +50,7 @@ RECIPE_FILE = "recipe.yaml"
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A finished training.
+    """The result of a finished training run.
 
     Attributes:
         model: The folder of the finished model.

@@ -157,8 +157,9 @@ class AugmentConfig(RecipeSection):
         randaugment_ops: How many of the 18 operations are applied.
         randaugment_magnitude: Their strength, 0 to 30.
         erase: Probability of random erasing (one box, filled with the mean color).
-        mixup: Alpha of the Beta distribution; 0 is off. If both are on, half of the clips each.
-        cutmix: Alpha of the Beta distribution; 0 is off.
+        mixup: Alpha of the Beta distribution; 0 disables it. If both are enabled, each applies
+            to half of the clips.
+        cutmix: Alpha of the Beta distribution; 0 disables it.
     """
 
     scale: Range = [0.08, 1.0]
@@ -242,7 +243,7 @@ class RunConfig(RecipeSection):
             None: by the number of cores.
         checkpoint_minutes: Maximum time between two checkpoints. There is also one per epoch.
         max_checkpoints: How many checkpoints are kept.
-        val_epochs: Validate every so many epochs.
+        val_epochs: Validate every N epochs.
         keep_checkpoint: Which weights become the finished model: of the best or the last epoch.
     """
 
@@ -270,7 +271,7 @@ class Recipe(RecipeSection):
         micro_batch_size: Clips per forward pass of one process; None: as many as fit in memory.
         run: Settings of the run that are not part of the method.
         ema_decay: Exponential moving average of the weights; None is off.
-        seed: Seed of everything random.
+        seed: Seed for all random number generators.
     """
 
     model: NetworkConfig = NetworkConfig()

@@ -162,7 +162,7 @@ class LoadedClip(NamedTuple):
 
 
 class ClipDataset(Protocol):
-    """Clips by (epoch, index, position); all that is random follows from this key."""
+    """Clips by (epoch, index, position); all randomness is derived from this key."""
 
     def __getitem__(self, key: tuple[int, ...], /) -> Sample: ...
 

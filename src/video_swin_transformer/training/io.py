@@ -39,7 +39,7 @@ class Checkpoints:
 
     Args:
         out: The folder of the run.
-        max_checkpoints: How many are kept, without that of the best epoch.
+        max_checkpoints: How many are kept, not counting the best epoch's.
     """
 
     def __init__(self, out: Path, max_checkpoints: int) -> None:
@@ -51,7 +51,7 @@ class Checkpoints:
         return sorted(self.folder.glob("step_*.pt"))
 
     def save(self, step: int, state: State) -> Path:
-        """Writes a checkpoint and deletes those that are too many."""
+        """Writes a checkpoint and deletes the oldest ones over the limit."""
         path = self.folder / f"step_{step:08d}.pt"
         _write(path, {"version": VERSION, **state})
         for old in self.paths()[: -self._max_checkpoints]:
@@ -163,7 +163,7 @@ class TrainLog:
 
 
 class _CsvLog:
-    """A CSV file that grows; each row is passed to the system at once."""
+    """A CSV file that grows; each row is flushed immediately."""
 
     def __init__(self, path: Path, columns: Sequence[str], step: int) -> None:
         text = io.StringIO(newline="")

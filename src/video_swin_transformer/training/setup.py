@@ -59,7 +59,8 @@ def build_setup(
         multi_label: Whether the loss is a binary cross-entropy per class, see `BundleConfig`.
 
     Raises:
-        ConfigError: The recipe requires start weights and names none, or describes no network.
+        ConfigError: The recipe requires initial weights but names none, or does not describe a
+            network.
         CheckpointError: The weights do not fit or cannot be downloaded.
         UnknownNameError: There are no such weights or no such architecture.
     """

@@ -511,7 +511,7 @@ class Trainer:
             self.data.quarantine.add(new.items())
 
     def _share_failures(self) -> None:
-        """All processes learn what the others could not read."""
+        """Shares unreadable clips among all processes."""
         if self._accelerator.num_processes == 1:
             return
         for failures in gather_objects(dict(self.state.failures), self._accelerator):
@@ -549,7 +549,7 @@ class Trainer:
         )
 
     def load(self, checkpoint: dict[str, Any]) -> None:
-        """Restores the state that `save` has written.
+        """Restores the state that `save` wrote.
 
         Raises:
             CheckpointError: It belongs to another network.

@@ -30,7 +30,7 @@ class ValidationResult:
 
     Attributes:
         num_clips: Clips that could be read.
-        num_correct: Clips of which a label has the highest score.
+        num_correct: Clips whose top-scoring class is one of their labels.
         num_correct_top5: Clips of which a label is among the five highest scores.
         loss_sum: Sum of the loss: -log of the score of the label, or the binary cross-entropy.
         failures: (path, reason) of clips that could not be read.
