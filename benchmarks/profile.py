@@ -38,7 +38,7 @@ def main() -> None:
     side = preprocessing.crop_size
     clip = torch.randn(1, model.config.in_chans, sampling.num_frames, side, side)
     for name, share in operators(model, clip, options.bf16)[: options.rows]:
-        print(f"{100 * share:5.1f} %  {name}")
+        print(f"{100 * share:5.1f}%  {name}")
 
 
 if __name__ == "__main__":

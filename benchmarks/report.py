@@ -173,7 +173,7 @@ def _training_tables(by_shape: Mapping[str, Any]) -> str:
 def _whole_frame_table(rows: Mapping[str, Any]) -> str:
     one = rows["1x1"]["seconds"]
     cells = [
-        [kind, f"{100 * row['accuracy']:.1f} %", f"{row['seconds'] / one:.2f}"]
+        [kind, f"{100 * row['accuracy']:.1f}%", f"{row['seconds'] / one:.2f}"]
         for kind, row in rows.items()
     ]
     return table(["views", "accuracy", "cost, in passes of one crop"], cells)

@@ -35,7 +35,7 @@ def read_run(folder: Path) -> Row:
 
 def table(runs: dict[str, Row]) -> str:
     lines = [
-        "| run | minutes | kept epoch | validation top-1 | test top-1, 95 % interval |",
+        "| run | minutes | kept epoch | validation top-1 | test top-1, 95% interval |",
         "|---|---|---|---|---|",
     ]
     for title, run in runs.items():

@@ -31,7 +31,7 @@ SYMMETRIES: dict[str, tuple[Callable[[Clips], Clips], tuple[int, ...]]] = {
 
 
 def wilson(hits: int, count: int) -> tuple[float, float]:
-    """95 % interval of a share, for clips that have nothing to do with each other."""
+    """95% interval of a share, for clips that have nothing to do with each other."""
     z = 1.96
     share = hits / count
     middle = (share + z * z / (2 * count)) / (1 + z * z / count)
@@ -41,7 +41,7 @@ def wilson(hits: int, count: int) -> tuple[float, float]:
 
 
 def resampled(right: NDArray[np.bool_], groups: Labels) -> tuple[float, float]:
-    """95 % interval of the share of `right`, resampling whole groups and not single clips."""
+    """95% interval of the share of `right`, resampling whole groups and not single clips."""
     names = np.unique(groups)
     hits = np.array([right[groups == name].sum() for name in names])
     counts = np.array([(groups == name).sum() for name in names])

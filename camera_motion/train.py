@@ -4,7 +4,7 @@
     python -m camera_motion.train --out runs/camera --resume   # after an interruption, bit-exact
     python -m camera_motion.train --out runs/try schedule.epochs=2
 
-Needs no data. --out/start contains the start weights, --out/val validation clips over images that
+Needs no data. --out/start contains the initial weights, --out/val validation clips over images that
 are never trained on, --out/model the finished model; everything else is as in docs/training.md.
 """
 

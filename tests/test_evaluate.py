@@ -328,7 +328,7 @@ def test_the_report_is_one_whole_file(done):
     text = (done[1] / "report.html").read_text()
     namespaces = {"http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"}
     assert set(re.findall(r"https?://[^\s\"'<]+", text)) <= namespaces
-    assert "83.3 %" in page.text and "shake" in page.text
+    assert "83.3%" in page.text and "shake" in page.text
     assert {"confusion.svg", "reliability.svg", "confusion.csv", "classes.csv"} <= {
         file.name for file in done[1].iterdir()
     }

@@ -88,9 +88,7 @@ def test_exported_models_have_been_compiled_already(format):
     with pytest.raises(
         ConfigError, match=r"'torch-compile', but an exported .* supports only .*; use"
     ):
-        selection.select_runtime(
-            "torch-compile", "f32", "auto", FORMAT_RUNTIMES[format], f"an exported {format} model"
-        )
+        selection.select_runtime("torch-compile", "f32", "auto", FORMAT_RUNTIMES[format], format)
 
 
 def test_the_command_refuses_what_it_cannot_run(folder, tmp_path, capsys):

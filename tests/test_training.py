@@ -67,11 +67,10 @@ def test_train_a_folder_of_clips_and_classify_a_new_clip(tmp_path, monkeypatch, 
     monkeypatch.chdir(tmp_path)
     make_folder(Path("clips"), 4, TWO)
     code, out, err = run(
-        "train", "recipes/finetune.yaml", "data=clips", "schedule.epochs=2", "batch_size=4",
+        "train", "finetune", "data=clips", "schedule.epochs=2", "batch_size=4",
         "data.val_fraction=0.25", "run.workers=0", "--out", "runs/camera-motion", "--device", "cpu",
     )  # fmt: skip
     assert code == 0, err
-    assert "using the shipped recipe" in err
     assert "starts with the weights camera-motion" in err
     assert "2 of 8 clips become the validation set" in err
     assert "batch size 4 = 1 process x 1 micro batch x 4 clips on cpu" in err

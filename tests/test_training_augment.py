@@ -157,7 +157,7 @@ def test_geometric_operations_move_by_the_right_amount(image):
         assert (filled == 128).all()
     square = (applied("cutout", np.zeros((224, 224, 3), np.uint8), seed=3) == 128).all(axis=2)
     rows, columns = np.flatnonzero(square.any(axis=1)), np.flatnonzero(square.any(axis=0))
-    assert len(rows) in (32, 33) and len(columns) in (32, 33)  # 14.6 % of 224
+    assert len(rows) in (32, 33) and len(columns) in (32, 33)  # 14.6% of 224
     turned = applied("rotate", image)
     expected = {np.asarray(Image.fromarray(image).rotate(a, fillcolor=(128,) * 3)).tobytes() for a in (7.0, -7.0)}  # fmt: skip  # noqa: E501
     assert turned.tobytes() in expected

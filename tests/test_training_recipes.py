@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.training import TINY, log_messages, write_tiny
+from tests.training import TINY, write_tiny
 from video_swin_transformer.config import ModelConfig
 from video_swin_transformer.errors import CheckpointError, ConfigError, UnknownNameError
 from video_swin_transformer.model import VideoSwinTransformer
@@ -191,13 +191,12 @@ def test_layer_decay_by_depth():
 # --- recipe files and overrides -------------------------------------------------------------------
 
 
-def test_a_shipped_recipe_is_found_by_name_and_by_a_path_that_does_not_exist(tmp_path, monkeypatch):
+def test_find_recipe_takes_a_file_or_the_name_of_a_shipped_recipe(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with log_messages() as messages:
-        path = find_recipe("finetune")
-        assert messages == []
-        assert find_recipe("recipes/finetune.yaml") == path
-    assert messages == ["There is no file 'recipes/finetune.yaml'; using the shipped recipe."]
+    assert find_recipe("finetune").read_text().startswith("#")
+    for path in ("recipes/finetune.yaml", "finetune.yaml", "mine/finetune"):
+        with pytest.raises(ConfigError, match=f"no recipe file '{path}'.*shipped.* finetune"):
+            find_recipe(path)
     Path("recipes").mkdir()
     Path("recipes/finetune.yaml").write_text("seed: 5\n")
     assert find_recipe("recipes/finetune.yaml") == Path("recipes/finetune.yaml")
@@ -284,7 +283,7 @@ def test_duplicate_keys_and_files_that_are_not_recipes_are_rejected(tmp_path):
         load_recipe(write_tiny(tmp_path, "!!python/object/apply:os.system ['true']\n"))
 
 
-# --- start weights --------------------------------------------------------------------------------
+# --- initial weights ------------------------------------------------------------------------------
 
 
 def test_random_weights_instead_of_pretrained_ones_are_refused_or_warned_about(tmp_path):

@@ -43,7 +43,7 @@ def _is_count(value: object, least: int = 1) -> bool:
 
 def _triple(setting: str, value: Sequence[int]) -> tuple[int, int, int]:
     ok = isinstance(value, Sequence) and len(value) == 3 and all(_is_count(v) for v in value)
-    _require(ok, setting, value, "three positive whole numbers (time, height, width)")
+    _require(ok, setting, value, "three positive integers (time, height, width)")
     return (value[0], value[1], value[2])
 
 
@@ -101,25 +101,25 @@ class ModelConfig:
             )
             # One value for one network: equal networks have equal configs.
             set_field(self, "patch_stride", None if stride == self.patch_size else stride)
-        _require(_is_count(self.embed_dim), "embed_dim", self.embed_dim, "a positive whole number")
+        _require(_is_count(self.embed_dim), "embed_dim", self.embed_dim, "a positive integer")
         _require(
             len(self.depths) > 0 and all(_is_count(d) for d in self.depths),
             "depths",
             self.depths,
-            "positive whole numbers, one per stage",
+            "positive integers, one per stage",
         )
         _require(
             len(self.num_heads) == len(self.depths) and all(_is_count(h) for h in self.num_heads),
             "num_heads",
             self.num_heads,
-            f"{len(self.depths)} positive whole numbers, one for each of depths {self.depths}",
+            f"{len(self.depths)} positive integers, one for each of depths {self.depths}",
         )
         for stage, heads in enumerate(self.num_heads):
             dim = self.embed_dim * 2**stage
             _require(
                 dim % heads == 0, f"num_heads[{stage}]", heads, f"a divisor of its {dim} channels"
             )
-        _require(_is_count(self.in_chans), "in_chans", self.in_chans, "a positive whole number")
+        _require(_is_count(self.in_chans), "in_chans", self.in_chans, "a positive integer")
         _require(_is_count(self.num_classes, 0), "num_classes", self.num_classes, "0 or more")
         _require(self.mlp_ratio > 0, "mlp_ratio", self.mlp_ratio, "above 0")
         for name in ("drop_rate", "attn_drop_rate", "drop_path_rate", "head_drop_rate"):
@@ -166,12 +166,12 @@ class ClipSampling:
 
     Attributes:
         num_frames: Frames per clip.
-        stride: Distance of the frames of a clip, in frames.
+        stride: Spacing of the frames of a clip, in frames.
         num_clips: Clips per video.
         rule: "official" and "mmaction2" differ in where the clips begin. "uniform" is the
             Something-Something rule: one clip spread over the whole video; `stride` and `num_clips`
             have no effect.
-        stride_seconds: Distance of the frames in seconds, instead of `stride`, so that 15, 30 and
+        stride_seconds: Spacing of the frames in seconds, instead of `stride`, so that 15, 30 and
             60 frames per second of one scene give the same clip. Official models never use it:
             they were trained on frames, whatever their rate.
     """
@@ -185,7 +185,7 @@ class ClipSampling:
     def __post_init__(self) -> None:
         for name in ("num_frames", "stride", "num_clips"):
             value = getattr(self, name)
-            _require(_is_count(value), name, value, "a positive whole number")
+            _require(_is_count(value), name, value, "a positive integer")
         _require(
             self.rule in SAMPLING_RULES, "rule", self.rule, f"one of {', '.join(SAMPLING_RULES)}"
         )
@@ -222,7 +222,7 @@ class Preprocessing:
         object.__setattr__(self, "std", tuple(self.std))
         for name in ("short_side", "crop_size"):
             value = getattr(self, name)
-            _require(_is_count(value), name, value, "a positive whole number of pixels")
+            _require(_is_count(value), name, value, "a positive integer of pixels")
         _require(
             self.crop_size <= self.short_side,
             "crop_size",

@@ -184,7 +184,7 @@ def _text(repo_id: str, name: str, bundle: BundleConfig, card: ModelCard | None)
         lines.append(f"- trained on {weights.trained_on}")
         if weights.accuracy:
             lines.append(
-                f"- published accuracy of those weights: {weights.accuracy.top1} % top-1 "
+                f"- published accuracy of those weights: {weights.accuracy.top1}% top-1 "
                 f"({weights.accuracy.protocol}; {weights.accuracy.views} clips x crops)"
             )
         if weights.license:

@@ -420,7 +420,7 @@ class PatchEmbed3D(nn.Module):
         in_chans: Input channels.
         embed_dim: Output channels.
         norm_layer: Normalization of each token, or None.
-        stride: Distance of the patches, if not `patch_size`. With patch (2, 4, 4) and stride
+        stride: Spacing of the patches, if not `patch_size`. With patch (2, 4, 4) and stride
             (1, 4, 4) the patches overlap in time, and there are as many time steps as frames.
     """
 

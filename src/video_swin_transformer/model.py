@@ -62,7 +62,7 @@ class SwinTransformer3D(nn.Module):
         frozen_stages: -1 none; 0 the patch embedding; k also the first k stages. Frozen parts stay
             in eval mode.
         use_checkpoint: Recompute block activations in the backward pass to save memory.
-        patch_stride: Distance of the patches, if not `patch_size`; D is then ceil(T / stride). With
+        patch_stride: Spacing of the patches, if not `patch_size`; D is then ceil(T / stride). With
             patch (2, 4, 4) and stride (1, 4, 4) there are as many time steps as frames (VIOLET).
         out_indices: Stages to output, as in mmaction2, each after a norm of its own (`norm0` to
             `norm3`). None: the last stage after `norm`, as in the official class. Checkpoints with

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .console import describe_predictor, exit_code, expand_inputs, say, with_progress
+from .console import describe_predictor, expand_inputs, report_failures, say, with_progress
 from .options import (
     CheckpointFile,
     ConfigFile,
@@ -92,4 +92,4 @@ def classify(
             elif verbose:
                 times = (f"{stage} {took:.2f} s" for stage, took in result.timing_seconds.items())
                 say(f"{result.source}: {', '.join(times)}")
-    return exit_code(num_failed, len(inputs))
+    return report_failures(num_failed, len(inputs))

@@ -156,8 +156,8 @@ def describe_predictor(predictor: Predictor) -> str:
     return f"{text}\n{reason}" if reason else text
 
 
-def exit_code(num_failed: int, num_inputs: int) -> int:
-    """Returns 1 if inputs failed, else 0. Prints the number of failures to stderr."""
+def report_failures(num_failed: int, num_inputs: int) -> int:
+    """Prints the number of failed inputs to stderr. Returns the exit code: 1 if any, else 0."""
     if num_failed and num_inputs > 1:
         message = f"{num_failed} of {num_inputs} inputs could not be read; all others succeeded."
         print(message, file=sys.stderr, flush=True)

@@ -10,7 +10,7 @@ import typer
 
 from ..errors import DataError
 from ..files import write_atomic
-from .console import describe_predictor, exit_code, expand_inputs, say, with_progress
+from .console import describe_predictor, expand_inputs, report_failures, say, with_progress
 from .options import (
     CheckpointFile,
     ConfigFile,
@@ -75,7 +75,7 @@ def features(
         np.save(data, result.features)
         write_atomic(targets[name], data.getvalue())
         print(f"{targets[name]}  {result.features.shape[0]}x{result.features.shape[1]}", flush=True)
-    return exit_code(num_failed, len(inputs))
+    return report_failures(num_failed, len(inputs))
 
 
 def _targets(inputs: list[str], out: Path) -> dict[str, Path]:

@@ -105,7 +105,7 @@ def _cells(card: ModelCard) -> tuple[str, ...]:
         f"{card.bundle.model.num_params / 1e6:.1f} M",
         f"{card.bundle.sampling.num_frames}x{card.bundle.preprocessing.crop_size}px",
         _views(card),
-        "-" if accuracy is None else f"{accuracy.top1:.1f} %",
+        "-" if accuracy is None else f"{accuracy.top1:.1f}%",
         "-" if card.weights is None else card.weights.license or "-",
         weights_state(card) or "none",
         card.summary,

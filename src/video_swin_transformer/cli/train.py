@@ -85,23 +85,22 @@ def train(
         )
     if dry_run and resume:
         raise ConfigError("--dry-run starts no run, so it cannot be combined with --resume.")
-    from ..training import ProgressDisplay, TrainingInterrupted, find_recipe, load_recipe
+    from ..training import ProgressDisplay, TrainingInterrupted, load_recipe
     from ..training import train as run_training
 
     is_main = os.environ.get("RANK", "0") == "0"  # of several processes, one prints
     console = stderr_console() if is_main else None
     with log_to_stderr(console, is_on=is_main):
-        path = find_recipe(recipe)
         if keys:
-            return _print_keys(load_recipe(path, overrides or ()))
+            return _print_keys(load_recipe(recipe, overrides or ()))
         if dry_run:
-            return _dry_run(load_recipe(path, overrides or ()), device)
-        out = out or Path("runs") / path.stem
+            return _dry_run(load_recipe(recipe, overrides or ()), device)
+        out = out or Path("runs") / Path(recipe).stem
         display = ProgressDisplay(console)
         try:
             with display:
                 result = run_training(
-                    path,
+                    recipe,
                     out,
                     overrides=overrides or (),
                     resume=resume,
@@ -177,7 +176,7 @@ def _print_result(result: TrainResult, out: Path) -> None:
     if result.test is not None:
         found = result.test.measure()
         print(
-            f"test: {metric} {found.value:.1%} on {result.test.num_clips} clips, 95 % interval "
+            f"test: {metric} {found.value:.1%} on {result.test.num_clips} clips, 95% interval "
             f"{found.low:.1%} to {found.high:.1%}"
         )
     print(f"model: {result.model}")

@@ -6,7 +6,7 @@ distributed.py   distributes the clips over processes
 scores.py        stores the logits of every view; supports resuming
 summary.py       computes all results from stored logits
 metrics.py       metrics and their definitions
-intervals.py     95 % confidence intervals
+intervals.py     95% confidence intervals
 charts.py        charts as SVG
 html_report.py   the HTML report
 outputs.py       writes the output files

@@ -86,21 +86,21 @@ def render_report(result: EvaluationResult) -> str:
         reliability=reliability,
         worst=_worst(result),
         details=_details(result),
-        percent=lambda value: f"{100 * value:.1f} %",
+        percent=lambda value: f"{100 * value:.1f}%",
         max_failures=_MAX_FAILURES,
         max_open_classes=_MAX_OPEN_CLASSES,
     )
 
 
 def percent(measure: Measure) -> str:
-    """Formats a proportion with its confidence interval: "81.3 % (79.9 to 82.6)".
+    """Formats a proportion with its confidence interval: "81.3% (79.9 to 82.6)".
 
     Args:
         measure: The metric, in [0, 1]. An interval of NaN is omitted.
     """
     if math.isnan(measure.low):
-        return f"{100 * measure.value:.1f} %"
-    return f"{100 * measure.value:.1f} % ({100 * measure.low:.1f} to {100 * measure.high:.1f})"
+        return f"{100 * measure.value:.1f}%"
+    return f"{100 * measure.value:.1f}% ({100 * measure.low:.1f} to {100 * measure.high:.1f})"
 
 
 def protocol(result: EvaluationResult) -> str:
@@ -124,8 +124,8 @@ def _tiles(result: EvaluationResult) -> list[_Tile]:
         title = TITLES[key]
         if key == "mean_class_accuracy" and result.mean_class_rule == "official":
             title += " (official)"
-        interval = f"95 % interval {100 * measure.low:.1f} to {100 * measure.high:.1f}"
-        tiles.append(_Tile(title, f"{100 * measure.value:.1f} %", interval))
+        interval = f"95% interval {100 * measure.low:.1f} to {100 * measure.high:.1f}"
+        tiles.append(_Tile(title, f"{100 * measure.value:.1f}%", interval))
     if result.calibration is not None:
         tiles.append(_Tile("calibration error", f"{result.calibration.error:.3f}", "0 is best"))
     return tiles
@@ -173,7 +173,7 @@ def _details(result: EvaluationResult) -> list[tuple[str, str]]:
         ("mean class accuracy", mean_class),
         (
             "intervals",
-            "95 % confidence: Wilson for proportions, bootstrap over clips for class means",
+            "95% confidence: Wilson for proportions, bootstrap over clips for class means",
         ),
         ("clips", f"{len(result.clips)} evaluated, {len(result.failures)} failed"),
         (

@@ -1,4 +1,4 @@
-"""95 % confidence intervals of metrics. They cover sampling error only."""
+"""95% confidence intervals of metrics. They cover sampling error only."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ class ClassResult:
         accuracy: Recall, or average precision (without interval) for multi-label data; None if the
             class does not occur.
         confused_with: The class most often predicted instead.
-        num_confused: How often it was predicted instead.
+        num_confused: How many times it was predicted instead.
     """
 
     name: str

@@ -26,6 +26,7 @@ from .shape_cache import ShapeCache
 # (docs/lab-notes.md). Smaller regions are compiled without fusion, and every compiled model is
 # compared with the eager model before it is cached.
 _MIN_FUSION_TOKENS = 8
+# Compile settings with fused attention and without; the key is the first byte of a cached model.
 _FUSION_SETTINGS: dict[bytes, dict[str, Any]] = {b"1": {}, b"0": {"SNIPPETS_MODE": "DISABLE"}}
 
 # Maximum number of compiled models in memory; each has a copy of the weights. With whole frames,

@@ -28,7 +28,6 @@ PRECISIONS_OF = {
 _BY_SPEED = ("openvino", "onnxruntime", "torch")
 # Packages needed to run weights on a runtime; exported models need only the runtime.
 _REQUIRED_PACKAGES = {"onnxruntime": ("onnxruntime", "onnx", "onnxscript")}
-WEIGHTS = "weights"  # as opposed to exported models, in messages
 INT8_HINT = "videoswin export --format openvino --precision int8 --calibrate CLIPS"
 
 
@@ -73,7 +72,7 @@ def open_runtime(
     if resolved.path.suffix.lower() in EXPORT_FORMATS:  # needs no torch
         exported = read_exported_model(resolved.path)
         return _open_exported(exported, resolved, runtime, precision, device, threads)
-    selected = select_runtime(runtime, precision, device, RUNTIMES[1:], WEIGHTS)
+    selected = select_runtime(runtime, precision, device, RUNTIMES[1:])
     require_precision(selected.name, precision)
     opened = _open_weights(selected.name, resolved, bundle, precision, device, threads)
     opened.selection_reason = selected.reason
@@ -117,7 +116,6 @@ def _open_exported(
     device: str,
     threads: int | None,
 ) -> Runtime:
-    what = f"an exported {model.format} model"
     computed = precision
     if model.precision == "int8":
         if precision == "bf16":
@@ -126,7 +124,9 @@ def _open_exported(
                 "export the model in f32."
             )
         computed = "f32"  # for runtime selection
-    selected = select_runtime(runtime, computed, device, FORMAT_RUNTIMES[model.format], what)
+    selected = select_runtime(
+        runtime, computed, device, FORMAT_RUNTIMES[model.format], model.format
+    )
     if model.precision != "int8":
         require_precision(selected.name, precision)
         if selected.name == "torch" and precision != "f32":
@@ -168,7 +168,11 @@ class RuntimeSelection:
 
 
 def select_runtime(
-    runtime: str, precision: str, device: str, possible: tuple[str, ...], what: str
+    runtime: str,
+    precision: str,
+    device: str,
+    possible: tuple[str, ...],
+    export_format: str | None = None,
 ) -> RuntimeSelection:
     """Selects the requested runtime, or the fastest one installed that supports the model.
 
@@ -177,7 +181,7 @@ def select_runtime(
         precision: "f32" or "bf16".
         device: See `open_runtime`.
         possible: The runtimes that support the model.
-        what: Kind of model, for messages.
+        export_format: Format of an exported model; None for weights.
 
     Returns:
         The selected runtime.
@@ -185,6 +189,7 @@ def select_runtime(
     Raises:
         ConfigError: The arguments contradict each other.
     """
+    what = "weights" if export_format is None else f"an exported {export_format} model"
     if runtime != "auto":
         if runtime not in possible:
             raise ConfigError(
@@ -196,7 +201,7 @@ def select_runtime(
     if "torch" in possible and _needs_torch(device):
         return RuntimeSelection("torch", "torch runs on the device requested or found.")
     usable = [n for n in _BY_SPEED if n in possible and precision in PRECISIONS_OF[n]]
-    installed = [name for name in usable if _is_installed(name, for_weights=what == WEIGHTS)]
+    installed = [name for name in usable if _is_installed(name, for_weights=export_format is None)]
     if not installed:  # opening the runtime raises MissingExtraError
         return RuntimeSelection((usable or list(possible))[0], "")
     _require_cpu(installed[0], device)
@@ -239,7 +244,7 @@ def _alternatives(precision: str) -> str:
     if precision == "f32":
         return (
             "bf16 takes about 0.55 of the time if the CPU supports it, and changes logits by about "
-            f"1 %; int8 takes about 0.4, with larger changes: {INT8_HINT}."
+            f"1%; int8 takes about 0.4, with larger changes: {INT8_HINT}."
         )
     return f"{precision} results differ slightly from f32."
 

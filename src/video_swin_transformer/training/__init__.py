@@ -8,7 +8,7 @@ recipe_files.py  YAML, shipped recipes, key=value overrides
 distributed.py   processes, devices, memory, signals
 data.py          training, validation and test clips
 generated.py     training clips that a program generates
-setup.py         the network and its start weights
+setup.py         the network and its initial weights
 dataloader.py    epoch order, micro batches, workers
 transforms.py    augmentation of clips and batches
 randaugment.py   the 18 operations of RandAugment

@@ -62,7 +62,7 @@ class TrainResult:
         val_metric: Its value in that epoch, None without validation.
         test: The result on the test clips, None without test clips.
         failures: (path, reason) of clips that could not be read.
-        num_replaced: How often another clip replaced one of these.
+        num_replaced: How many times another clip replaced one of these.
     """
 
     model: Path

@@ -1,6 +1,6 @@
 """The training recipe: pydantic models that validate one YAML file.
 
-In `clip` and `model`, None means: as in the start weights.
+In `clip` and `model`, None means: as in the initial weights.
 """
 
 from __future__ import annotations
@@ -42,20 +42,20 @@ class SizesConfig(RecipeSection):
 
 
 class NetworkConfig(RecipeSection):
-    """The network and its start weights.
+    """The network and its initial weights.
 
     Attributes:
-        init_from: The start weights: a name that `videoswin models` lists, a file, a folder, or
+        init_from: The initial weights: a name that `videoswin models` lists, a file, a folder, or
             "scratch" for random weights.
-        pretrained: "required" rejects a recipe without start weights unless `init_from` is
+        pretrained: "required" rejects a recipe without initial weights unless `init_from` is
             "scratch".
         architecture: The network by name. If this and `sizes` are None, the network of the weights.
         sizes: The network by its sizes.
         allow: How the weights may differ from the network. The classifier may always differ.
         train: "head" trains the classifier only (linear probe).
         frozen_stages: As in the reference implementation; -1 freezes nothing.
-        drop_path_rate: Stochastic depth; None: as in the start weights.
-        head_drop_rate: Dropout before the classifier; None: as in the start weights.
+        drop_path_rate: Stochastic depth; None: as in the initial weights.
+        head_drop_rate: Dropout before the classifier; None: as in the initial weights.
         drop_rate: Dropout after projections.
         attn_drop_rate: Dropout of attention weights.
     """
@@ -260,7 +260,7 @@ class Recipe(RecipeSection):
     """A complete training recipe.
 
     Attributes:
-        model: The network and its start weights.
+        model: The network and its initial weights.
         data: The datasets.
         clip: Frames, pixels and test views.
         augment: Augmentation.

@@ -1,4 +1,4 @@
-"""The datasets of a training: which clips to train on, to validate on and to test on."""
+"""The datasets of a training run: which clips to train on, to validate on and to test on."""
 
 from __future__ import annotations
 

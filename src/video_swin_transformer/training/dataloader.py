@@ -28,7 +28,21 @@ _ORDER_KEY, _REPLACEMENT_KEY = 1, 2
 _MAX_REPLACEMENTS = 20
 _TIMEOUT_SECONDS = 600.0
 
-ClipKey = tuple[int, int, int, float]  # epoch, position, clip index, weight
+
+class ClipKey(NamedTuple):
+    """Which clip to load.
+
+    Attributes:
+        epoch: From 0.
+        clip: Index in the dataset.
+        position: Position in the order of the epoch.
+        weight: 0 for a padding clip, else 1.
+    """
+
+    epoch: int
+    clip: int
+    position: int
+    weight: float
 
 
 @dataclass(frozen=True)
@@ -118,7 +132,7 @@ class BatchShards:
 
 
 class MicroBatchSampler(Sampler[list[ClipKey]]):
-    """The keys of each micro batch, from `first_step` to the end of the training."""
+    """The keys of each micro batch, from `first_step` to the end of training."""
 
     def __init__(
         self, order: EpochOrder, shards: BatchShards, first_step: int, num_steps: int
@@ -141,7 +155,7 @@ class MicroBatchSampler(Sampler[list[ClipKey]]):
             begin = step_in_epoch * self._order.batch_size
             for micro_batch in self._shards.micro_batches(self._order.num_clips_in(step)):
                 positions = [(begin + position, weight) for position, weight in micro_batch]
-                yield [(epoch, at, int(clips[at]), weight) for at, weight in positions]
+                yield [ClipKey(epoch, int(clips[at]), at, weight) for at, weight in positions]
 
 
 # --- reading clips --------------------------------------------------------------------------------
@@ -176,20 +190,20 @@ class ReplacingClips:
         self._seed = seed
 
     def __getitem__(self, key: ClipKey) -> LoadedClip:
-        epoch, position, index, weight = key
         failures: list[tuple[str, str]] = []
-        for candidate in self._candidates(epoch, position, index):
-            sample = self._clips[epoch, int(candidate), position]
+        for candidate in self._candidates(key):
+            sample = self._clips[key.epoch, int(candidate), key.position]
             if sample.error is None:
-                return LoadedClip(sample.views, sample.labels, weight, failures)
+                return LoadedClip(sample.views, sample.labels, key.weight, failures)
             failures.append((sample.path, sample.error))
-        return LoadedClip(None, (), weight, failures)
+        return LoadedClip(None, (), key.weight, failures)
 
-    def _candidates(self, epoch: int, position: int, index: int) -> Iterator[int]:
-        yield index
-        generator = np.random.default_rng((self._seed, epoch, position, 0, _REPLACEMENT_KEY))
-        same_class = np.flatnonzero(self._labels == self._labels[index])
-        same_class = same_class[same_class != index]
+    def _candidates(self, key: ClipKey) -> Iterator[int]:
+        yield key.clip
+        seed = (self._seed, key.epoch, key.position, 0, _REPLACEMENT_KEY)
+        generator = np.random.default_rng(seed)
+        same_class = np.flatnonzero(self._labels == self._labels[key.clip])
+        same_class = same_class[same_class != key.clip]
         count = min(_MAX_REPLACEMENTS, len(same_class))
         yield from generator.choice(same_class, count, replace=False)
         yield from generator.choice(len(self._labels), _MAX_REPLACEMENTS)
@@ -230,7 +244,7 @@ def iterate_batches(
     num_workers: int,
     pin_memory: bool,
 ) -> Iterator[Batch]:
-    """Yields the micro batches of this process, from `first_step` to the end of the training.
+    """Yields the micro batches of this process, from `first_step` to the end of training.
 
     One stream for all epochs: workers start once and prefetch across epochs.
 

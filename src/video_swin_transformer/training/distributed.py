@@ -160,7 +160,7 @@ _MAX_MICRO_BATCH_SIZE = 64
 def retain_freed_memory() -> None:
     """Tells glibc to keep freed memory for the next step; does nothing elsewhere.
 
-    By default it returns blocks above 32 MB to the system, which has to clear them again: 7 % of
+    By default it returns blocks above 32 MB to the system, which has to clear them again: 7% of
     the CPU time of Swin-T with 4 clips of 16x112x112. Meant for training on a CPU.
     """
     if platform.libc_ver()[0] != "glibc":

@@ -203,5 +203,5 @@ def _open_tensorboard(folder: Path, step: int) -> Any:
             warnings.simplefilter("ignore")  # of libraries that tensorboard uses
             from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise MissingExtraError("tensorboard", "train", "The log of a training") from error
+        raise MissingExtraError("tensorboard", "train", "The training log") from error
     return SummaryWriter(str(folder), purge_step=step + 1 if step else None)

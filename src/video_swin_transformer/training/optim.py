@@ -141,10 +141,10 @@ def averaged_model(model: nn.Module, decay: float, device: torch.device) -> Aver
     """An exponential moving average of the weights (EMA), without gradients.
 
     The decay warms up, min(decay, (1 + n) / (10 + n)) after n steps, so that the average forgets
-    the start weights quickly. `torch.optim.swa_utils.get_ema_avg_fn` has a constant decay.
+    the initial weights quickly. `torch.optim.swa_utils.get_ema_avg_fn` has a constant decay.
 
     Args:
-        model: The network with its start weights, which are the first value of the average.
+        model: The network with its initial weights, which are the first value of the average.
         decay: The decay after the warm-up.
         device: Where the average is kept.
     """
@@ -154,5 +154,5 @@ def averaged_model(model: nn.Module, decay: float, device: torch.device) -> Aver
         return mean.lerp(value, 1 - min(decay, (1 + n) / (10 + n)))
 
     averaged = AveragedModel(model, device=device, avg_fn=average)
-    averaged.n_averaged.fill_(1)  # else the first update would discard the start weights
+    averaged.n_averaged.fill_(1)  # else the first update would discard the initial weights
     return averaged.requires_grad_(False)

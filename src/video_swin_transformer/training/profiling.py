@@ -1,4 +1,4 @@
-"""Memory and time of a training on this machine: an estimate, and the measurement of --dry-run."""
+"""Memory and time of a training run: an estimate, and the measurement of --dry-run."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class MicroBatchProfile:
 
 @dataclass(frozen=True)
 class TrainingProfile:
-    """What a training needs on this machine.
+    """What a training run needs on this machine.
 
     Attributes:
         device: The device.

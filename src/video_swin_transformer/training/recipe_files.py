@@ -62,24 +62,26 @@ def find_recipe(name_or_path: str | Path) -> Path:
     """Returns the file of a recipe.
 
     Args:
-        name_or_path: A file that exists, or the name of a shipped recipe. The last part of a path
-            that does not exist may also be the name of a shipped recipe, with or without .yaml.
+        name_or_path: A file, or the name of a shipped recipe.
 
     Returns:
         The path of the file.
 
     Raises:
+        ConfigError: There is no such file.
         UnknownNameError: Neither a file nor a shipped recipe has this name.
     """
     path = Path(name_or_path)
     if path.is_file():
         return path
-    shipped = _SHIPPED / f"{path.name.removesuffix('.yaml')}.yaml"
-    if not path.name or not shipped.is_file():
+    if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
+        raise ConfigError(
+            f"There is no recipe file {str(name_or_path)!r}. Give the path of a YAML file, or the "
+            f"name of a shipped recipe: {', '.join(shipped_recipes())}."
+        )
+    if str(name_or_path) not in shipped_recipes():
         raise UnknownNameError("recipe", str(name_or_path), shipped_recipes())
-    if path.suffix == ".yaml" or len(path.parts) > 1:
-        logger.info("There is no file %r; using the shipped recipe.", str(name_or_path))
-    return shipped
+    return _SHIPPED / f"{path.name}.yaml"
 
 
 def load_recipe(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> Recipe:

@@ -1,4 +1,4 @@
-"""The network of a recipe: its sizes, its start weights, its sampling and preprocessing."""
+"""The network of a recipe: its sizes, its initial weights, its sampling and preprocessing."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class TrainSetup:
 def build_setup(
     recipe: Recipe, num_classes: int, labels: tuple[str, ...], *, multi_label: bool = False
 ) -> TrainSetup:
-    """Builds the network with its start weights.
+    """Builds the network with its initial weights.
 
     Args:
         recipe: The recipe.
@@ -82,7 +82,7 @@ def build_setup(
         if config.pretrained == "required":
             warnings.append(
                 "This recipe and its accuracy are meant for pretrained weights; from scratch, "
-                "Kinetics-400 accuracy is about 55 % instead of 79 %."
+                "Kinetics-400 accuracy is about 55% instead of 79%."
             )
     else:
         weights = _load_weights(config, num_classes, notes)

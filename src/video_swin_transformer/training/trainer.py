@@ -116,7 +116,7 @@ class TrainState:
         best_epoch: That epoch, from 0; -1 before the first validation.
         last_metric: Last validation metric.
         failures: Reason by path of clips that could not be read.
-        num_replaced: How often a clip was replaced, in this process.
+        num_replaced: How many times a clip was replaced, in this process.
     """
 
     metric_name: str
@@ -518,7 +518,7 @@ class Trainer:
             self.note_failures(tuple(failures.items()))
 
     def total_replaced(self) -> int:
-        """How often a clip was replaced, in all processes."""
+        """How many times a clip was replaced, in all processes."""
         return sum(gather_objects(self.state.num_replaced, self._accelerator))
 
     # --- checkpoints ----------------------------------------------------------------------------

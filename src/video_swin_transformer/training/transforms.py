@@ -184,8 +184,8 @@ def random_mix(size: int, mixup: float, cutmix: float, generator: np.random.Gene
 
     Args:
         size: Height and width of the clip.
-        mixup: Alpha of Beta(alpha, alpha), 0 is off.
-        cutmix: Alpha of Beta(alpha, alpha), 0 is off.
+        mixup: Alpha of Beta(alpha, alpha), 0 disables it.
+        cutmix: Alpha of Beta(alpha, alpha), 0 disables it.
         generator: Source of random numbers.
     """
     if not mixup and not cutmix:

@@ -78,7 +78,7 @@ class ValidationResult:
         return {"map": AveragePrecision(self.scores, self.truth).mean(), "hit1": hit1}
 
     def measure(self) -> Measure:
-        """The validation metric with its 95 % interval."""
+        """The validation metric with its 95% interval."""
         if self.scores is None or self.truth is None:
             return wilson(self.num_correct, self.num_clips)
         if not self.num_clips:

@@ -320,7 +320,7 @@ MMACTION2 = _official_like(
     norm="norm3.",
     ignored=(*_DATA_PREPROCESSOR, r"backbone\.norm[0-2]\.(?:weight|bias)"),
 )
-BACKBONE = _official_like("backbone", "backbone alone (single-file copy)", 3)
+BACKBONE = _official_like("backbone", "backbone alone (single-file port)", 3)
 TORCHVISION = KeyFormat(
     name="torchvision",
     title="torchvision swin3d",
