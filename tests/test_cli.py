@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.media import Clip, audio_only, numbered_frame, save_picture
+from video_swin_transformer import create_model
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "clips"
 
@@ -149,7 +150,7 @@ def test_bad_inputs_are_named_and_the_rest_is_done(run, bad_inputs):
     assert len(errors) == len(bad)
     for name, line in zip(bad, errors, strict=True):
         assert name in line
-    assert f"{len(bad)} of {len(bad) + 1} inputs could not be read" in err
+    assert f"{len(bad)} of {len(bad) + 1} inputs failed" in err
 
 
 @pytest.mark.parametrize("place", range(12))
@@ -247,3 +248,14 @@ def test_models_table_and_json(run):
     (row,) = map(json.loads, out.splitlines())
     assert row["weights"] == "on this machine" and row["parameters"] == 1309864
     assert row["accuracy_top1"] > 80 and "held-out" in row["accuracy_protocol"]
+
+
+def test_classify_keeps_an_existing_csv_if_the_model_has_no_classifier(tmp_path, run):
+    create_model("swin-nano", num_classes=0).save_pretrained(tmp_path / "headless")
+    (tmp_path / "old.csv").write_text("kept\n")
+    code, _, err = run(
+        "classify", EXAMPLES / "static.mp4", "--model", tmp_path / "headless",
+        "--csv", tmp_path / "old.csv", "--runtime", "torch",
+    )  # fmt: skip
+    assert code == 2 and "has no classifier" in err
+    assert (tmp_path / "old.csv").read_text() == "kept\n"

@@ -252,6 +252,7 @@ def test_a_killed_run_goes_on_and_does_no_clip_twice(run, tmp_path):
     np.testing.assert_allclose(plain, logits_of(whole), atol=2e-4)  # 1000 + x rounds x
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_scores_of_one(done, tmp_path):
     clips, out = done
     pytest.importorskip("accelerate")

@@ -379,6 +379,7 @@ def test_entries_that_share_their_bytes_are_refused(archive, tmp_path):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="how much a process held is told in KiB")
+@pytest.mark.slow
 def test_refusing_a_bomb_takes_little_memory(archive, tmp_path):
     bomb = edited(
         archive,

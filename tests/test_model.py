@@ -443,6 +443,7 @@ def test_torch_export_gives_the_same_logits_with_a_dynamic_batch():
             torch.testing.assert_close(program.module()(x), model(x), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_an_export_does_not_depend_on_a_previous_forward_pass():
     _cached_plan.cache_clear()
     x = input_by_shape(SHAPE)

@@ -180,6 +180,7 @@ def test_commands_ask_nobody_and_write_nothing_at_home(name, data, tmp_path, gua
     assert guarded.written() == []
 
 
+@pytest.mark.slow
 def test_the_python_interface_asks_nobody(data, guarded):
     script = """
         import sys
@@ -217,7 +218,9 @@ def test_a_compiled_network_asks_nobody(data, guarded):
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace sees native code, too")
-@pytest.mark.parametrize("runtime_name", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize(
+    "runtime_name", [pytest.param("onnxruntime", marks=pytest.mark.slow), "openvino"]
+)
 def test_no_native_code_of_a_runtime_connects(runtime_name, data, guarded):
     script = """
         import sys, time

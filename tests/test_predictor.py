@@ -11,6 +11,7 @@ import torch
 
 from tests.media import Clip, numbered_frame, save_picture
 from video_swin_transformer import (
+    CheckpointError,
     ConfigError,
     Predictor,
     UnknownNameError,
@@ -181,6 +182,11 @@ def test_bf16_differs_slightly_from_f32(predictor):
         ({"device": "gpu"}, ConfigError, "device is 'gpu'"),
         ({"device": "cuda:7"}, ConfigError, "device is 'cuda:7'"),
         ({"runtime": "tensorrt"}, UnknownNameError, "Unknown runtime 'tensorrt'"),
+        (
+            {"model": "Swin3D_T_Weights.KINETICS400_V2"},
+            UnknownNameError,
+            "Did you mean 'Swin3D_T_Weights.KINETICS400_V1'",
+        ),
     ],
 )
 def test_load_refuses_settings_that_do_not_exist(options, error, message):
@@ -206,6 +212,14 @@ def test_a_uniform_model_has_one_clip(tiny_folder):
         uniform.with_views(4, 3)
 
 
+def test_load_without_a_name_ignores_a_folder_of_the_default_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "camera-motion").mkdir()
+    assert Predictor.load(runtime="torch").bundle.labels[0] == "static"
+    with pytest.raises(CheckpointError, match="camera-motion"):
+        Predictor.load("camera-motion", runtime="torch")
+
+
 def test_a_model_without_a_classifier_gives_features_only(tmp_path):
     create_model("swin-nano", num_classes=0).save_pretrained(tmp_path / "headless")
     predictor = Predictor.load(tmp_path / "headless", runtime="torch")
@@ -213,4 +227,4 @@ def test_a_model_without_a_classifier_gives_features_only(tmp_path):
     with pytest.raises(ConfigError, match="has no classifier"):
         predictor.classify(EXAMPLES / "static.mp4")
     with pytest.raises(ConfigError, match="has no classifier"):
-        next(predictor.classify_many([EXAMPLES / "static.mp4"]))
+        predictor.classify_many([EXAMPLES / "static.mp4"])

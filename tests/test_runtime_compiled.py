@@ -44,6 +44,7 @@ def compiler_cache(tmp_path, monkeypatch):
 
 
 @pytest.mark.timeout(900)  # a C++ compiler on a busy machine
+@pytest.mark.slow
 def test_it_answers_as_the_network_does_from_one_graph(folder, compiler_cache, capsys, caplog):
     if not any(shutil.which(name) for name in ("g++", "clang++", "cl")):
         pytest.skip("this machine has no C++ compiler")

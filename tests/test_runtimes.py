@@ -92,7 +92,15 @@ def eager(folder: Path, views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return model.forward_head(maps).numpy(), pooled.numpy()
 
 
-@pytest.mark.parametrize("event", ["load", "fine-tune step", "cast", "second shape"])
+@pytest.mark.parametrize(
+    "event",
+    [
+        "load",
+        "fine-tune step",
+        pytest.param("cast", marks=pytest.mark.slow),
+        pytest.param("second shape", marks=pytest.mark.slow),
+    ],
+)
 @pytest.mark.parametrize(("runtime_name", "precision"), BOUNDS)
 def test_every_runtime_answers_as_the_network_does(runtime_name, precision, event, folders):
     if runtime_name == "openvino" and precision == "bf16" and not HAS_BF16:
@@ -236,6 +244,7 @@ print(open_runtime(sys.argv[1], "openvino").run(views).logits[0].round(5).tolist
 """
 
 
+@pytest.mark.slow
 def test_the_second_start_needs_no_torch(folders, home):
     first = in_a_process(ANSWERS, folders["load"])
     second = in_a_process("import sys; sys.modules['torch'] = None" + ANSWERS, folders["load"])
@@ -243,6 +252,7 @@ def test_the_second_start_needs_no_torch(folders, home):
     assert first.stdout == second.stdout and second.stderr == ""
 
 
+@pytest.mark.slow
 def test_what_was_compiled_is_used_again_and_other_weights_are_not(folders, home, monkeypatch):
     views = views_of(CLIP)
     first = open_runtime(folders["load"], "openvino").run(views).logits
@@ -261,6 +271,7 @@ def test_what_was_compiled_is_used_again_and_other_weights_are_not(folders, home
     assert open_runtime(folders["load"], "openvino", bundle=labeled).bundle.labels == tuple("vwxyz")
 
 
+@pytest.mark.slow
 def test_regions_of_few_tokens_are_right_every_time(folders, home):
     """OpenVINO's fused attention is wrong for boxes of 2 and 4 tokens, and not in every run."""
     views = views_of(CLIP)
@@ -297,6 +308,7 @@ def test_a_damaged_entry_is_rebuilt_with_a_notice(damage, folders, home, caplog)
     assert entry.read_bytes() != bytes(data)  # two compilations may differ in a few bytes
 
 
+@pytest.mark.slow
 def test_a_damaged_bundle_is_read_again(folders, home, caplog):
     open_runtime(folders["load"], "openvino")
     (text,) = (home / "compiled").glob("*/bundle.json")
@@ -320,6 +332,7 @@ def test_two_processes_at_once_compile_once(folders, home):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has other permissions")
+@pytest.mark.slow
 def test_where_nothing_can_be_kept_the_model_still_runs(folders, tmp_path, monkeypatch, caplog):
     (tmp_path / "file").touch()
     monkeypatch.setenv("VIDEOSWIN_HOME", str(tmp_path / "file" / "home"))

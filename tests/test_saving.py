@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 
 import pytest
 import torch
 
+from tests.containers import OFFICIAL_TINY, random_state
 from tests.oracle import fill_by_name
-from tests.samples import CUSTOM
+from tests.samples import CUSTOM, fresh, small_bundle
 from video_swin_transformer.config import BundleConfig, ModelConfig
 from video_swin_transformer.errors import CheckpointError, UnknownNameError
 from video_swin_transformer.files import write_atomic
 from video_swin_transformer.model import VideoSwinTransformer
 from video_swin_transformer.registry import find_card, list_cards, list_models
-from video_swin_transformer.weights import create_model, load_model
+from video_swin_transformer.weights import create_model, load_checkpoint, load_model
 
 
 @pytest.fixture
@@ -110,10 +112,6 @@ def _extra_tensor(folder):
     save_file({**tensors, "backbone.extra": torch.ones(1)}, folder / "model.safetensors")
 
 
-def _foreign_config(folder):
-    (folder / "config.json").write_text('{"model_type": "swin"}')
-
-
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -124,7 +122,6 @@ def _foreign_config(folder):
         (_other_network, "size mismatch"),
         (_missing_tensor, "backbone.norm.weight"),
         (_extra_tensor, "backbone.extra"),
-        (_foreign_config, "model_type 'swin'"),
     ],
 )
 def test_anything_but_full_coverage_is_refused_by_name(saved, change, says):
@@ -213,3 +210,37 @@ def test_list_models_takes_patterns_over_names_and_aliases():
 
 def test_default_bundle_of_a_grey_network_has_one_mean():
     assert len(BundleConfig.for_model(ModelConfig(in_chans=1)).preprocessing.mean) == 1
+
+
+def test_a_file_keeps_its_labels_beside_the_config_of_another_model(tmp_path):
+    other = dataclasses.replace(small_bundle(), labels=tuple("ABCDE"))
+    VideoSwinTransformer(other).save_pretrained(tmp_path / "other")
+    fresh().save_pretrained(tmp_path / "mine")
+    moved = tmp_path / "other" / "mine.safetensors"
+    (tmp_path / "mine" / "model.safetensors").rename(moved)
+    assert load_model(moved).bundle.labels == tuple("abcde")
+    assert VideoSwinTransformer.from_pretrained(moved).bundle.labels == tuple("abcde")
+    assert load_model(tmp_path / "other").bundle.labels == other.labels
+
+
+def test_load_model_reads_a_folder_with_weights_of_another_tool(tmp_path):
+    tensors = random_state(OFFICIAL_TINY, shrink=8)
+    torch.save({"state_dict": tensors}, tmp_path / "pytorch_model.bin")
+    name = "backbone.layers.0.blocks.0.attn.qkv.weight"
+    assert torch.equal(load_model(tmp_path).state_dict()[name], tensors[name])
+
+
+def test_load_checkpoint_keeps_stored_labels_with_the_name_of_an_architecture(tmp_path):
+    card = find_card("swin-t").bundle
+    model = dataclasses.replace(card.model, num_classes=2)
+    bundle = dataclasses.replace(card, model=model, labels=("a", "b"))
+    VideoSwinTransformer(bundle).save_pretrained(tmp_path)
+    loaded, _ = load_checkpoint(tmp_path, architecture="swin-t")
+    assert loaded.bundle.labels == ("a", "b")
+
+
+def test_the_config_of_another_library_does_not_replace_the_stored_one(saved):
+    model, folder = saved
+    (folder / "config.json").write_text('{"model_type": "swin"}')
+    assert_same(model, VideoSwinTransformer.from_pretrained(folder))
+    assert_same(model, load_model(folder))

@@ -523,6 +523,7 @@ def test_micro_batches_cover_a_step_and_are_equally_many_in_all_processes(num_cl
 # --- the dry run ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_dry_run_measures_a_step_and_writes_nothing(tmp_path, clips, run):
     before = set(tmp_path.iterdir())
     recipe = write_tiny(tmp_path)

@@ -55,6 +55,7 @@ def test_it_trains_on_generated_clips_and_validates_on_files(tmp_path: Path) -> 
     assert {label for label, _ in labels.top(2)} == {"brighter", "darker"}
 
 
+@pytest.mark.slow
 def test_workers_change_nothing(tmp_path: Path) -> None:
     for name in ("none", "two"):
         (tmp_path / name).mkdir()

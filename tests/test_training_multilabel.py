@@ -175,6 +175,7 @@ def test_a_multi_label_model_keeps_sigmoid_scores_on_single_label_annotations(tr
 # --- settings -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_resumed_run_and_two_processes_give_the_same_losses(tmp_path, lists, trained):
     """Without mixing, which depends on the micro batch."""
     given = [*settings(lists), "data.val_fraction=0.2", "micro_batch_size=2", "schedule.epochs=3"]

@@ -2,10 +2,11 @@
 
     VideoSwinError                      base class of all errors of this package
     |-- InputError(ValueError)          an input of the caller that cannot be used
-    |   |-- ConfigError                 a setting outside what is allowed
+    |   |-- ConfigError                 an invalid setting
     |   |-- UnknownNameError            a model, label or option name that does not exist
     |   |-- VideoDecodeError            a video, frame folder or array that cannot be read
     |   |-- CheckpointError             weights that cannot be read or do not match the model
+    |   |   `-- ImageWeightsError       image weights where video weights are needed
     |   `-- DataError                   a dataset, list or label file that contradicts itself
     |-- ExportError(RuntimeError)       an exported model differs from the original
     |-- RuntimeMismatchError(RuntimeError)   a compiled model differs, or cannot be compiled

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _REPO_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
-_FILE_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".onnx", ".xml", ".pt2")
+FILE_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".onnx", ".xml", ".pt2")
 _CARD_FILE = "README.md"
 _PAPER = "https://arxiv.org/abs/2106.13230"
 
@@ -33,7 +33,7 @@ def is_repo_id(source: str | Path) -> bool:
     if not isinstance(source, str) or _REPO_ID.fullmatch(source) is None:
         return False
     path = Path(source)
-    return path.suffix.lower() not in _FILE_SUFFIXES and not path.parent.exists()
+    return path.suffix.lower() not in FILE_SUFFIXES and not path.parent.exists()
 
 
 def download_folder(repo_id: str, revision: str | None = None, token: str | None = None) -> Path:

@@ -22,11 +22,11 @@ from .errors import ConfigError, VideoSwinError
 from .labels import read_labels
 from .postprocess import average_crops, average_views
 from .preprocess import Views, views_from_frames
-from .registry import DEFAULT_MODEL
+from .registry import DEFAULT_MODEL, find_card
 from .runtimes import Runtime, open_runtime
 from .sampling import clip_indices
 from .video import VideoReader
-from .weights import resolve_model
+from .weights.resolve import resolve_card, resolve_model
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Source: TypeAlias = str | Path | npt.NDArray[np.uint8]  # a file, frame folder or (T, H, W, 3)
@@ -194,14 +194,20 @@ class Predictor:
         """
         if config is not None or checkpoint is not None:
             if model is not None or config is None or checkpoint is None:
-                raise ConfigError("config and checkpoint must be given together, without model.")
+                raise ConfigError(
+                    "config and checkpoint must be given together, without model. To load a "
+                    "weights file without a config file, pass it as model."
+                )
             from .openmmlab import bundle_for_testing
 
             bundle = bundle_for_testing(config)
-            opened = open_runtime(checkpoint, runtime, precision, device, bundle, threads)
+            opened = open_runtime(
+                checkpoint, runtime, precision, device, bundle=bundle, threads=threads
+            )
             return cls(opened, str(checkpoint))
-        resolved = resolve_model(model or DEFAULT_MODEL)
-        opened = open_runtime(resolved, runtime, precision, device, None, threads)
+        # A file or folder with the name of the default model does not replace it.
+        resolved = resolve_card(find_card(DEFAULT_MODEL)) if model is None else resolve_model(model)
+        opened = open_runtime(resolved, runtime, precision, device, threads=threads)
         return cls(opened, resolved.name)
 
     def with_views(self, num_clips: int, num_crops: int | Literal["full"]) -> Self:
@@ -324,13 +330,17 @@ class Predictor:
         Args:
             sources: The videos; see `classify`.
 
-        Yields:
-            The results in order. For an unreadable video, `error` is set.
+        Returns:
+            An iterator over the results, in order. For a video that cannot be classified, `error`
+            is set.
 
         Raises:
             ConfigError: The model has no classifier.
         """
         self._require_classifier()
+        return self._classify_each(sources)
+
+    def _classify_each(self, sources: Iterable[Source]) -> Iterator[Classification]:
         empty = np.empty(0, np.float32)
         for source, read in self._read_ahead(sources):
             try:
@@ -349,13 +359,19 @@ class Predictor:
             sources: The videos; see `classify`.
             num_readers: Number of threads that decode videos.
 
-        Yields:
-            The results in order. For an unreadable video, `error` is set.
+        Returns:
+            An iterator over the results, in order. For a video that cannot be processed, `error`
+            is set.
 
         Raises:
             ConfigError: The model has no classifier.
         """
         self._require_classifier()
+        return self._view_logits_of_each(sources, num_readers)
+
+    def _view_logits_of_each(
+        self, sources: Iterable[Source], num_readers: int
+    ) -> Iterator[ViewLogits]:
         for source, read in self._read_ahead(sources, num_readers):
             try:
                 views, _ = read.result()
@@ -466,4 +482,4 @@ def _is_count(text: str) -> bool:
 
 
 def _name(source: Source) -> str:
-    return str(source) if isinstance(source, (str, Path)) else f"array{source.shape}"
+    return str(source) if isinstance(source, (str, Path)) else f"array {source.shape}"

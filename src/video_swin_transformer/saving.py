@@ -6,15 +6,14 @@ A third file is used by transformers only; it names the video processor class (i
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from .config import CONFIG_FILE as CONFIG_FILE
-from .config import WEIGHTS_FILE as WEIGHTS_FILE
-from .config import BundleConfig
+from .config import CONFIG_FILE, MODEL_TYPE, WEIGHTS_FILE, BundleConfig
 from .errors import CheckpointError, ConfigError
 from .files import write_atomic
 
@@ -74,33 +73,84 @@ def read_folder(folder: str | Path) -> tuple[BundleConfig, dict[str, Tensor]]:
     Raises:
         CheckpointError: A file is missing or damaged.
     """
-    from safetensors import SafetensorError, safe_open
-
     path = Path(folder)
     weights = path / WEIGHTS_FILE if path.is_dir() else path
     if not weights.is_file():
         expected = f"a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, or a .safetensors file"
         raise CheckpointError(f"There is no model at {str(folder)!r}; expected {expected}.")
-    try:
-        with safe_open(weights, framework="pt") as file:
-            metadata = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"{str(weights)!r} is not a readable safetensors file ({error}); it is damaged or "
-            "truncated."
-        ) from error
-    config_path = weights.with_name(CONFIG_FILE)
-    if config_path.is_file():
-        text = config_path.read_text(encoding="utf-8", errors="replace")
-    elif METADATA_KEY in metadata:
-        text = metadata[METADATA_KEY]
-    else:
+    tensors, metadata = read_safetensors(weights)
+    bundle = read_bundle(weights, metadata)
+    if bundle is None:
         raise CheckpointError(
             f"{str(weights)!r} has no configuration, neither in its metadata nor in {CONFIG_FILE}; "
             "use a model saved with save_pretrained, or load_checkpoint for other files."
         )
+    return bundle, tensors
+
+
+def has_config(folder: Path) -> bool:
+    """Returns whether a folder has the `config.json` of a model of this package.
+
+    Args:
+        folder: The folder.
+    """
+    return _config_text(folder / CONFIG_FILE) is not None
+
+
+def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Reads the tensors and the metadata of a safetensors file.
+
+    Args:
+        path: The file.
+
+    Returns:
+        The tensors by name, on the CPU, and the metadata.
+
+    Raises:
+        CheckpointError: The file is missing or damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
     try:
-        return BundleConfig.from_json(text), tensors
-    except ConfigError as error:
+        with safe_open(path, framework="pt") as file:
+            metadata = dict(file.metadata() or {})
+            return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
+    except (SafetensorError, OSError, RuntimeError, TypeError) as error:
+        raise CheckpointError(
+            f"{str(path)!r} is not a readable safetensors file ({error}); it is damaged or "
+            "truncated."
+        ) from error
+
+
+def read_bundle(weights: Path, metadata: Mapping[str, str]) -> BundleConfig | None:
+    """Reads the configuration stored with a safetensors file.
+
+    In a model folder, `config.json` takes precedence, so that it can be edited. For a file of any
+    other name, the metadata take precedence: `config.json` may belong to another file.
+
+    Args:
+        weights: The file.
+        metadata: Metadata of the file.
+
+    Returns:
+        The configuration; None if there is none.
+
+    Raises:
+        CheckpointError: The configuration is invalid.
+    """
+    stored = metadata.get(METADATA_KEY)
+    try:
+        text = _config_text(weights.with_name(CONFIG_FILE))
+        if text is None or (stored is not None and weights.name != WEIGHTS_FILE):
+            text = stored
+        return None if text is None else BundleConfig.from_json(text)
+    except (ConfigError, OSError) as error:
         raise CheckpointError(f"The config of {str(weights)!r} is invalid. {error}") from error
+
+
+def _config_text(path: Path) -> str | None:
+    """Returns the content of a config file; None if it is that of another library."""
+    if not path.is_file():
+        return None
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return text if re.search(rf'"model_type"\s*:\s*"{MODEL_TYPE}"', text) else None

@@ -8,22 +8,23 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import typer
 
 from ..errors import ConfigError, UnknownNameError, VideoSwinError
-from . import bench as bench_module
-from . import check_data as check_data_module
-from . import classify as classify_module
-from . import convert as convert_module
-from . import download as download_module
-from . import evaluate as evaluate_module
-from . import export as export_module
-from . import features as features_module
-from . import inspect as inspect_module
-from . import models as models_module
-from . import train as train_module
+from . import (
+    bench,
+    check_data,
+    classify,
+    convert,
+    download,
+    evaluate,
+    export,
+    features,
+    inspect,
+    models,
+    train,
+)
 from .console import log_to_stderr, say
 
 app = typer.Typer(
@@ -34,26 +35,23 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_GROUPS: dict[str, tuple[Any, ...]] = {
-    "Use a model": (classify_module, features_module, export_module),
-    "Models": (models_module, download_module, inspect_module, convert_module),
-    "Data and training": (check_data_module, train_module, evaluate_module),
-    "Tools": (bench_module,),
-}
+
+def _add(group: str, command: Callable[..., int], examples: Sequence[str]) -> None:
+    epilog = "Examples:\n\n" + "\n\n".join(f"  {example}" for example in examples)
+    app.command(rich_help_panel=group, epilog=epilog)(command)
 
 
-def _command_of(module: Any) -> Callable[..., int]:
-    name: str = module.__name__.rpartition(".")[2]
-    command: Callable[..., int] = getattr(module, name)
-    return command
-
-
-for _group, _modules in _GROUPS.items():
-    for _module in _modules:
-        _examples = "\n\n".join(f"  {example}" for example in _module.EXAMPLES)
-        app.command(rich_help_panel=_group, epilog=f"Examples:\n\n{_examples}")(
-            _command_of(_module)
-        )
+_add("Use a model", classify.classify, classify.EXAMPLES)
+_add("Use a model", features.features, features.EXAMPLES)
+_add("Use a model", export.export, export.EXAMPLES)
+_add("Models", models.models, models.EXAMPLES)
+_add("Models", download.download, download.EXAMPLES)
+_add("Models", inspect.inspect, inspect.EXAMPLES)
+_add("Models", convert.convert, convert.EXAMPLES)
+_add("Data and training", check_data.check_data, check_data.EXAMPLES)
+_add("Data and training", train.train, train.EXAMPLES)
+_add("Data and training", evaluate.evaluate, evaluate.EXAMPLES)
+_add("Tools", bench.bench, bench.EXAMPLES)
 
 
 @app.callback(invoke_without_command=True)

@@ -57,6 +57,7 @@ def classify(
     """Classify videos and print their labels."""
     from ..predictor import Predictor, parse_views
 
+    inputs = expand_inputs(videos)
     clips_and_crops = None if views is None else parse_views(views)
     predictor = Predictor.load(
         model,
@@ -73,13 +74,10 @@ def classify(
         predictor = predictor.with_labels(labels)
     if verbose:
         say(describe_predictor(predictor))
-    inputs = expand_inputs(videos)
+    results = predictor.classify_many(inputs)
     num_failed = 0
     with CsvTable(csv, topk) if csv is not None else nullcontext() as table:
-        results = predictor.classify_many(inputs)
-        if len(inputs) > 1:
-            results = with_progress(results, len(inputs), "classifying")
-        for result in results:
+        for result in with_progress(results, len(inputs), "classifying"):
             if table is not None:
                 table.add(result)
             if json:

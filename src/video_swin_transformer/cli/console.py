@@ -27,7 +27,7 @@ def say(message: str) -> None:
 
 
 def with_progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
-    """Yields the items with a progress bar on stderr, if that is a terminal.
+    """Yields the items with a progress bar on stderr, if that is a terminal and there are several.
 
     The bar is erased while the caller handles an item, so that it may print.
     """
@@ -159,6 +159,6 @@ def describe_predictor(predictor: Predictor) -> str:
 def report_failures(num_failed: int, num_inputs: int) -> int:
     """Prints the number of failed inputs to stderr. Returns the exit code: 1 if any, else 0."""
     if num_failed and num_inputs > 1:
-        message = f"{num_failed} of {num_inputs} inputs could not be read; all others succeeded."
-        print(message, file=sys.stderr, flush=True)
+        message = f"{num_failed} of {num_inputs} inputs failed; all others succeeded."
+        say(message)
     return 1 if num_failed else 0

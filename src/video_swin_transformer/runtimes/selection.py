@@ -17,6 +17,7 @@ from .lazy_model import LazyModel
 from .protocol import Runtime
 
 RUNTIMES = ("auto", "torch", "openvino", "onnxruntime", "torch-compile")
+_WEIGHT_RUNTIMES = RUNTIMES[1:]
 PRECISIONS = ("f32", "bf16", "int8")
 PRECISIONS_OF = {
     "torch": ("f32", "bf16"),
@@ -36,6 +37,7 @@ def open_runtime(
     runtime: str = "auto",
     precision: str = "f32",
     device: str = "auto",
+    *,
     bundle: BundleConfig | None = None,
     threads: int | None = None,
 ) -> Runtime:
@@ -72,7 +74,7 @@ def open_runtime(
     if resolved.path.suffix.lower() in EXPORT_FORMATS:  # needs no torch
         exported = read_exported_model(resolved.path)
         return _open_exported(exported, resolved, runtime, precision, device, threads)
-    selected = select_runtime(runtime, precision, device, RUNTIMES[1:])
+    selected = select_runtime(runtime, precision, device, _WEIGHT_RUNTIMES)
     require_precision(selected.name, precision)
     opened = _open_weights(selected.name, resolved, bundle, precision, device, threads)
     opened.selection_reason = selected.reason
@@ -95,11 +97,10 @@ def _open_weights(
         from .onnx_runtime import OnnxRuntime
 
         return OnnxRuntime(LazyModel(resolved, bundle), threads)
-    try:
-        from ..weights.factory import load_model
-        from .torch_runtime import TorchRuntime
-    except ImportError as error:
-        raise resolved.torch_missing(error) from error
+    resolved.require_torch()
+    from ..weights.factory import load_model
+    from .torch_runtime import TorchRuntime
+
     if name == "torch-compile":
         from .torch_compile_runtime import TorchCompileRuntime
 
@@ -134,12 +135,12 @@ def _open_exported(
                 f"precision is {precision!r}, but an exported program computes in f32 as it was "
                 "traced; use f32, or the weights themselves."
             )
-    opened = _open_file(selected.name, model, resolved, device, threads)
+    opened = _open_exported_file(selected.name, model, resolved, device, threads)
     opened.selection_reason = selected.reason
     return opened
 
 
-def _open_file(
+def _open_exported_file(
     name: str, model: ExportedModel, resolved: ResolvedModel, device: str, threads: int | None
 ) -> Runtime:
     if name == "openvino":
@@ -150,11 +151,10 @@ def _open_file(
         from .onnx_runtime import OnnxRuntime
 
         return OnnxRuntime(model, threads)
-    try:
-        from ..exporters.exported_program import read_program
-        from .torch_runtime import TorchRuntime, max_batch_size
-    except ImportError as error:
-        raise resolved.torch_missing(error) from error
+    resolved.require_torch()
+    from ..exporters.exported_program import read_program
+    from .torch_runtime import TorchRuntime, max_batch_size
+
     program = read_program(model.path, model.clip_shape, max_batch_size(model.clip_shape))
     return TorchRuntime(program, model.bundle, model.precision, device, model.clip_shape, threads)
 

@@ -28,12 +28,12 @@ class TorchRuntime:
     """Runs a model or an exported program in eager PyTorch; see `Runtime`.
 
     Args:
-        network: `VideoSwinTransformer`, or a module that maps views (B, C, T, H, W) to logits and
+        model: `VideoSwinTransformer`, or a module that maps views (B, C, T, H, W) to logits and
             features.
         bundle: Configuration of the model.
         precision: "f32" or "bf16" (autocast).
         device: See `choose_device`.
-        clip_shape: The only shape that `network` supports, (C, T, H, W); None for any.
+        fixed_shape: The only shape that `model` supports, (C, T, H, W); None for any.
         threads: Number of CPU threads; None for torch's default.
 
     Raises:
@@ -44,38 +44,40 @@ class TorchRuntime:
 
     def __init__(
         self,
-        network: nn.Module,
+        model: nn.Module,
         bundle: BundleConfig,
         precision: str,
         device: str = "auto",
-        clip_shape: ClipShape | None = None,
+        fixed_shape: ClipShape | None = None,
         threads: int | None = None,
     ) -> None:
         self._threads = threads
         set_num_threads(threads)
         self.device = choose_device(device)
-        self._forward: Forward = network.to(self.device)
-        if isinstance(network, VideoSwinTransformer):
-            self._forward = network.logits_and_features
+        self._forward: Forward = model.to(self.device)
+        if isinstance(model, VideoSwinTransformer):
+            self._forward = model.logits_and_features
         self.bundle = bundle
         self._dtype = torch.bfloat16 if precision == "bf16" else None
-        self._clip_shape = clip_shape
+        self._fixed_shape = fixed_shape
         self.description = f"torch {torch.__version__} on {self.device}, {precision}"
 
     def run(self, views: Floats) -> ViewOutputs:
         """Runs the model; see `Runtime.run`."""
-        check_views(views, self.bundle.model.in_chans, self._clip_shape)
+        shape = check_views(views, self.bundle.model.in_chans, self._fixed_shape)
         set_num_threads(self._threads)
-        batch_size = max_batch_size(views.shape[1:])
+        batch_size = max_batch_size(shape)
         outputs: list[ViewOutputs] = []
         start = 0
         while start < len(views):
             try:
                 outputs.append(self._run_batch(views[start : start + batch_size]))
-            except torch.OutOfMemoryError:  # on GPUs: halve the batch until it fits
+            except RuntimeError as error:  # on a GPU: halve the batch until it fits
+                if not _is_out_of_memory(error):
+                    raise
                 if batch_size == 1:
                     raise DeviceMemoryError(
-                        f"One view of shape {views.shape[1:]} does not fit in the memory of "
+                        f"One view of shape {shape} does not fit in the memory of "
                         f"{self.device}; use the CPU or a smaller model."
                     ) from None
                 batch_size //= 2
@@ -89,6 +91,11 @@ class TorchRuntime:
         with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
             logits, features = self._forward(x)
         return ViewOutputs(logits.float().cpu().numpy(), features.float().cpu().numpy())
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    # MPS has no error class of its own.
+    return isinstance(error, torch.OutOfMemoryError) or "MPS backend out of memory" in str(error)
 
 
 def max_batch_size(clip_shape: tuple[int, ...]) -> int:

@@ -35,7 +35,7 @@ class AdaptedTensors:
 
 def adapt(
     tensors: Mapping[str, Tensor],
-    own: ModelConfig | None,
+    file_config: ModelConfig | None,
     target: ModelConfig,
     is_image: bool,
     allow: frozenset[str],
@@ -46,7 +46,7 @@ def adapt(
 
     Args:
         tensors: The tensors of the checkpoint under official names.
-        own: Configuration of the checkpoint; None if unknown.
+        file_config: Configuration of the checkpoint; None if unknown.
         target: Configuration of the model to load into.
         is_image: Whether the tensors are image weights.
         allow: Allowed differences; see `load_checkpoint`.
@@ -62,8 +62,12 @@ def adapt(
         if target.num_classes == 0 and any(name.startswith(_HEAD) for name in changed):
             changed = {name: t for name, t in changed.items() if not name.startswith(_HEAD)}
             notes.append("inflate: image classifier dropped")
-    elif "window" in allow and own is not None and own.window_size != target.window_size:
-        notes.append(_resize_window(changed, own.window_size, target.window_size))
+    elif (
+        "window" in allow
+        and file_config is not None
+        and file_config.window_size != target.window_size
+    ):
+        notes.append(_resize_window(changed, file_config.window_size, target.window_size))
     weight = changed.get(PATCH_WEIGHT)
     if (
         weight is not None
@@ -82,15 +86,15 @@ def adapt(
     has_head = any(name.startswith(_HEAD) for name in changed)
     if (
         "head" in allow
-        and own is not None
-        and own.num_classes != target.num_classes
+        and file_config is not None
+        and file_config.num_classes != target.num_classes
         and (has_head or target.num_classes > 0)
     ):
         changed = {name: t for name, t in changed.items() if not name.startswith(_HEAD)}
         has_new_head = target.num_classes > 0
         old = (
-            f"dropped the classifier of {own.num_classes} classes"
-            if own.num_classes
+            f"dropped the classifier of {file_config.num_classes} classes"
+            if file_config.num_classes
             else "the file has none"
         )
         new = f"new classifier of {target.num_classes} classes" if has_new_head else "no classifier"

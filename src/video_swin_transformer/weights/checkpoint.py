@@ -25,7 +25,7 @@ from ..model import SwinTransformer3D, VideoSwinTransformer
 from ..registry import ModelCard, find_card
 from .adapt import AdaptedTensors, adapt
 from .download import load_card_labels
-from .infer_config import bundle_for, describe_config, find_architecture_card, infer_config
+from .infer_config import bundle_with_model, describe_config, find_architecture_card, infer_config
 from .key_mapping import FORMATS, OFFICIAL, OWN, KeyFormat, NamedTensors, convert, recognize_format
 from .readers import RawCheckpoint, read_weights_file
 from .report import ALLOWED_DIFFERENCES, LoadReport, compare, shorten
@@ -48,8 +48,10 @@ class Checkpoint:
         """Whether these are weights of an image (2D) model."""
         return self.key_format.num_axes == 2
 
-    def infer_config(self) -> ModelConfig:
-        """Infers the model configuration; for image weights, that of the inflated video model.
+    def file_config(self) -> ModelConfig:
+        """Returns the stored model configuration, or infers it.
+
+        For image weights, it is that of the inflated video model.
 
         Raises:
             CheckpointError: Neither a config nor the tensor shapes determine it.
@@ -65,10 +67,10 @@ class Checkpoint:
         if not allow:
             return AdaptedTensors(self.named.tensors)
         try:
-            own = self.infer_config()
+            file_config = self.file_config()
         except CheckpointError:
-            own = None
-        return adapt(self.named.tensors, own, target, self.is_image, allow)
+            file_config = None
+        return adapt(self.named.tensors, file_config, target, self.is_image, allow)
 
     def report(self, target: ModelConfig, adapted: AdaptedTensors) -> LoadReport:
         """Compares the tensors of the checkpoint with those of the model."""
@@ -216,12 +218,13 @@ def _adapt_and_report(
     checkpoint: Checkpoint, target: ModelConfig, allowed: frozenset[str]
 ) -> tuple[AdaptedTensors, LoadReport]:
     """Adapts the tensors to `target`. Raises CheckpointError if the load report is incomplete."""
-    own = checkpoint.raw.bundle
-    if own is not None and own.model.patch_stride != target.patch_stride:
+    stored = checkpoint.raw.bundle
+    if stored is not None and stored.model.patch_stride != target.patch_stride:
+        stride = stored.model.patch_stride
         raise CheckpointError(
-            f"{str(checkpoint.raw.path)!r} was saved with patch_stride {own.model.patch_stride}, "
-            f"not {target.patch_stride}: the shapes match, but the number of time steps would "
-            f"differ. Build the model with patch_stride={own.model.patch_stride}."
+            f"{str(checkpoint.raw.path)!r} was saved with patch_stride {stride}, not "
+            f"{target.patch_stride}: the shapes match, but the number of time steps would "
+            f"differ. Build the model with patch_stride={stride}."
         )
     adapted = checkpoint.adapted_to(target, allowed)
     report = checkpoint.report(target, adapted)
@@ -283,28 +286,26 @@ def _validate_allow(allow: Iterable[str]) -> frozenset[str]:
 def _target(
     checkpoint: Checkpoint,
     architecture: str | ModelConfig | None,
-    named: ModelCard | None,
+    card: ModelCard | None,
     num_classes: int | None,
     in_chans: int | None,
 ) -> BundleConfig:
     """Returns the target model with its sampling, preprocessing and labels."""
     base = checkpoint.raw.bundle
-    if named is not None:
-        base = dataclasses.replace(
-            named.bundle, labels=named.bundle.labels or load_card_labels(named)
-        )
+    if card is not None:
+        base = dataclasses.replace(card.bundle, labels=load_card_labels(card))
     if isinstance(architecture, ModelConfig):
         config, base = architecture, base or _architecture_bundle(architecture)
     elif architecture is not None:
-        card = find_card(architecture)
-        config, base = card.bundle.model, card.bundle
-        if card.kind == "architecture":
+        named = find_card(architecture)
+        config, base = named.bundle.model, base or named.bundle
+        if named.kind == "architecture":
             config = _with_file_channels_and_classes(config, checkpoint)
     elif base is not None:
         config = base.model
     else:
         try:
-            config = checkpoint.infer_config()
+            config = checkpoint.file_config()
         except CheckpointError as error:
             path = str(checkpoint.raw.path)
             raise CheckpointError(
@@ -317,7 +318,7 @@ def _target(
         config = dataclasses.replace(config, in_chans=in_chans)
     if base is not None and base.model == config:
         return base
-    return bundle_for(config, base)
+    return bundle_with_model(config, base)
 
 
 def _architecture_bundle(config: ModelConfig) -> BundleConfig | None:
@@ -328,10 +329,10 @@ def _architecture_bundle(config: ModelConfig) -> BundleConfig | None:
 def _with_file_channels_and_classes(config: ModelConfig, checkpoint: Checkpoint) -> ModelConfig:
     """Returns `config` with the channels and classes of the checkpoint, if they can be inferred."""
     try:
-        own = checkpoint.infer_config()
+        found = checkpoint.file_config()
     except CheckpointError:
         return config
-    return dataclasses.replace(config, in_chans=own.in_chans, num_classes=own.num_classes)
+    return dataclasses.replace(config, in_chans=found.in_chans, num_classes=found.num_classes)
 
 
 def _mismatch_message(
@@ -344,16 +345,18 @@ def _mismatch_message(
         f"tensors; {'; '.join(report.problems())}."
     ]
     try:
-        own = checkpoint.infer_config()
+        found = checkpoint.file_config()
     except CheckpointError:
         return lines[0]
-    if describe_config(own) != report.architecture:
-        lines.append(f"The file looks like {describe_config(own)} with {own.num_classes} classes.")
+    if describe_config(found) != report.architecture:
+        lines.append(
+            f"The file looks like {describe_config(found)} with {found.num_classes} classes."
+        )
     differences = {
-        "head": own.num_classes != target.num_classes,
-        "in_chans": own.in_chans != target.in_chans,
-        "patch_time": own.patch_size[0] > target.patch_size[0] == 1,
-        "window": own.window_size != target.window_size and not checkpoint.is_image,
+        "head": found.num_classes != target.num_classes,
+        "in_chans": found.in_chans != target.in_chans,
+        "patch_time": found.patch_size[0] > target.patch_size[0] == 1,
+        "window": found.window_size != target.window_size and not checkpoint.is_image,
     }
     for name, differs in differences.items():
         if differs and name not in allowed:

@@ -11,6 +11,7 @@ from ..config import BundleConfig
 from ..errors import CheckpointError, ConfigError
 from ..model import VideoSwinFeatures, VideoSwinTransformer
 from ..registry import ModelCard, find_card
+from ..saving import has_config
 from .checkpoint import load_checkpoint
 from .download import load_card_labels
 from .resolve import ResolvedModel, resolve_model
@@ -178,7 +179,7 @@ def load_model(
         model, _ = load_checkpoint(resolved, architecture=bundle.model)
         model.bundle = bundle
         return model
-    if resolved.path.is_dir():
+    if resolved.path.is_dir() and has_config(resolved.path):
         return VideoSwinTransformer.from_pretrained(resolved.path)
     if resolved.card is None:
         return load_checkpoint(resolved)[0]

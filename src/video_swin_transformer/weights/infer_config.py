@@ -246,7 +246,7 @@ def _with_drop_rates(config: ModelConfig, other: ModelConfig) -> ModelConfig:
     )
 
 
-def bundle_for(config: ModelConfig, base: BundleConfig | None) -> BundleConfig:
+def bundle_with_model(config: ModelConfig, base: BundleConfig | None) -> BundleConfig:
     """Returns sampling, preprocessing and labels for a model.
 
     Args:

@@ -60,7 +60,7 @@ def inspect_checkpoint(source: str | Path) -> Inspection:
     resolved = resolve_model(source)
     card = resolved.card
     checkpoint = open_checkpoint(resolved.path)
-    config = card.bundle.model if card is not None else checkpoint.infer_config()
+    config = card.bundle.model if card is not None else checkpoint.file_config()
     adapted = checkpoint.adapted_to(config, frozenset(["inflate"]))
     container = checkpoint.raw
     return Inspection(

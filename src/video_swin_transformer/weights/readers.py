@@ -19,9 +19,9 @@ from typing import IO, Any
 import torch
 from torch import Tensor
 
-from ..config import MODEL_TYPE, BundleConfig
+from ..config import WEIGHTS_FILE, BundleConfig
 from ..errors import CheckpointError, ConfigError
-from ..saving import CONFIG_FILE, METADATA_KEY, WEIGHTS_FILE
+from ..saving import METADATA_KEY, read_bundle, read_safetensors
 
 WRAPPERS = ("module.", "_orig_mod.")  # prefixes added by DistributedDataParallel, torch.compile
 CONTAINER_KEYS = ("state_dict", "model")  # keys of the state dict, in order of preference
@@ -75,7 +75,7 @@ def read_weights_file(source: str | Path) -> RawCheckpoint:
     _check_tensors(path, state, num_bytes)
     kind = "pickle (zip)" if is_zip else "pickle (legacy)"
     return RawCheckpoint(
-        path, kind, num_bytes, state, unwrapped, metadata, _bundle(path, metadata, False)
+        path, kind, num_bytes, state, unwrapped, metadata, _bundle_in_pickle(path, metadata)
     )
 
 
@@ -100,41 +100,25 @@ def _weights_file(path: Path) -> Path:
 
 
 def _read_safetensors(path: Path, num_bytes: int) -> RawCheckpoint:
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = dict(file.metadata() or {})
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, RuntimeError, TypeError) as error:
-        raise CheckpointError(
-            f"{str(path)!r} is not a readable safetensors file ({error}); it is damaged or "
-            "truncated."
-        ) from error
+    tensors, metadata = read_safetensors(path)
     state, wrappers = _strip_wrappers(tensors)
     _check_tensors(path, state, num_bytes)
-    bundle = _bundle(path, metadata, True)
+    bundle = read_bundle(path, metadata)
     return RawCheckpoint(path, "safetensors", num_bytes, state, wrappers, metadata, bundle)
 
 
-def _bundle(path: Path, metadata: Mapping[str, Any], use_config_file: bool) -> BundleConfig | None:
-    """Reads the configuration; `config.json` next to a safetensors file takes precedence."""
-    config_path = path.with_name(CONFIG_FILE)
+# --- pickles ------------------------------------------------------------------------------------
+
+
+def _bundle_in_pickle(path: Path, metadata: Mapping[str, Any]) -> BundleConfig | None:
     meta = metadata.get("meta")  # location of metadata in official checkpoints
     text = metadata.get(METADATA_KEY) or (
         meta.get(METADATA_KEY) if isinstance(meta, Mapping) else None
     )
     try:
-        if use_config_file and config_path.is_file():
-            content = config_path.read_text(encoding="utf-8", errors="replace")
-            if re.search(rf'"model_type"\s*:\s*"{MODEL_TYPE}"', content):
-                text = content  # otherwise it is the config of another library, e.g. transformers
         return BundleConfig.from_json(text) if isinstance(text, str) else None
-    except (ConfigError, OSError) as error:
+    except ConfigError as error:
         raise CheckpointError(f"The config of {str(path)!r} is invalid. {error}") from error
-
-
-# --- pickles ------------------------------------------------------------------------------------
 
 
 def _read_pickle(path: Path, num_bytes: int, is_zip: bool) -> object:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ..config import CONFIG_FILE
 from ..errors import CheckpointError, UnknownNameError
-from ..hub import download_folder, is_repo_id
+from ..hub import FILE_SUFFIXES, download_folder, is_repo_id
 from ..registry import ModelCard, find_card
 from .download import download_weights
 
@@ -30,13 +30,16 @@ class ResolvedModel:
     path: Path
     card: ModelCard | None = None
 
-    def torch_missing(self, error: ImportError) -> CheckpointError:
-        """Returns the error to raise if torch, which is needed to read weights, is missing."""
-        return CheckpointError(
-            f"The weights {self.name!r} cannot be loaded because torch cannot be imported "
-            f"({error}). Install it with: pip install torch. Or use a model exported on another "
-            "machine with: videoswin export."
-        )
+    def require_torch(self) -> None:
+        """Raises CheckpointError if torch, which reads the weights, cannot be imported."""
+        try:
+            import torch  # noqa: F401
+        except ImportError as error:
+            raise CheckpointError(
+                f"The weights {self.name!r} cannot be loaded because torch cannot be imported "
+                f"({error}). Install it with: pip install torch. Or use a model exported on "
+                "another machine with: videoswin export."
+            ) from error
 
 
 def resolve_model(source: str | Path | ResolvedModel) -> ResolvedModel:
@@ -61,25 +64,41 @@ def resolve_model(source: str | Path | ResolvedModel) -> ResolvedModel:
         if (trained / CONFIG_FILE).is_file() and not (path / CONFIG_FILE).exists():
             path = trained
         return ResolvedModel(str(source), path)
-    if "/" in str(source) and is_repo_id(source):
+    if is_repo_id(source):
         return ResolvedModel(str(source), download_folder(str(source)))
     try:
         card = find_card(str(source))
     except UnknownNameError as error:
-        if Path(source).suffix or len(Path(source).parts) > 1:
+        path = Path(source)
+        if path.suffix.lower() in FILE_SUFFIXES or len(path.parts) > 1:
             raise CheckpointError(f"There is no file or folder {str(source)!r}.") from error
         raise
-    return ResolvedModel(card.name, pretrained_folder(card) or download_weights(card), card)
+    return resolve_card(card)
 
 
-def pretrained_folder(card: ModelCard) -> Path | None:
-    """Returns the folder of weights bundled with the package.
+def resolve_card(card: ModelCard) -> ResolvedModel:
+    """Finds the weights of a model card and downloads them if necessary.
 
     Args:
         card: The model card.
 
     Returns:
-        The folder; None if the weights are not bundled.
+        The model and its local path.
+
+    Raises:
+        CheckpointError: The model has no weights, or they cannot be downloaded.
+    """
+    return ResolvedModel(card.name, pretrained_folder(card) or download_weights(card), card)
+
+
+def pretrained_folder(card: ModelCard) -> Path | None:
+    """Returns the folder of weights shipped with the package.
+
+    Args:
+        card: The model card.
+
+    Returns:
+        The folder; None if the weights are not shipped.
     """
     if card.weights is None or card.weights.shipped_folder is None:
         return None
