@@ -458,6 +458,12 @@ def test_a_video_gets_the_same_score_for_the_same_seed():
     assert result.score == pytest.approx(1 / (1 + np.exp(-(result.raw - 0.1) / 0.5)))
 
 
+def test_fragments_are_normalized_by_the_numbers_of_imagenet():
+    colors = torch.tensor([123.675, 116.28 + 57.12, 103.53 - 57.375])
+    out = quality.normalize_fragments(colors.view(3, 1, 1, 1).expand(3, 2, 4, 4))
+    torch.testing.assert_close(out[:, 1, 2, 3], torch.tensor([0.0, 1.0, -1.0]))
+
+
 def test_the_score_is_that_of_the_steps_by_hand():
     config = quality.QualityConfig(network=SMALL.network, sampling=SMALL.sampling)
     model = quality.VideoQualityModel(config).eval()

@@ -143,10 +143,11 @@ def relative_position_index(window: Size3, num_tokens: int) -> Tensor:
     and mmaction2 alike; released weights were used that way below 193 pixels). Clipped in time
     only, it is exact.
     """
-    return torch.from_numpy(_relative_position_index(window, num_tokens))
+    return torch.from_numpy(relative_position_array(window, num_tokens))
 
 
-def _relative_position_index(window: Size3, num_tokens: int) -> Indices:
+def relative_position_array(window: Size3, num_tokens: int) -> Indices:
+    """`relative_position_index` as an array."""
     d, h, w = window
     token = np.arange(num_tokens)
     coords = np.stack((token // (h * w), token // w % h, token % w))  # (3, N)
@@ -281,7 +282,7 @@ def _shifted_tokens(grid: Size3, padded: Size3, shift: Size3) -> Indices:
 
 def _plan_layout(grid: Size3, configured: Size3, shift: Size3) -> Layout:
     window, shift = used_window(grid, configured, shift)
-    bias_index = _relative_position_index(configured, window[0] * window[1] * window[2])
+    bias_index = relative_position_array(configured, window[0] * window[1] * window[2])
     # Regions of one shape share their relative positions wherever they are in the window, but not
     # under the quirk of a window clipped in space.
     return window_layout(grid, window, shift, bias_index, by_position=window[1:] != configured[1:])

@@ -28,7 +28,7 @@ from ..windows import (
     Indices,
     Size3,
     WindowPlan,
-    relative_position_index,
+    relative_position_array,
     to_device,
     used_window,
     window_layout,
@@ -83,7 +83,7 @@ def _plan(
     used, shift = used_window(grid, window or configured, shift)
     num_tokens = used[0] * used[1] * used[2]
     if window is None:
-        index = relative_position_index(configured, num_tokens).numpy()
+        index = relative_position_array(configured, num_tokens)
         by_position = used[1:] != configured[1:]
     else:
         index = _cut_index(configured, used)
@@ -113,8 +113,8 @@ def _cut_index(configured: Size3, used: Size3) -> Indices:
             "Give an input of at most base_size, or set adaptive_window=False."
         )
     d, h, w = used
-    whole = relative_position_index(configured, configured[0] * configured[1] * configured[2])
-    index: Indices = whole.view(*configured, *configured)[:d, :h, :w, :d, :h, :w].numpy()
+    whole = relative_position_array(configured, configured[0] * configured[1] * configured[2])
+    index: Indices = whole.reshape(*configured, *configured)[:d, :h, :w, :d, :h, :w]
     return index.reshape(d * h * w, d * h * w)
 
 
