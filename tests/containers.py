@@ -35,12 +35,12 @@ def random_state(list_name: str, seed: int = 0, shrink: int = 1) -> State:
     state: State = OrderedDict()
     for name, shape in reference(list_name).items():
         if shape and shape[-1] == "int64":
-            sides = {392: (8, 7, 7), 784: (16, 7, 7), 2401: (1, 7, 7)}
+            sides = {392: (8, 7, 7), 784: (16, 7, 7), 2401: (1, 7, 7), 64: (4, 4, 4)}
             window = sides[shape[0]]
             index = relative_position_index(window, window[0] * window[1] * window[2])
             state[name] = index.reshape(shape[:-1])
             continue
-        if "relative_position" not in name:
+        if not name.endswith("bias_table"):
             shape = [size // shrink if size >= 96 else size for size in shape]
         noise = torch.randn(shape, generator=generator)
         state[name] = 1 + 0.1 * noise if re.search(r"norm\d?\.weight$", name) else 0.05 * noise

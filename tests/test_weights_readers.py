@@ -70,8 +70,7 @@ def test_objects_of_other_tools_get_a_sentence_on_what_to_do(tmp_path, monkeypat
     history = foreign_object(monkeypatch, "mmengine.logging.history_buffer", "HistoryBuffer")
     node = foreign_object(monkeypatch, "yacs.config", "CfgNode")
     for left_behind, what in [
-        (np.float64(0.8), "NumPy numbers"),
-        (np.zeros(3), "NumPy numbers"),
+        (np.zeros(3), "NumPy arrays"),
         (history, "mmengine's training history"),
         (node, "a yacs config"),
         (argparse.Namespace(lr=1), "the arguments of a training script"),
@@ -81,6 +80,25 @@ def test_objects_of_other_tools_get_a_sentence_on_what_to_do(tmp_path, monkeypat
         with pytest.raises(CheckpointError, match=what) as caught:
             load_checkpoint(path)
         assert "torch.save({" in str(caught.value) and "trust" in str(caught.value)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_numbers_of_numpy_are_dropped_without_calling_numpy(legacy, tmp_path):
+    results = (np.float64(0.8), np.float32(0.5), np.int64(3))
+    content = {"state_dict": SMALL, "validation_results": results, "epoch": 3}
+    path = save(content, tmp_path / "file.pth", legacy=legacy)
+    if legacy:  # the name that NumPy 1 writes
+        data = path.read_bytes().replace(b"numpy._core.multiarray", b"numpy.core.multiarray")
+        path.write_bytes(data)
+    before = torch.serialization.get_safe_globals()
+    raw = read_weights_file(path)
+    assert raw.tensors.keys() == SMALL.keys() and raw.metadata["epoch"] == 3
+    assert not any(isinstance(value, np.generic) for value in raw.metadata["validation_results"])
+    assert torch.serialization.get_safe_globals() == before
+    content["left"] = Canary(tmp_path / "ran")
+    with pytest.raises(CheckpointError, match="can run arbitrary code"):
+        read_weights_file(save(content, path, legacy=legacy))
+    assert not (tmp_path / "ran").exists()
 
 
 # --- claims --------------------------------------------------------------------------------------

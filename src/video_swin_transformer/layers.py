@@ -51,7 +51,7 @@ def _size3(sizes: Sequence[int]) -> Size3:
     return (d, h, w)
 
 
-def _output_dtype(x: Tensor) -> torch.dtype:
+def output_dtype(x: Tensor) -> torch.dtype:
     """The dtype of a linear layer's output for `x`: autocast's where that is enabled."""
     if torch.is_autocast_enabled(x.device.type):
         return torch.get_autocast_dtype(x.device.type)
@@ -181,7 +181,7 @@ class WindowAttention3D(nn.Module):
 
     def _forward_regions(self, x: Tensor, plan: WindowPlan) -> Tensor:
         """(B, S, C), slots in the plan's order -> the same shape."""
-        biases = self._biases(plan, _output_dtype(x))
+        biases = self._biases(plan, output_dtype(x))
         if is_tracing():
             return self._forward_in_graph(x, biases, plan)
         max_tokens = max(1, CPU_CHUNK_TOKENS // x.shape[0]) if is_cpu_inference(x) else None
@@ -397,12 +397,18 @@ class BasicLayer(nn.Module):
             (B, 2C, D, ceil(h/2), ceil(w/2)) after the patch merging, otherwise the shape of `x`. A
             permuted view: call `.contiguous()` before `.view()`.
         """
+        d, h, w = x.shape[2:]
+        plans = [plan_windows((d, h, w), self.window_size, s, x.device) for s in self._shifts()]
+        return self._forward_plans(x, plans, do_downsample)
+
+    def _shifts(self) -> list[Size3]:
+        """The shifts of the blocks in turn. A one-block stage has no shifted block."""
+        return [(0, 0, 0), self.shift_size][: len(self.blocks)]
+
+    def _forward_plans(self, x: Tensor, plans: Sequence[WindowPlan], do_downsample: bool) -> Tensor:
+        """The blocks, each with its plan, and the patch merging; see `forward`."""
         x = x.permute(0, 2, 3, 4, 1)  # (B, C, D, h, w) -> (B, D, h, w, C)
         batch, d, h, w, dim = x.shape
-        shifts = ((0, 0, 0), self.shift_size)[
-            : len(self.blocks)
-        ]  # a one-block stage has no shifted block
-        plans = [plan_windows((d, h, w), self.window_size, shift, x.device) for shift in shifts]
         x = x.reshape(batch, d * h * w, dim)  # (B, D, h, w, C) -> (B, L, C)
         for index, block in enumerate(self.blocks):
             x = block(x, plan=plans[index % 2])

@@ -143,10 +143,11 @@ def relative_position_index(window: Size3, num_tokens: int) -> Tensor:
     and mmaction2 alike; released weights were used that way below 193 pixels). Clipped in time
     only, it is exact.
     """
-    return torch.from_numpy(_relative_position_index(window, num_tokens))
+    return torch.from_numpy(relative_position_array(window, num_tokens))
 
 
-def _relative_position_index(window: Size3, num_tokens: int) -> Indices:
+def relative_position_array(window: Size3, num_tokens: int) -> Indices:
+    """`relative_position_index` as an array."""
     d, h, w = window
     token = np.arange(num_tokens)
     coords = np.stack((token // (h * w), token // w % h, token % w))  # (3, N)
@@ -202,36 +203,45 @@ def plan_windows(grid: Size3, window: Size3, shift: Size3, device: torch.device)
     Plans are cached by shape. In a graph they become constants.
     """
     if is_tracing():  # the cache must hold no tensor of a tracer
-        return _to_tensors(_layout(grid, window, shift), device)
+        return _to_tensors(_plan_layout(grid, window, shift), device)
     return _cached_plan(grid, window, shift, device)
 
 
 @functools.lru_cache(maxsize=MAX_CACHED_PLANS)
 def _cached_plan(grid: Size3, window: Size3, shift: Size3, device: torch.device) -> WindowPlan:
     with torch.inference_mode(False):  # a later training step may use the tensors
-        return _to_tensors(_layout(grid, window, shift), device)
+        return _to_tensors(_plan_layout(grid, window, shift), device)
 
 
 @dataclass(frozen=True)
-class _Layout:
-    """A `WindowPlan` as arrays."""
+class Layout:
+    """A `WindowPlan` as arrays.
+
+    Attributes:
+        padded: size of the grid after padding to a multiple of the window.
+        positions: (S,) int64, the position of each slot in the padded, shifted, flattened grid.
+    """
 
     gather: Indices
     scatter: Indices
     group_counts: tuple[int, ...]
     bias_indices: tuple[Indices, ...]
+    padded: Size3
+    positions: Indices
 
 
-def _to_tensors(layout: _Layout, device: torch.device) -> WindowPlan:
-    def to_tensor(index: Indices) -> Tensor:
-        tensor = torch.from_numpy(index)
-        return tensor if device.type == "cpu" else tensor.to(device)  # a no-op adds a graph node
+def to_device(array: npt.NDArray[np.generic], device: torch.device) -> Tensor:
+    """An array of a plan as a tensor. No copy on a CPU, which would add a node to a graph."""
+    tensor = torch.from_numpy(array)
+    return tensor if device.type == "cpu" else tensor.to(device)
 
+
+def _to_tensors(layout: Layout, device: torch.device) -> WindowPlan:
     return WindowPlan(
-        gather=to_tensor(layout.gather),
-        scatter=to_tensor(layout.scatter),
+        gather=to_device(layout.gather, device),
+        scatter=to_device(layout.scatter, device),
         group_counts=layout.group_counts,
-        bias_indices=tuple(map(to_tensor, layout.bias_indices)),
+        bias_indices=tuple(to_device(index, device) for index in layout.bias_indices),
     )
 
 
@@ -245,12 +255,15 @@ class _Segment:
 
 
 def _segments(num_windows: int, window: int, shift: int) -> list[_Segment]:
-    """The windows of one axis; of a shifted axis the last one is split where the grid ends."""
+    """The windows of one axis; the one in which the shifted axis wraps around is split there."""
     segments = [_Segment(i * window, window, 0) for i in range(num_windows)]
-    if shift:
-        last, rest = segments.pop(), window - shift
-        segments.append(_Segment(last.start, rest, 0))
-        segments.append(_Segment(last.start + rest, shift, rest))
+    index, rest = divmod(num_windows * window - shift, window)
+    if index >= 0 and rest:
+        start = segments[index].start
+        segments[index : index + 1] = [
+            _Segment(start, rest, 0),
+            _Segment(start + rest, window - rest, rest),
+        ]
     return segments
 
 
@@ -267,34 +280,51 @@ def _shifted_tokens(grid: Size3, padded: Size3, shift: Size3) -> Indices:
     return np.where(inside, token, grid[0] * grid[1] * grid[2])
 
 
-def _layout(grid: Size3, configured: Size3, shift: Size3) -> _Layout:
+def _plan_layout(grid: Size3, configured: Size3, shift: Size3) -> Layout:
     window, shift = used_window(grid, configured, shift)
-    counts = [-(-size // length) for size, length in zip(grid, window, strict=True)]
-    pd, ph, pw = (count * length for count, length in zip(counts, window, strict=True))
-    tokens = _shifted_tokens(grid, (pd, ph, pw), shift)
-    in_window = np.arange(window[0] * window[1] * window[2]).reshape(window)
-    bias_index = _relative_position_index(configured, in_window.size)
-
+    bias_index = relative_position_array(configured, window[0] * window[1] * window[2])
     # Regions of one shape share their relative positions wherever they are in the window, but not
     # under the quirk of a window clipped in space.
-    position_matters = window[1:] != configured[1:]
+    return window_layout(grid, window, shift, bias_index, by_position=window[1:] != configured[1:])
+
+
+def window_layout(
+    grid: Size3, window: Size3, shift: Size3, bias_index: Indices, by_position: bool
+) -> Layout:
+    """Splits a grid into windows and regions, and groups the regions that share a bias.
+
+    Args:
+        grid: Token grid (D, h, w).
+        window: Window used.
+        shift: Shift used.
+        bias_index: (N, N), the row of the bias table for each pair of tokens of a window.
+        by_position: Whether the bias of a region depends on where it is in its window.
+    """
+    counts = [-(-size // length) for size, length in zip(grid, window, strict=True)]
+    pd, ph, pw = (count * length for count, length in zip(counts, window, strict=True))
+    positions = np.arange(pd * ph * pw).reshape(pd, ph, pw)
+    in_window = np.arange(window[0] * window[1] * window[2]).reshape(window)
+
     groups: dict[object, list[tuple[_Segment, ...]]] = {}
     for region in itertools.product(*map(_segments, counts, window, shift)):
-        key = tuple((s.length, s.start_in_window if position_matters else 0) for s in region)
+        key = tuple((s.length, s.start_in_window if by_position else 0) for s in region)
         groups.setdefault(key, []).append(region)
 
-    gather, bias_indices = [], []
+    slots, bias_indices = [], []
     for regions in groups.values():
         for region in regions:
             cut = tuple(slice(s.start, s.start + s.length) for s in region)
-            gather.append(tokens[cut].ravel())
+            slots.append(positions[cut].ravel())
         cut = tuple(slice(s.start_in_window, s.start_in_window + s.length) for s in regions[0])
         rows = in_window[cut].ravel()
         bias_indices.append(np.ascontiguousarray(bias_index[rows][:, rows]))
-    slots = np.concatenate(gather)
+    at = np.concatenate(slots)
+    gather = _shifted_tokens(grid, (pd, ph, pw), shift).ravel()[at]
     # Padding slots hold the largest number, so a stable sort puts the real tokens first.
-    scatter = np.argsort(slots, kind="stable")[: grid[0] * grid[1] * grid[2]]
-    return _Layout(slots, scatter, tuple(map(len, groups.values())), tuple(bias_indices))
+    scatter = np.argsort(gather, kind="stable")[: grid[0] * grid[1] * grid[2]]
+    return Layout(
+        gather, scatter, tuple(map(len, groups.values())), tuple(bias_indices), (pd, ph, pw), at
+    )
 
 
 class _TakeTokens(torch.autograd.Function):

@@ -85,12 +85,12 @@ class Checkpoint:
             source=str(self.raw.path),
             format=self.key_format.title,
             config=target,
-            dtype=_dtype_name(self.dtype),
+            dtype=dtype_name(self.dtype),
             conversions=self._conversions() + adapted.conversions,
             ignored_keys=self.named.ignored,
             adaptations=adapted.adaptations,
         )
-        return compare(report, self.key_format, self.named, adapted.tensors, expected)
+        return compare(report, self.key_format.from_official, self.named, adapted.tensors, expected)
 
     def _conversions(self) -> tuple[str, ...]:
         named = self.named
@@ -104,7 +104,7 @@ class Checkpoint:
         if named.derived:
             done.append(f"{len(named.derived)} derived buffers dropped")
         if self.dtype != torch.float32:
-            done.append(f"{_dtype_name(self.dtype)} to float32")
+            done.append(f"{dtype_name(self.dtype)} to float32")
         return tuple(done)
 
 
@@ -247,10 +247,10 @@ def open_checkpoint(path: Path) -> Checkpoint:
     if key_format is OFFICIAL and raw.kind == "safetensors" and raw.bundle is not None:
         key_format = OWN
     named = convert(key_format, raw.tensors)
-    return Checkpoint(raw, key_format, named, _common_dtype(name, named))
+    return Checkpoint(raw, key_format, named, common_dtype(name, named))
 
 
-def _common_dtype(path: str, named: NamedTensors) -> torch.dtype:
+def common_dtype(path: str, named: NamedTensors) -> torch.dtype:
     """Returns the dtype that all weights share. Raises CheckpointError if they differ."""
     counted = Counter(tensor.dtype for tensor in named.tensors.values())
     if not counted:
@@ -259,20 +259,20 @@ def _common_dtype(path: str, named: NamedTensors) -> torch.dtype:
         )
     usual = max(counted, key=lambda dtype: (dtype in _FLOATS, counted[dtype]))
     odd = [
-        f"{' + '.join(named.sources[name])} ({_dtype_name(tensor.dtype)})"
+        f"{' + '.join(named.sources[name])} ({dtype_name(tensor.dtype)})"
         for name, tensor in named.tensors.items()
         if tensor.dtype != usual or usual not in _FLOATS
     ]
     if odd:
         raise CheckpointError(
-            f"{path!r} mixes dtypes: most weights are {_dtype_name(usual)}, except {shorten(odd)}. "
+            f"{path!r} mixes dtypes: most weights are {dtype_name(usual)}, except {shorten(odd)}. "
             "All weights must have the same dtype, one of float32, float16, bfloat16 and float64; "
             "call model.float() and save them again."
         )
     return usual
 
 
-def _dtype_name(dtype: torch.dtype) -> str:
+def dtype_name(dtype: torch.dtype) -> str:
     return str(dtype).removeprefix("torch.")
 
 

@@ -8,10 +8,11 @@ allocated.
 
 from __future__ import annotations
 
+import pickle
 import pickletools
 import re
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -121,6 +122,24 @@ def _bundle_in_pickle(path: Path, metadata: Mapping[str, Any]) -> BundleConfig |
         raise CheckpointError(f"The config of {str(path)!r} is invalid. {error}") from error
 
 
+class _NumPyNumber:
+    """Takes the place of a NumPy number, such as an accuracy next to the weights, or its dtype.
+
+    Nothing of NumPy is called, and the value is dropped.
+    """
+
+    def __init__(self, *_: object) -> None: ...
+
+    def __setstate__(self, _: object) -> None: ...
+
+
+_NUMPY_NUMBERS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    (_NumPyNumber, "numpy.dtype"),
+    (_NumPyNumber, "numpy.core.multiarray.scalar"),  # written by NumPy 1
+    (_NumPyNumber, "numpy._core.multiarray.scalar"),
+]
+
+
 def _read_pickle(path: Path, num_bytes: int, is_zip: bool) -> object:
     """Loads a pickle with `torch.load`, restricted to tensors and plain data."""
     if is_zip:
@@ -130,7 +149,13 @@ def _read_pickle(path: Path, num_bytes: int, is_zip: bool) -> object:
             with path.open("rb") as stream:
                 for _ in range(_LEGACY_PICKLES):
                     _reject_bytearray(path, stream)
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        try:
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+        except pickle.UnpicklingError as error:
+            if "multiarray.scalar" not in str(error):
+                raise
+        with torch.serialization.safe_globals(_NUMPY_NUMBERS):
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except CheckpointError:
         raise
     except Exception as error:
@@ -174,7 +199,7 @@ def _reject_bytearray(path: Path, stream: IO[bytes]) -> None:
 
 # Modules whose objects are often pickled into checkpoints, and how to describe them.
 _PICKLED_EXTRAS = {
-    "numpy": "NumPy numbers or arrays",
+    "numpy": "NumPy arrays",
     "mmengine": "mmengine's training history",
     "mmcv": "mmcv's config objects",
     "yacs": "a yacs config",

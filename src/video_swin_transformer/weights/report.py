@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..config import ModelConfig
 from .infer_config import describe_config
-from .key_mapping import KeyFormat, NamedTensors
+from .key_mapping import NamedTensors
 
 _MAX_LISTED = 6
 
@@ -123,7 +123,7 @@ def shorten(names: Sequence[str]) -> str:
 
 def compare(
     report: LoadReport,
-    key_format: KeyFormat,
+    from_own: Callable[[str], tuple[str, ...]],
     named: NamedTensors,
     tensors: Mapping[str, Tensor],
     expected: Mapping[str, torch.Size],
@@ -132,7 +132,8 @@ def compare(
 
     Args:
         report: The report without counts.
-        key_format: Key format of the checkpoint.
+        from_own: Converts a name of the model to those in the checkpoint, none if it has no such
+            tensor.
         named: Tensors of the checkpoint under official names.
         tensors: The same tensors after the allowed adaptations.
         expected: Shapes of the model's state dict, without tensors that may be missing.
@@ -140,7 +141,7 @@ def compare(
     in_file = {key for keys in named.sources.values() for key in keys} | set(named.incomplete)
 
     def keys_in_file(name: str) -> tuple[str, ...]:
-        keys = named.sources.get(name) or key_format.from_official(name) or (name,)
+        keys = named.sources.get(name) or from_own(name) or (name,)
         return tuple(key for key in keys if key not in in_file) or keys
 
     missing = [key for name in expected if name not in tensors for key in keys_in_file(name)]
