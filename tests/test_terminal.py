@@ -197,7 +197,7 @@ def test_errors_reach_the_terminal_beside_the_bar(data, tmp_path, in_terminal):
     )
     assert code == 1 and len(out.splitlines()) == 3
     assert re.search("^error: .*bad.mp4", left(seen), re.MULTILINE)
-    assert "1 of 3 inputs could not be read" in seen
+    assert "1 of 3 inputs failed" in seen
 
 
 def test_a_terminal_that_cannot_redraw_gets_no_bar(data, in_terminal, monkeypatch):

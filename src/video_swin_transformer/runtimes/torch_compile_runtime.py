@@ -78,7 +78,9 @@ class TorchCompileRuntime:
         if self.device.type != "cpu":
             from torch.export.passes import move_to_device_pass
 
-            program = move_to_device_pass(program, self.device)
+            # The exported program compares devices by name, so the index is needed: cuda:0.
+            device = torch.empty(0, device=self.device).device
+            program = move_to_device_pass(program, device)
         view, expected = example_outputs(model, shape)
         _log.info(
             "Compiling the model for clips of shape %s (may take a minute or more).",
