@@ -18,9 +18,9 @@ from video_swin_transformer.model import SwinTransformer3D, VideoSwinTransformer
 from video_swin_transformer.windows import (
     MAX_CACHED_PLANS,
     _cached_plan,
+    clip_window_to_grid,
     plan_windows,
     relative_position_index,
-    used_window,
 )
 
 TINY = ModelConfig(embed_dim=16, depths=(2, 2), num_heads=(1, 2), num_classes=5)
@@ -213,7 +213,7 @@ def test_wrong_input_shapes_are_named(shape):
     ],
 )
 def test_clipping_rule(grid, window, used, shift):
-    assert used_window(grid, window, tuple(w // 2 for w in window)) == (used, shift)
+    assert clip_window_to_grid(grid, window, tuple(w // 2 for w in window)) == (used, shift)
 
 
 def test_bias_index_is_that_of_the_reference():
@@ -245,7 +245,7 @@ def test_region_shapes_do_not_grow_with_the_number_of_windows():
 )
 def test_regions_are_those_of_the_official_mask(grid, window, shift):
     """Against the official construction: pad, roll, partition, and regions numbered apart."""
-    used, used_shift = used_window(grid, window, shift)
+    used, used_shift = clip_window_to_grid(grid, window, shift)
     padded = [-(-g // w) * w for g, w in zip(grid, used, strict=True)]
     token = torch.full(padded, -1)
     token[: grid[0], : grid[1], : grid[2]] = torch.arange(math.prod(grid)).view(grid)
