@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import math
 import pickle
@@ -199,6 +200,33 @@ def test_wrong_constructor_arguments_are_named(kwargs, says):
 def test_wrong_input_shapes_are_named(shape):
     with pytest.raises(ConfigError, match=r"must be \(batch, 3 channels, frames, height, width"):
         tiny()(torch.rand(shape))
+
+
+def test_the_backbone_gets_every_field_but_those_of_the_head():
+    config = ModelConfig(
+        embed_dim=12,
+        depths=(1, 2),
+        num_heads=(2, 3),
+        patch_size=(4, 8, 8),
+        patch_stride=(2, 4, 4),
+        window_size=(4, 3, 5),
+        mlp_ratio=2.0,
+        qkv_bias=False,
+        qk_scale=0.5,
+        patch_norm=False,
+        in_chans=2,
+        drop_rate=0.1,
+        attn_drop_rate=0.2,
+        drop_path_rate=0.4,
+        num_classes=5,
+        head_drop_rate=0.3,
+    )
+    defaults = ModelConfig(num_classes=0)
+    for field in dataclasses.fields(ModelConfig):
+        if field.name != "global_pool":
+            assert getattr(config, field.name) != getattr(defaults, field.name), field.name
+    expected = dataclasses.replace(config, num_classes=0, head_drop_rate=defaults.head_drop_rate)
+    assert VideoSwinTransformer(config).backbone.config == expected
 
 
 # --- windows ----------------------------------------------------------------------------------
