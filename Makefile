@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: help install demo test test-all check check-extras coverage docs dist format bench clean
+.PHONY: help install demo test test-all test-gpu check check-extras coverage docs dist format bench clean
 
 help: ## list the commands
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | expand -t 12
@@ -31,6 +31,9 @@ test: $(VENV)/.dev ## the tests, under ten minutes on two cores
 
 test-all: $(VENV)/.dev ## also the slow tests
 	$(PYTEST)
+
+test-gpu: $(VENV)/.dev ## the tests that need a CUDA GPU
+	$(BIN)/python -m pytest -m gpu tests/test_gpu.py
 
 check: $(VENV)/.dev ## style, types and the direction of imports
 	$(BIN)/ruff format --check .

@@ -315,7 +315,7 @@ def test_a_list_has_no_splits(tmp_path):
 def test_label_maps(tmp_path):
     assert len(label_map("kinetics400")) == 400
     assert label_map(str(listed(tmp_path, "walk\nrun\n"))) == ("walk", "run")
-    with pytest.raises(DataError, match="is not bundled"):
+    with pytest.raises(DataError, match="is not shipped"):
         label_map("sthv2")
 
 

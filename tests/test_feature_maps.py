@@ -361,6 +361,9 @@ def test_without_pooling_the_output_is_the_feature_map(tmp_path):
         assert model(clip).shape == (1, 3) and model.bundle.labels == ("a", "b", "c")
         model.reset_classifier(0, "")
         assert model(clip).ndim == 5
+        logits, features = model.logits_and_features(clip)
+        assert torch.equal(logits, features), "pooled all the same"
+        assert torch.equal(features, model(clip).mean(dim=(2, 3, 4)))
     with pytest.raises(vst.ConfigError, match="global_pool"):
         model.reset_classifier(4)
 

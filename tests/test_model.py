@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import itertools
 import math
 import pickle
@@ -18,9 +19,9 @@ from video_swin_transformer.model import SwinTransformer3D, VideoSwinTransformer
 from video_swin_transformer.windows import (
     MAX_CACHED_PLANS,
     _cached_plan,
+    clip_window_to_grid,
     plan_windows,
     relative_position_index,
-    used_window,
 )
 
 TINY = ModelConfig(embed_dim=16, depths=(2, 2), num_heads=(1, 2), num_classes=5)
@@ -201,6 +202,33 @@ def test_wrong_input_shapes_are_named(shape):
         tiny()(torch.rand(shape))
 
 
+def test_the_backbone_gets_every_field_but_those_of_the_head():
+    config = ModelConfig(
+        embed_dim=12,
+        depths=(1, 2),
+        num_heads=(2, 3),
+        patch_size=(4, 8, 8),
+        patch_stride=(2, 4, 4),
+        window_size=(4, 3, 5),
+        mlp_ratio=2.0,
+        qkv_bias=False,
+        qk_scale=0.5,
+        patch_norm=False,
+        in_chans=2,
+        drop_rate=0.1,
+        attn_drop_rate=0.2,
+        drop_path_rate=0.4,
+        num_classes=5,
+        head_drop_rate=0.3,
+    )
+    defaults = ModelConfig(num_classes=0)
+    for field in dataclasses.fields(ModelConfig):
+        if field.name != "global_pool":
+            assert getattr(config, field.name) != getattr(defaults, field.name), field.name
+    expected = dataclasses.replace(config, num_classes=0, head_drop_rate=defaults.head_drop_rate)
+    assert VideoSwinTransformer(config).backbone.config == expected
+
+
 # --- windows ----------------------------------------------------------------------------------
 
 
@@ -213,7 +241,7 @@ def test_wrong_input_shapes_are_named(shape):
     ],
 )
 def test_clipping_rule(grid, window, used, shift):
-    assert used_window(grid, window, tuple(w // 2 for w in window)) == (used, shift)
+    assert clip_window_to_grid(grid, window, tuple(w // 2 for w in window)) == (used, shift)
 
 
 def test_bias_index_is_that_of_the_reference():
@@ -245,7 +273,7 @@ def test_region_shapes_do_not_grow_with_the_number_of_windows():
 )
 def test_regions_are_those_of_the_official_mask(grid, window, shift):
     """Against the official construction: pad, roll, partition, and regions numbered apart."""
-    used, used_shift = used_window(grid, window, shift)
+    used, used_shift = clip_window_to_grid(grid, window, shift)
     padded = [-(-g // w) * w for g, w in zip(grid, used, strict=True)]
     token = torch.full(padded, -1)
     token[: grid[0], : grid[1], : grid[2]] = torch.arange(math.prod(grid)).view(grid)

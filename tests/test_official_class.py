@@ -21,9 +21,9 @@ from video_swin_transformer.layers import (
 )
 from video_swin_transformer.model import SwinTransformer3D, VideoSwinTransformer
 from video_swin_transformer.windows import (
+    clip_window_to_grid,
     compute_mask,
     get_window_size,
-    used_window,
     window_partition,
     window_reverse,
 )
@@ -187,7 +187,7 @@ def test_partition_and_reverse_are_inverse():
 def test_the_window_of_a_grid_with_and_without_a_shift():
     assert get_window_size((16, 7, 7), [8, 7, 7]) == (8, 7, 7)
     assert get_window_size((4, 14, 14), (8, 7, 7), (4, 3, 3)) == ((4, 7, 7), (0, 3, 3))
-    assert used_window((4, 14, 14), (8, 7, 7), (4, 3, 3)) == ((4, 7, 7), (0, 3, 3))
+    assert clip_window_to_grid((4, 14, 14), (8, 7, 7), (4, 3, 3)) == ((4, 7, 7), (0, 3, 3))
 
 
 def test_the_mask_separates_what_the_shift_brought_together():

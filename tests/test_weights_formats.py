@@ -231,4 +231,4 @@ def test_a_window_that_tables_do_not_tell():
         CheckpointError, match=r"45 rows, so the window size is ambiguous: .* architecture="
     ):
         infer_config(state)
-    assert infer_config(state, index_sides=[12]).window_size == (3, 2, 2)  # an index buffer tells
+    assert infer_config(state, window_tokens=[12]).window_size == (3, 2, 2)  # an index buffer tells

@@ -16,14 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from .errors import ConfigError, MissingExtraError, VideoSwinError
 from .exporters.sidecar import read_exported_model
+from .preprocess import Views
 from .runtimes import Runtime, open_runtime
 from .verification import relative_error
-
-Views = npt.NDArray[np.float32]
 
 PRODUCT_SIZE = 4096  # of the matrix product that estimates the peak throughput of this machine
 _REFERENCE = ("torch", "f32")

@@ -21,7 +21,7 @@ WEIGHTS_FILE = "model.safetensors"
 EXPORT_FORMATS = {".onnx": "onnx", ".xml": "openvino", ".pt2": "torch"}  # by suffix
 SAMPLING_RULES = ("official", "mmaction2", "uniform")
 INTERPOLATIONS = ("bilinear", "area")
-AVERAGES = ("prob", "score")
+AVERAGES = ("prob", "score")  # mmaction2's names: its "score" is our logit
 GLOBAL_POOLS = ("avg", "")
 ALLOWED_NUM_CROPS = (1, 3, 5)
 
@@ -37,12 +37,12 @@ def _require(condition: bool, setting: str, got: object, allowed: str) -> None:
         raise ConfigError(f"{setting} is {got!r}, but must be {allowed}.")
 
 
-def _is_count(value: object, least: int = 1) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+def _is_integer(value: object, minimum: int = 1) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
 
 
 def _triple(setting: str, value: Sequence[int]) -> tuple[int, int, int]:
-    ok = isinstance(value, Sequence) and len(value) == 3 and all(_is_count(v) for v in value)
+    ok = isinstance(value, Sequence) and len(value) == 3 and all(_is_integer(v) for v in value)
     _require(ok, setting, value, "three positive integers (time, height, width)")
     return (value[0], value[1], value[2])
 
@@ -61,7 +61,7 @@ def _fields_from(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Hyperparameters that determine the shapes and names of the parameters.
+    """Hyperparameters of the network.
 
     The defaults are those of the released configs (patch (2,4,4), window (8,7,7), patch norm),
     not the constructor defaults of the official class, which match no released weights.
@@ -99,17 +99,17 @@ class ModelConfig:
                 stride,
                 f"at most patch_size {self.patch_size} on every axis, or pixels would be skipped",
             )
-            # One value for one network: equal networks have equal configs.
+            # Normalized so that equal networks compare equal.
             set_field(self, "patch_stride", None if stride == self.patch_size else stride)
-        _require(_is_count(self.embed_dim), "embed_dim", self.embed_dim, "a positive integer")
+        _require(_is_integer(self.embed_dim), "embed_dim", self.embed_dim, "a positive integer")
         _require(
-            len(self.depths) > 0 and all(_is_count(d) for d in self.depths),
+            len(self.depths) > 0 and all(_is_integer(d) for d in self.depths),
             "depths",
             self.depths,
             "positive integers, one per stage",
         )
         _require(
-            len(self.num_heads) == len(self.depths) and all(_is_count(h) for h in self.num_heads),
+            len(self.num_heads) == len(self.depths) and all(_is_integer(h) for h in self.num_heads),
             "num_heads",
             self.num_heads,
             f"{len(self.depths)} positive integers, one for each of depths {self.depths}",
@@ -119,8 +119,8 @@ class ModelConfig:
             _require(
                 dim % heads == 0, f"num_heads[{stage}]", heads, f"a divisor of its {dim} channels"
             )
-        _require(_is_count(self.in_chans), "in_chans", self.in_chans, "a positive integer")
-        _require(_is_count(self.num_classes, 0), "num_classes", self.num_classes, "0 or more")
+        _require(_is_integer(self.in_chans), "in_chans", self.in_chans, "a positive integer")
+        _require(_is_integer(self.num_classes, 0), "num_classes", self.num_classes, "0 or more")
         _require(self.mlp_ratio > 0, "mlp_ratio", self.mlp_ratio, "above 0")
         for name in ("drop_rate", "attn_drop_rate", "drop_path_rate", "head_drop_rate"):
             rate = getattr(self, name)
@@ -166,14 +166,14 @@ class ClipSampling:
 
     Attributes:
         num_frames: Frames per clip.
-        stride: Spacing of the frames of a clip, in frames.
+        stride: Step between consecutive frames of a clip, in frames.
         num_clips: Clips per video.
         rule: "official" and "mmaction2" differ in where the clips begin. "uniform" is the
             Something-Something rule: one clip spread over the whole video; `stride` and `num_clips`
             have no effect.
-        stride_seconds: Spacing of the frames in seconds, instead of `stride`, so that 15, 30 and
-            60 frames per second of one scene give the same clip. Official models never use it:
-            they were trained on frames, whatever their rate.
+        stride_seconds: Step in seconds, instead of `stride`, so that 15, 30 and 60 frames per
+            second of one scene give the same clip. Official models never use it: they were trained
+            on frames, whatever their rate.
     """
 
     num_frames: int = 32
@@ -185,7 +185,7 @@ class ClipSampling:
     def __post_init__(self) -> None:
         for name in ("num_frames", "stride", "num_clips"):
             value = getattr(self, name)
-            _require(_is_count(value), name, value, "a positive integer")
+            _require(_is_integer(value), name, value, "a positive integer")
         _require(
             self.rule in SAMPLING_RULES, "rule", self.rule, f"one of {', '.join(SAMPLING_RULES)}"
         )
@@ -202,8 +202,8 @@ class Preprocessing:
         crop_size: Side of the square crops, in pixels.
         num_crops: 1: center; 3: both ends of the long side and the middle; 5: evenly along the long
             side.
-        mean: Of pixels in 0..255, one per input channel; a single value means grayscale.
-        std: As `mean`.
+        mean: Mean pixel value in 0..255, one per channel; a single value means grayscale.
+        std: Standard deviation, on the same scale.
         interpolation: "bilinear" as in the official pipeline, or "area", which antialiases.
         whole_frame: No crop: the resized frame is the one view. Cheaper than overlapping crops, and
             not the protocol of any published number.
@@ -214,7 +214,7 @@ class Preprocessing:
     num_crops: int = 3
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
-    interpolation: str = "bilinear"  # "bilinear" as in the official pipeline; "area" antialiases
+    interpolation: str = "bilinear"
     whole_frame: bool = False
 
     def __post_init__(self) -> None:
@@ -222,7 +222,7 @@ class Preprocessing:
         object.__setattr__(self, "std", tuple(self.std))
         for name in ("short_side", "crop_size"):
             value = getattr(self, name)
-            _require(_is_count(value), name, value, "a positive integer of pixels")
+            _require(_is_integer(value), name, value, "a positive integer of pixels")
         _require(
             self.crop_size <= self.short_side,
             "crop_size",
@@ -271,7 +271,7 @@ class BundleConfig:
     labels: tuple[str, ...] = ()  # empty: classes have numbers only
     name: str | None = None
     average_clips: str = "prob"  # mean of softmax; "score": softmax of the mean of logits
-    multi_label: bool = False  # classes do not exclude each other: sigmoid instead of softmax
+    multi_label: bool = False  # several classes may apply: sigmoid instead of softmax
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(self.labels))
@@ -303,9 +303,8 @@ class BundleConfig:
     def for_model(cls, model: ModelConfig) -> BundleConfig:
         """Combines a network with the official sampling and preprocessing."""
         if model.in_chans == 1:
-            gray = Preprocessing(
-                mean=(sum(IMAGENET_MEAN) / 3,), std=(sum(IMAGENET_STD) / 3,)
-            )  # one mean for the one channel
+            # One mean for the one channel.
+            gray = Preprocessing(mean=(sum(IMAGENET_MEAN) / 3,), std=(sum(IMAGENET_STD) / 3,))
             return cls(model=model, preprocessing=gray)
         return cls(model=model)
 

@@ -11,17 +11,13 @@ from typing import Any, Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
+from .trace_state import is_tracing
+
 T = TypeVar("T")
 
 # Number of tokens that wide layers process at once. Their intermediate results then fit in the CPU
 # cache, and their memory is reused for the next chunk, which is up to twice as fast.
 CPU_CHUNK_TOKENS = 8192
-
-
-def is_tracing() -> bool:
-    """Whether the forward pass is being compiled or exported."""
-    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
-    return tracing or torch.compiler.is_compiling()
 
 
 def is_cpu_inference(x: Tensor) -> bool:
@@ -33,15 +29,15 @@ def map_tokens(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Applies a function to tokens, in chunks during CPU inference.
 
     Args:
-        function: Maps (..., C) to (..., C), independently for each token.
-        x: (B, L, C) tokens.
+        function: Maps (..., C) to (..., C'), independently for each token.
+        x: (..., C), tokens with any leading axes.
 
     Returns:
-        (B, L, C).
+        (..., C').
     """
     if not is_cpu_inference(x):
         return function(x)
-    tokens = x.flatten(0, -2)  # (B, L, C) -> (B * L, C)
+    tokens = x.flatten(0, -2)  # (..., C) -> (tokens, C)
     if len(tokens) <= CPU_CHUNK_TOKENS:
         return function(tokens).view(*x.shape[:-1], -1)
     first, *rest = torch.split(tokens, CPU_CHUNK_TOKENS)

@@ -22,21 +22,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .cpu_inference import (
-    CPU_CHUNK_TOKENS,
-    LastValueCache,
-    is_cpu_inference,
-    is_tracing,
-    map_tokens,
-)
+from .cpu_inference import CPU_CHUNK_TOKENS, LastValueCache, is_cpu_inference, map_tokens
+from .trace_state import is_tracing
 from .windows import (
     Size3,
     WindowPlan,
-    from_windows,
+    clip_window_to_grid,
     plan_windows,
     relative_position_index,
-    to_windows,
-    used_window,
+    slots_to_tokens,
+    tokens_to_slots,
     window_partition,
     window_reverse,
 )
@@ -52,7 +47,7 @@ def _size3(sizes: Sequence[int]) -> Size3:
 
 
 def output_dtype(x: Tensor) -> torch.dtype:
-    """The dtype of a linear layer's output for `x`: autocast's where that is enabled."""
+    """Returns the dtype of a linear layer's output for `x`: autocast's where that is enabled."""
     if torch.is_autocast_enabled(x.device.type):
         return torch.get_autocast_dtype(x.device.type)
     return x.dtype
@@ -94,7 +89,7 @@ class Mlp(nn.Module):
         self.drop = nn.Dropout(drop)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(..., in_features) -> (..., out_features)."""
+        """Applies both layers to each token: (..., in_features) -> (..., out_features)."""
         return map_tokens(self._forward, x)
 
     def _forward(self, x: Tensor) -> Tensor:
@@ -138,7 +133,7 @@ class WindowAttention3D(nn.Module):
     def forward(
         self, x: Tensor, mask: Tensor | None = None, plan: WindowPlan | None = None
     ) -> Tensor:
-        """Attention inside each window.
+        """Attends inside each window.
 
         Args:
             x: (B * windows, N, C), the windows of `window_partition`. With `plan`: (B, S, C), slots
@@ -151,36 +146,11 @@ class WindowAttention3D(nn.Module):
         """
         if plan is not None:
             return self._forward_regions(x, plan)
-        out = self._attend_windows(self.qkv(x), mask)
+        out = self._attend_masked(self.qkv(x), mask)
         return self.proj_drop(self.proj(out))  # type: ignore[no-any-return]
 
-    def _attend_windows(self, qkv: Tensor, mask: Tensor | None) -> Tensor:
-        """(B * windows, N, 3C) -> (B * windows, N, C), with the mask of the official code."""
-        num_windows, length, width = qkv.shape
-        # (B * nW, N, 3C) -> (B * nW, N, 3, heads, C / heads) -> (3, B * nW, heads, N, C / heads)
-        qkv = qkv.view(num_windows, length, 3, self.num_heads, -1)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
-        index = relative_position_index(self.window_size, length).to(qkv.device)
-        bias = self.relative_position_bias_table.t()[:, index]  # (heads, N, N)
-        logits = (q * self.scale) @ k.transpose(-2, -1) + bias
-        if mask is not None:  # one for each window of a sample
-            per_sample = logits.view(-1, len(mask), self.num_heads, length, length)
-            logits = (per_sample + mask[:, None]).view(logits.shape)
-        weights: Tensor = self.attn_drop(logits.softmax(dim=-1))
-        out = weights.to(v.dtype) @ v
-        return out.transpose(1, 2).reshape(num_windows, length, width // 3)
-
-    def _biases(self, plan: WindowPlan, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        """Bias for each group of regions: (1, heads, N, N)."""
-        table = self.relative_position_bias_table
-        return self._bias_cache.get((plan, dtype), table, lambda: self._build_biases(plan, dtype))
-
-    def _build_biases(self, plan: WindowPlan, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        table = self.relative_position_bias_table.t().to(dtype)  # (heads, offsets)
-        return tuple(table[None, :, index].contiguous() for index in plan.bias_indices)
-
     def _forward_regions(self, x: Tensor, plan: WindowPlan) -> Tensor:
-        """(B, S, C), slots in the plan's order -> the same shape."""
+        """Attends inside each region: (B, S, C), slots in the plan's order -> the same shape."""
         biases = self._biases(plan, output_dtype(x))
         if is_tracing():
             return self._forward_in_graph(x, biases, plan)
@@ -191,8 +161,17 @@ class WindowAttention3D(nn.Module):
         ]
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs, dim=1)
 
+    def _biases(self, plan: WindowPlan, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        """Returns the bias of each group of regions: (1, heads, N, N)."""
+        table = self.relative_position_bias_table
+        return self._bias_cache.get((plan, dtype), table, lambda: self._build_biases(plan, dtype))
+
+    def _build_biases(self, plan: WindowPlan, dtype: torch.dtype) -> tuple[Tensor, ...]:
+        table = self.relative_position_bias_table.t().to(dtype)  # (heads, offsets)
+        return tuple(table[None, :, index].contiguous() for index in plan.bias_indices)
+
     def _forward_in_graph(self, x: Tensor, biases: Sequence[Tensor], plan: WindowPlan) -> Tensor:
-        """`_forward_regions` with the linear layers applied once to all regions.
+        """Does what `_forward_regions` does, with the linear layers applied once to all regions.
 
         The graph has a third of the nodes, and a compiler or quantizer sees each layer as one.
         """
@@ -203,7 +182,10 @@ class WindowAttention3D(nn.Module):
         return self.proj_drop(self.proj(out))  # type: ignore[no-any-return]
 
     def _attend(self, qkv: Tensor, bias: Tensor) -> Tensor:
-        """Attention inside n regions that share a bias (1, heads, N, N): (B, n * N, 3C) -> C."""
+        """Attends inside n regions that share a bias: (B, n * N, 3C) -> (B, n * N, C).
+
+        `bias` is (1, heads, N, N).
+        """
         batch, slots, width = qkv.shape
         length, heads = bias.shape[2], self.num_heads
         # (B, n * N, 3C) -> (B * n, N, 3, heads, C / heads) -> (3, B * n, heads, N, C / heads)
@@ -223,6 +205,24 @@ class WindowAttention3D(nn.Module):
         if is_tracing():  # exporters decompose attention, which changes its strides
             out = out.clone(memory_format=torch.contiguous_format)
         return out.reshape(batch, slots, width // 3)
+
+    # Compatibility path, as in the official code; the network does not use it ------------------
+
+    def _attend_masked(self, qkv: Tensor, mask: Tensor | None) -> Tensor:
+        """Attends with the official mask: (B * windows, N, 3C) -> (B * windows, N, C)."""
+        num_windows, length, width = qkv.shape
+        # (B * nW, N, 3C) -> (B * nW, N, 3, heads, C / heads) -> (3, B * nW, heads, N, C / heads)
+        qkv = qkv.view(num_windows, length, 3, self.num_heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        index = relative_position_index(self.window_size, length).to(qkv.device)
+        bias = self.relative_position_bias_table.t()[:, index]  # (heads, N, N)
+        logits = (q * self.scale) @ k.transpose(-2, -1) + bias
+        if mask is not None:  # one for each window of a sample
+            per_sample = logits.view(-1, len(mask), self.num_heads, length, length)
+            logits = (per_sample + mask[:, None]).view(logits.shape)
+        weights: Tensor = self.attn_drop(logits.softmax(dim=-1))
+        out = weights.to(v.dtype) @ v
+        return out.transpose(1, 2).reshape(num_windows, length, width // 3)
 
 
 class SwinTransformerBlock3D(nn.Module):
@@ -267,7 +267,7 @@ class SwinTransformerBlock3D(nn.Module):
     def forward(
         self, x: Tensor, mask_matrix: Tensor | None = None, plan: WindowPlan | None = None
     ) -> Tensor:
-        """One block.
+        """Runs the block.
 
         Args:
             x: (B, D, h, w, C). With `plan`: flat tokens (B, L, C).
@@ -285,16 +285,18 @@ class SwinTransformerBlock3D(nn.Module):
     def _forward(self, x: Tensor, mask_matrix: Tensor | None, plan: WindowPlan | None) -> Tensor:
         normed = self.norm1(x)
         if plan is None:
-            attended = self._attend_windows(normed, mask_matrix)
+            attended = self._pad_shift_attend(normed, mask_matrix)
         else:
-            attended = from_windows(self.attn(to_windows(normed, plan), plan=plan), plan)
+            attended = slots_to_tokens(self.attn(tokens_to_slots(normed, plan), plan=plan), plan)
         x = x + self.drop_path(attended)
         return x + self.drop_path(self.mlp(self.norm2(x)))  # type: ignore[no-any-return]
 
-    def _attend_windows(self, x: Tensor, mask_matrix: Tensor | None) -> Tensor:
-        """Pad, shift, attend in windows and undo both, step by step as in the paper's figure."""
+    # Compatibility path, as in the official code; the network does not use it ------------------
+
+    def _pad_shift_attend(self, x: Tensor, mask_matrix: Tensor | None) -> Tensor:
+        """Pads, shifts, attends in windows, shifts back and crops, as in the paper's figure."""
         batch, d, h, w, _ = x.shape
-        window, shift = used_window((d, h, w), self.window_size, self.shift_size)
+        window, shift = clip_window_to_grid((d, h, w), self.window_size, self.shift_size)
         pad_d, pad_h, pad_w = (-size % side for size, side in zip((d, h, w), window, strict=True))
         x = F.pad(x, (0, 0, 0, pad_w, 0, pad_h, 0, pad_d))
         padded = x.shape[1:4]
@@ -315,7 +317,7 @@ class PatchMerging(nn.Module):
         self.reduction = nn.Linear(4 * dim, 2 * dim, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, D, h, w, C) -> (B, D, ceil(h/2), ceil(w/2), 2C)."""
+        """Merges patches: (B, D, h, w, C) -> (B, D, ceil(h/2), ceil(w/2), 2C)."""
         x = F.pad(x, (0, 0, 0, x.shape[3] % 2, 0, x.shape[2] % 2))
         corners = [x[:, :, i::2, j::2] for j in (0, 1) for i in (0, 1)]  # h varies fastest
         return self.reduction(self.norm(torch.cat(corners, dim=-1)))  # type: ignore[no-any-return]
@@ -387,7 +389,7 @@ class BasicLayer(nn.Module):
             block.use_checkpoint = enable  # type: ignore[assignment]
 
     def forward(self, x: Tensor, do_downsample: bool = True) -> Tensor:
-        """One stage.
+        """Runs the stage.
 
         Args:
             x: (B, C, D, h, w).
@@ -402,11 +404,11 @@ class BasicLayer(nn.Module):
         return self._forward_plans(x, plans, do_downsample)
 
     def _shifts(self) -> list[Size3]:
-        """The shifts of the blocks in turn. A one-block stage has no shifted block."""
+        """Returns the shifts of the blocks in turn. A one-block stage has no shifted block."""
         return [(0, 0, 0), self.shift_size][: len(self.blocks)]
 
     def _forward_plans(self, x: Tensor, plans: Sequence[WindowPlan], do_downsample: bool) -> Tensor:
-        """The blocks, each with its plan, and the patch merging; see `forward`."""
+        """Runs the blocks, each with its plan, and the patch merging; see `forward`."""
         x = x.permute(0, 2, 3, 4, 1)  # (B, C, D, h, w) -> (B, D, h, w, C)
         batch, d, h, w, dim = x.shape
         x = x.reshape(batch, d * h * w, dim)  # (B, D, h, w, C) -> (B, L, C)
@@ -447,7 +449,7 @@ class PatchEmbed3D(nn.Module):
         self.norm = norm_layer(embed_dim) if norm_layer is not None else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, in_chans, T, H, W) -> (B, C, D, h, w), with D = ceil(T / stride) and so on.
+        """Embeds a video: (B, in_chans, T, H, W) -> (B, C, D, h, w), D = ceil(T / stride) etc.
 
         Incomplete patches are padded with zeros at the end of each axis.
         """

@@ -9,11 +9,12 @@ halve with each stage).
 
 Quirks kept, because released weights depend on them:
   - padding tokens (zeros after LN1) are attended to, never masked;
-  - the attention mask is -100, not -inf;
   - the bias index of a window clipped in space (inputs below 193 pixels) is cut, not rebuilt
     (`windows.relative_position_index`);
   - the class defaults of SwinTransformer3D (patch (4,4,4), window (2,7,7), no patch norm) match
     no released weights. Names from the registry do.
+Changed: pairs of tokens that the official code masks are not computed at all (`windows`). Its mask
+is -100, not -inf, which leaves them a weight of about 1e-43.
 Fixed: `eval()` and `train()` return the model; `frozen_stages` is checked; weights are
 initialized by the constructor; no global caches; index buffers are not part of the state dict
 (those of official files are accepted and dropped); checkpointing is non-reentrant.
@@ -22,7 +23,7 @@ initialized by the constructor; no global caches; index buffers are not part of 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -38,6 +39,8 @@ from .saving import read_folder, write_folder
 
 if TYPE_CHECKING:
     from .weights import LoadReport
+
+_HEAD_FIELDS = ("num_classes", "head_drop_rate", "global_pool")  # of ModelConfig
 
 
 class SwinTransformer3D(nn.Module):
@@ -109,7 +112,7 @@ class SwinTransformer3D(nn.Module):
             qk_scale=qk_scale,
             patch_norm=patch_norm,
             in_chans=in_chans,
-            num_classes=0,
+            num_classes=0,  # the backbone has no classifier
             drop_rate=drop_rate,
             attn_drop_rate=attn_drop_rate,
             drop_path_rate=drop_path_rate,
@@ -153,16 +156,23 @@ class SwinTransformer3D(nn.Module):
             for stage in range(num_stages)
         )
         self.out_after_downsample = out_after_downsample
-        self._own_norms = out_indices is not None
+        self._has_norm_per_output = out_indices is not None
         self.out_indices: tuple[int, ...] = (num_stages - 1,)
         if out_indices is not None:
             self.out_indices = checked_stages("out_indices", out_indices, num_stages)
         for stage in self.out_indices:
-            dim = self._num_channels(stage)
-            self.add_module(f"norm{stage}" if self._own_norms else "norm", norm_layer(dim))
-        self.register_load_state_dict_pre_hook(_to_own_names)  # type: ignore[no-untyped-call]
+            self.add_module(self._norm_name(stage), norm_layer(self._num_channels(stage)))
+        self.register_load_state_dict_pre_hook(_adapt_loaded_keys)  # type: ignore[no-untyped-call]
         self._init_randomly()
         self._freeze()
+
+    @classmethod
+    def _from_config(cls, config: ModelConfig, frozen_stages: int) -> Self:
+        """Builds the backbone of a network: every field but those of the head is an argument."""
+        fields = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+        for name in _HEAD_FIELDS:
+            del fields[name]
+        return cls(**fields, frozen_stages=frozen_stages)
 
     def init_weights(
         self, pretrained: str | Path | None = None, *, allow: Iterable[str] = ()
@@ -186,12 +196,15 @@ class SwinTransformer3D(nn.Module):
         self._init_randomly()
         if self.pretrained is None:
             return None
-        from .weights import load_backbone  # above this module; only this method needs it
+        from .weights import load_backbone  # imported late: weights imports this module
 
         return load_backbone(self, self.pretrained, is_image=self.pretrained2d, allow=allow)
 
     def _init_randomly(self) -> None:
-        """Linear layers and bias tables N(0, 0.02), biases 0; the patch projection as PyTorch."""
+        """Draws linear layers and bias tables from N(0, 0.02) and sets biases to 0.
+
+        The patch projection keeps PyTorch's default.
+        """
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
@@ -237,7 +250,7 @@ class SwinTransformer3D(nn.Module):
             layer.use_checkpoint = enable  # type: ignore[assignment]
 
     def _embed(self, x: Tensor) -> Tensor:
-        """Patch tokens of a checked input: (B, C, D, h, w)."""
+        """Checks the input and returns its patch tokens: (B, C, D, h, w)."""
         if x.ndim != 5 or x.shape[1] != self.in_chans or 0 in x.shape[2:]:
             raise ConfigError(
                 f"The input has shape {tuple(x.shape)}, but must be (batch, {self.in_chans} "
@@ -246,25 +259,18 @@ class SwinTransformer3D(nn.Module):
         return self.pos_drop(self.patch_embed(x))  # type: ignore[no-any-return]
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
-        """(B, in_chans, T, H, W) float -> normalized features (B, C, D, h, w).
+        """Computes normalized features: (B, in_chans, T, H, W) float -> (B, C, D, h, w).
 
         With several `out_indices`, a tuple of them.
         """
-        x = self._embed(x)
-        maps = []
-        for stage, layer in enumerate(self.layers[: self.out_indices[-1] + 1]):
-            merge_later = stage in self.out_indices and not self.out_after_downsample
-            x = layer(x, do_downsample=not merge_later)
-            if stage in self.out_indices:
-                maps.append(_channel_last(self._norm_of(stage), x))
-            if merge_later and stage < self.out_indices[-1]:
-                x = self._merge(stage, x)
+        stage_maps = self._stage_maps(x, self.out_indices, self.out_after_downsample)
+        maps = [_apply_channel_last(self._norm_of(stage), y) for stage, y in stage_maps]
         return maps[0] if len(maps) == 1 else tuple(maps)
 
     def forward_intermediates(
         self, x: Tensor, stages: Iterable[int], norm: bool = False
     ) -> dict[int, Tensor]:
-        """Feature maps of some stages.
+        """Computes the feature maps of some stages.
 
         Args:
             x: (B, in_chans, T, H, W) float, normalized.
@@ -284,16 +290,26 @@ class SwinTransformer3D(nn.Module):
                 "norm is True, but must be False with out_after_downsample: the norms are for maps "
                 "after the patch merging, and these are taken before it."
             )
+        normalized = self.out_indices if norm else ()
+        return {
+            stage: _apply_channel_last(self._norm_of(stage), y) if stage in normalized else y
+            for stage, y in self._stage_maps(x, selected, after_downsample=False)
+        }
+
+    def _stage_maps(
+        self, x: Tensor, stages: Sequence[int], after_downsample: bool
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Yields the maps (B, C, D, h, w) of `stages`, before or after their patch merging."""
         x = self._embed(x)
-        maps: dict[int, Tensor] = {}
-        for stage, layer in enumerate(self.layers[: selected[-1] + 1]):
-            x = layer(x, do_downsample=False)
-            if stage in selected:
-                has_norm = norm and stage in self.out_indices
-                maps[stage] = _channel_last(self._norm_of(stage), x) if has_norm else x
-            if stage < selected[-1]:
+        last = stages[-1]
+        for stage, layer in enumerate(self.layers[: last + 1]):
+            is_output = stage in stages
+            merge_later = is_output and not after_downsample
+            x = layer(x, do_downsample=not merge_later)
+            if is_output:
+                yield stage, x
+            if merge_later and stage < last:
                 x = self._merge(stage, x)
-        return maps
 
     @property
     def feature_info(self) -> FeatureInfo:
@@ -301,13 +317,13 @@ class SwinTransformer3D(nn.Module):
         return FeatureInfo([self._map_info(stage) for stage in self.out_indices])
 
     def norm_names(self) -> tuple[str | None, tuple[str, ...]]:
-        """The name of the last stage's norm, if it is an output, and those of other stages."""
+        """Returns the name of the last stage's norm (None if not an output) and the other names."""
         last = self.num_layers - 1
-        names = {i: f"norm{i}" if self._own_norms else "norm" for i in self.out_indices}
+        names = {stage: self._norm_name(stage) for stage in self.out_indices}
         return names.pop(last, None), tuple(names.values())
 
     def _map_info(self, stage: int) -> FeatureMapInfo:
-        """The map of a stage as `forward` returns it."""
+        """Returns the sizes of the map of a stage, as `forward` returns it."""
         channels = self._num_channels(stage)
         time, height, _ = self.patch_embed.stride
         return FeatureMapInfo(
@@ -323,12 +339,15 @@ class SwinTransformer3D(nn.Module):
         channels: int = self.embed_dim << (stage + merged)
         return channels
 
+    def _norm_name(self, stage: int) -> str:
+        return f"norm{stage}" if self._has_norm_per_output else "norm"
+
     def _norm_of(self, stage: int) -> nn.Module:
-        return self.get_submodule(f"norm{stage}" if self._own_norms else "norm")
+        return self.get_submodule(self._norm_name(stage))
 
     def _merge(self, stage: int, x: Tensor) -> Tensor:
         downsample = self.layers[stage].downsample
-        return _channel_last(downsample, x) if isinstance(downsample, nn.Module) else x
+        return _apply_channel_last(downsample, x) if isinstance(downsample, nn.Module) else x
 
 
 def _checked_frozen(frozen_stages: int, num_stages: int) -> int:
@@ -349,25 +368,28 @@ def _checked_source(pretrained: object) -> str | Path | None:
     )
 
 
-def _channel_last(module: nn.Module, x: Tensor) -> Tensor:
+def _apply_channel_last(module: nn.Module, x: Tensor) -> Tensor:
     """Applies a channel-last module to a channel-first map (B, C, D, h, w)."""
     return module(x.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)  # type: ignore[no-any-return]
 
 
-def _to_own_names(
+def _adapt_loaded_keys(
     module: SwinTransformer3D, state_dict: dict[str, Any], prefix: str, *_: object
 ) -> None:
-    """Official files carry derived buffers; the last norm is `norm`, or `norm3` in mmaction2."""
+    """Load hook: drops derived buffers and renames the last norm to this model's name.
+
+    Official files have such buffers, and call the last norm `norm`; in mmaction2 it is `norm3`.
+    """
     for key in [k for k in state_dict if k.startswith(prefix)]:
         if key.endswith((".relative_position_index", ".attn_mask")):
             del state_dict[key]
-    own, _others = module.norm_names()
+    last_norm, _others = module.norm_names()
     known = ("norm", f"norm{module.num_layers - 1}")
     for leaf in ("weight", "bias"):
         for name in known:
-            key, own_key = f"{prefix}{name}.{leaf}", f"{prefix}{own}.{leaf}"
-            if own is not None and key in state_dict and own_key not in state_dict:
-                state_dict[own_key] = state_dict.pop(key)
+            key, new_key = f"{prefix}{name}.{leaf}", f"{prefix}{last_norm}.{leaf}"
+            if last_norm is not None and key in state_dict and new_key not in state_dict:
+                state_dict[new_key] = state_dict.pop(key)
 
 
 class I3DHead(nn.Module):
@@ -386,7 +408,7 @@ class I3DHead(nn.Module):
             nn.init.zeros_(self.fc_cls.bias)
 
     def forward(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """(B, C, D, h, w) -> logits (B, num_classes), or the pooled (B, C).
+        """Maps features (B, C, D, h, w) to logits (B, num_classes), or the pooled (B, C).
 
         With global_pool "" the features are not pooled.
         """
@@ -407,23 +429,7 @@ class VideoSwinTransformer(nn.Module):
         bundle = config if isinstance(config, BundleConfig) else BundleConfig.for_model(config)
         self.bundle = bundle
         c = bundle.model
-        self.backbone = SwinTransformer3D(
-            patch_size=c.patch_size,
-            patch_stride=c.patch_stride,
-            in_chans=c.in_chans,
-            embed_dim=c.embed_dim,
-            depths=c.depths,
-            num_heads=c.num_heads,
-            window_size=c.window_size,
-            mlp_ratio=c.mlp_ratio,
-            qkv_bias=c.qkv_bias,
-            qk_scale=c.qk_scale,
-            drop_rate=c.drop_rate,
-            attn_drop_rate=c.attn_drop_rate,
-            drop_path_rate=c.drop_path_rate,
-            patch_norm=c.patch_norm,
-            frozen_stages=frozen_stages,
-        )
+        self.backbone = SwinTransformer3D._from_config(c, frozen_stages)
         self.cls_head = I3DHead(
             self.backbone.num_features, c.num_classes, c.head_drop_rate, c.global_pool
         )
@@ -511,13 +517,14 @@ class VideoSwinTransformer(nn.Module):
         return self.forward_head(self.forward_features(x))
 
     def forward_features(self, x: Tensor) -> Tensor:
-        """(B, in_chans, T, H, W) -> normalized feature map (B, C, D, h, w)."""
+        """Computes the normalized feature map: (B, in_chans, T, H, W) -> (B, C, D, h, w)."""
         return self.backbone(x)  # type: ignore[no-any-return]
 
     def logits_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, in_chans, T, H, W) -> logits (B, num_classes) and pooled features (B, C).
+        """Computes logits (B, num_classes) and pooled features (B, C) of (B, in_chans, T, H, W).
 
-        Without a classifier the logits are a copy of the features.
+        For inference: the dropout of the head is skipped. The features are pooled whatever
+        `global_pool` is. Without a classifier the logits are a copy of them.
         """
         features = self.forward_features(x).mean(dim=(2, 3, 4))
         # A copy, since exporters do not accept one value as two outputs.
@@ -525,23 +532,23 @@ class VideoSwinTransformer(nn.Module):
         return logits, features
 
     def forward_head(self, features: Tensor, pre_logits: bool = False) -> Tensor:
-        """Feature map -> logits (B, num_classes), or with `pre_logits` the pooled (B, C)."""
+        """Maps features to logits (B, num_classes), or with `pre_logits` to the pooled (B, C)."""
         return self.cls_head(features, pre_logits)  # type: ignore[no-any-return]
 
     def forward_intermediates(
         self, x: Tensor, stages: Iterable[int], norm: bool = False
     ) -> dict[int, Tensor]:
-        """Feature maps of the named stages; see `SwinTransformer3D.forward_intermediates`."""
+        """Computes feature maps of some stages; see `SwinTransformer3D.forward_intermediates`."""
         return self.backbone.forward_intermediates(x, stages, norm)
 
     def get_classifier(self) -> nn.Module:
-        """The classifier: a linear layer, or the identity without classes."""
+        """Returns the classifier: a linear layer, or the identity without classes."""
         return self.cls_head.fc_cls
 
     def reset_classifier(
         self, num_classes: int, global_pool: str | None = None, labels: Sequence[str] = ()
     ) -> None:
-        """Replaces the classifier by a new one; the old labels go with the old one.
+        """Replaces the classifier and discards the old labels.
 
         Args:
             num_classes: Number of classes; 0 removes the classifier.
@@ -560,7 +567,7 @@ class VideoSwinTransformer(nn.Module):
         self.backbone.use_checkpoint = enable
 
     def no_weight_decay(self) -> set[str]:
-        """Parameters the paper's recipe does not decay: the relative position bias tables."""
+        """Returns the parameters that the paper's recipe does not decay: the bias tables."""
         return {n for n, _ in self.named_parameters() if "relative_position_bias_table" in n}
 
     def save_pretrained(self, folder: str | Path, dtype: torch.dtype | None = None) -> None:
@@ -597,7 +604,7 @@ class VideoSwinTransformer(nn.Module):
         revision: str | None = None,
         token: str | None = None,
     ) -> Self:
-        """Loads a model folder, or the one `.safetensors` file in it.
+        """Loads a model folder, or a single .safetensors file.
 
         Args:
             folder: A local folder, or "owner/name" on huggingface.co if there is no such path.
@@ -654,7 +661,7 @@ class VideoSwinFeatures(nn.Module):
         self.train(model.training)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, in_chans, T, H, W) -> one map per output stage."""
+        """Computes one map per output stage of (B, in_chans, T, H, W)."""
         return list(self.backbone.forward_intermediates(x, self.out_indices).values())
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:

@@ -107,7 +107,7 @@ def crop_offsets(height: int, width: int, crop_size: int, num_crops: int) -> lis
     return [(0, at) for at in offsets] if width >= height else [(at, 0) for at in offsets]
 
 
-def normalization_table(mean: Sequence[float], std: Sequence[float]) -> Views:
+def normalization_table(mean: Sequence[float], std: Sequence[float]) -> npt.NDArray[np.float32]:
     """Computes (value - mean) * (1 / std) for all uint8 values.
 
     The table is computed with the OpenCV calls of the official code, for bit-identical results.

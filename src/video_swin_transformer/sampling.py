@@ -106,9 +106,8 @@ def train_clip_indices(
     if interval > 0:
         starts = clips * interval + generator.integers(interval, size=sampling.num_clips)
     elif num_video_frames > max(sampling.num_clips, span):
-        num_starts = (
-            num_video_frames - span + 1
-        )  # fewer starts than clips: sorted draws may coincide
+        # Fewer starts than clips: sorted draws may coincide.
+        num_starts = num_video_frames - span + 1
         starts = np.sort(generator.integers(num_starts, size=sampling.num_clips))
     else:
         starts = np.zeros_like(clips)

@@ -1,6 +1,6 @@
 """Shifted 3D windows: the window of each token, and the tokens it may attend to.
 
-All of it follows from the size of the token grid, so it is computed once per shape as a
+Everything here depends only on the size of the token grid, so it is computed once per shape as a
 `WindowPlan`, which all blocks of a stage use.
 
 Why a plan instead of roll + reshape: shifting, zero-padding and partitioning into windows only
@@ -9,7 +9,7 @@ does in a roll (a copy per axis), a pad and a partition.
 
 Why regions instead of masks: after the cyclic shift, the last window along a shifted axis holds
 tokens from the end and from the beginning of the grid, which are not neighbors. The official code
-adds -100 between them, which leaves a weight of e**-100, zero in float32. Here such a window is
+adds -100 between them, which leaves a weight that is negligible in float32. Here such a window is
 split into the regions whose tokens may attend to each other, so what the mask would suppress is
 never computed (a third of the attention of a shifted block) and no mask is stored.
 """
@@ -26,7 +26,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .cpu_inference import is_tracing
+from .trace_state import is_tracing
 
 Size3 = tuple[int, int, int]
 Indices = npt.NDArray[np.int64]
@@ -34,13 +34,13 @@ Indices = npt.NDArray[np.int64]
 MAX_CACHED_PLANS = 32  # four clip shapes of a network of four stages
 
 
-def used_window(grid: Size3, window: Size3, shift: Size3) -> tuple[Size3, Size3]:
-    """The window and shift used on a token grid (paper section 3.2, official behavior).
+def clip_window_to_grid(grid: Size3, window: Size3, shift: Size3) -> tuple[Size3, Size3]:
+    """Returns the window and shift used on a token grid (paper section 3.2, official behavior).
 
     On an axis that the window covers completely (equality included), the window shrinks to the
     axis and the shift is 0, each axis on its own. The size before padding decides.
 
-    >>> used_window((16, 7, 7), (8, 7, 7), (4, 3, 3))
+    >>> clip_window_to_grid((16, 7, 7), (8, 7, 7), (4, 3, 3))
     ((8, 7, 7), (4, 0, 0))
     """
     covered = [size <= length for size, length in zip(grid, window, strict=True)]
@@ -49,105 +49,19 @@ def used_window(grid: Size3, window: Size3, shift: Size3) -> tuple[Size3, Size3]
     return (d, h, w), (sd, sh, sw)
 
 
-def get_window_size(
-    x_size: Sequence[int], window_size: Sequence[int], shift_size: Sequence[int] | None = None
-) -> Size3 | tuple[Size3, Size3]:
-    """`used_window` with the signature of the official function.
-
-    Args:
-        x_size: Token grid (D, h, w).
-        window_size: Configured window.
-        shift_size: Configured shift, or None.
-
-    Returns:
-        The window used, and with `shift_size` also the shift used.
-    """
-    d, h, w = x_size
-    wd, wh, ww = window_size
-    sd, sh, sw = (0, 0, 0) if shift_size is None else shift_size
-    used = used_window((d, h, w), (wd, wh, ww), (sd, sh, sw))
-    return used[0] if shift_size is None else used
-
-
-def window_partition(x: Tensor, window_size: Sequence[int]) -> Tensor:
-    """Splits a grid into windows, time-major in the grid and in each window.
-
-    Args:
-        x: (B, D, h, w, C), each axis a multiple of the window.
-        window_size: Tokens per window in time, height and width.
-
-    Returns:
-        (B * windows, N, C).
-    """
-    batch, d, h, w, channels = x.shape
-    wd, wh, ww = window_size
-    x = x.view(batch, d // wd, wd, h // wh, wh, w // ww, ww, channels)
-    return x.permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(-1, wd * wh * ww, channels)
-
-
-def window_reverse(
-    windows: Tensor,
-    window_size: Sequence[int],
-    B: int,  # noqa: N803
-    D: int,  # noqa: N803
-    H: int,  # noqa: N803
-    W: int,  # noqa: N803
-) -> Tensor:
-    """The inverse of `window_partition`: (B * windows, N, C) -> (B, D, H, W, C)."""
-    wd, wh, ww = window_size
-    x = windows.view(B, D // wd, H // wh, W // ww, wd, wh, ww, -1)
-    return x.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(B, D, H, W, -1)
-
-
-def compute_mask(
-    D: int,  # noqa: N803
-    H: int,  # noqa: N803
-    W: int,  # noqa: N803
-    window_size: Sequence[int],
-    shift_size: Sequence[int],
-    device: torch.device | str,
-) -> Tensor:
-    """The attention mask of shifted windows, as in the official code.
-
-    The network does not use it (see the top of this file); it is for blocks called by hand.
-
-    Args:
-        D: Time steps of the grid, padded to a multiple of the window.
-        H: Rows of the padded grid.
-        W: Columns of the padded grid.
-        window_size: Window used, from `get_window_size`.
-        shift_size: Shift used, from `get_window_size`.
-        device: Device of the mask.
-
-    Returns:
-        (windows, N, N) float32: -100 for pairs of tokens that were not neighbors before the shift,
-        0 for the others.
-    """
-    region = torch.zeros(D, H, W, device=device)
-    for axis, (size, window, shift) in enumerate(
-        zip((D, H, W), window_size, shift_size, strict=True)
-    ):
-        position = torch.arange(size, device=device)
-        if shift:
-            part = (position >= size - window).float() + (position >= size - shift).float()
-            region += 3**axis * part.view([-1 if other == axis else 1 for other in range(3)])
-    labels = window_partition(region[None, ..., None], window_size)  # (windows, N, 1)
-    return torch.where(labels == labels.transpose(1, 2), 0.0, -100.0)
-
-
 def relative_position_index(window: Size3, num_tokens: int) -> Tensor:
-    """Row of the bias table for each pair of tokens in a window: (num_tokens, num_tokens) int64.
+    """Returns the row of the bias table for each pair of tokens in a window: int64.
 
-    Built for the configured window and cut to its top-left corner. Quirk kept for parity: for a
-    window clipped in space the cut does not follow the true offsets (official code, torchvision
-    and mmaction2 alike; released weights were used that way below 193 pixels). Clipped in time
-    only, it is exact.
+    The shape is (num_tokens, num_tokens). The index is built for the configured window and cut to
+    its top-left corner. Quirk kept for parity: for a window clipped in space the cut does not
+    follow the true offsets (official code, torchvision and mmaction2 alike; released weights were
+    used that way below 193 pixels). Clipped in time only, it is exact.
     """
     return torch.from_numpy(relative_position_array(window, num_tokens))
 
 
 def relative_position_array(window: Size3, num_tokens: int) -> Indices:
-    """`relative_position_index` as an array."""
+    """Returns `relative_position_index` as an array."""
     d, h, w = window
     token = np.arange(num_tokens)
     coords = np.stack((token // (h * w), token // w % h, token % w))  # (3, N)
@@ -198,7 +112,7 @@ class WindowPlan:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def plan_windows(grid: Size3, window: Size3, shift: Size3, device: torch.device) -> WindowPlan:
-    """The plan for a token grid (D, H, W), the configured window and the shift of a block.
+    """Returns the plan for a token grid (D, h, w), the configured window and the shift of a block.
 
     Plans are cached by shape. In a graph they become constants.
     """
@@ -231,7 +145,7 @@ class Layout:
 
 
 def to_device(array: npt.NDArray[np.generic], device: torch.device) -> Tensor:
-    """An array of a plan as a tensor. No copy on a CPU, which would add a node to a graph."""
+    """Makes a tensor of an array of a plan. No copy on a CPU, which would add a node to a graph."""
     tensor = torch.from_numpy(array)
     return tensor if device.type == "cpu" else tensor.to(device)
 
@@ -255,7 +169,7 @@ class _Segment:
 
 
 def _segments(num_windows: int, window: int, shift: int) -> list[_Segment]:
-    """The windows of one axis; the one in which the shifted axis wraps around is split there."""
+    """Returns the windows of one axis; the one where a shifted axis wraps around is split there."""
     segments = [_Segment(i * window, window, 0) for i in range(num_windows)]
     index, rest = divmod(num_windows * window - shift, window)
     if index >= 0 and rest:
@@ -268,7 +182,7 @@ def _segments(num_windows: int, window: int, shift: int) -> list[_Segment]:
 
 
 def _shifted_tokens(grid: Size3, padded: Size3, shift: Size3) -> Indices:
-    """The token index at each position of the padded, shifted grid: `padded`, int64."""
+    """Returns the token at each position of the padded, shifted grid: shape `padded`, int64."""
     token = np.zeros((1, 1, 1), np.int64)
     inside = np.ones((1, 1, 1), np.bool_)
     for axis in range(3):
@@ -281,7 +195,7 @@ def _shifted_tokens(grid: Size3, padded: Size3, shift: Size3) -> Indices:
 
 
 def _plan_layout(grid: Size3, configured: Size3, shift: Size3) -> Layout:
-    window, shift = used_window(grid, configured, shift)
+    window, shift = clip_window_to_grid(grid, configured, shift)
     bias_index = relative_position_array(configured, window[0] * window[1] * window[2])
     # Regions of one shape share their relative positions wherever they are in the window, but not
     # under the quirk of a window clipped in space.
@@ -351,13 +265,102 @@ class _TakeTokens(torch.autograd.Function):
         return _TakeTokens.apply(grad, ctx.inverse, ctx.index), None, None
 
 
-def to_windows(x: Tensor, plan: WindowPlan) -> Tensor:
-    """(B, L, C) tokens -> (B, S, C) slots: shifted, padded with zeros and split into regions."""
+def tokens_to_slots(x: Tensor, plan: WindowPlan) -> Tensor:
+    """Shifts, pads with zeros and splits into regions: (B, L, C) tokens -> (B, S, C) slots."""
     out: Tensor = _TakeTokens.apply(x, plan.gather, plan.scatter)
     return out
 
 
-def from_windows(x: Tensor, plan: WindowPlan) -> Tensor:
-    """(B, S, C) slots -> (B, L, C) tokens: shifted back, without padding."""
+def slots_to_tokens(x: Tensor, plan: WindowPlan) -> Tensor:
+    """Shifts back and removes the padding: (B, S, C) slots -> (B, L, C) tokens."""
     out: Tensor = _TakeTokens.apply(x, plan.scatter, plan.gather)
     return out
+
+
+# --- the official functions, for blocks called by hand; the network does not use them -------------
+
+
+def get_window_size(
+    x_size: Sequence[int], window_size: Sequence[int], shift_size: Sequence[int] | None = None
+) -> Size3 | tuple[Size3, Size3]:
+    """Calls `clip_window_to_grid`, with the signature of the official function.
+
+    Args:
+        x_size: Token grid (D, h, w).
+        window_size: Configured window.
+        shift_size: Configured shift, or None.
+
+    Returns:
+        The window used, and with `shift_size` also the shift used.
+    """
+    d, h, w = x_size
+    wd, wh, ww = window_size
+    sd, sh, sw = (0, 0, 0) if shift_size is None else shift_size
+    used = clip_window_to_grid((d, h, w), (wd, wh, ww), (sd, sh, sw))
+    return used[0] if shift_size is None else used
+
+
+def window_partition(x: Tensor, window_size: Sequence[int]) -> Tensor:
+    """Splits a grid into windows, time-major in the grid and in each window.
+
+    Args:
+        x: (B, D, h, w, C), each axis a multiple of the window.
+        window_size: Tokens per window in time, height and width.
+
+    Returns:
+        (B * windows, N, C).
+    """
+    batch, d, h, w, channels = x.shape
+    wd, wh, ww = window_size
+    x = x.view(batch, d // wd, wd, h // wh, wh, w // ww, ww, channels)
+    return x.permute(0, 1, 3, 5, 2, 4, 6, 7).reshape(-1, wd * wh * ww, channels)
+
+
+def window_reverse(
+    windows: Tensor,
+    window_size: Sequence[int],
+    B: int,  # noqa: N803
+    D: int,  # noqa: N803
+    H: int,  # noqa: N803
+    W: int,  # noqa: N803
+) -> Tensor:
+    """Undoes `window_partition`: (B * windows, N, C) -> (B, D, H, W, C), sizes in tokens."""
+    wd, wh, ww = window_size
+    x = windows.view(B, D // wd, H // wh, W // ww, wd, wh, ww, -1)
+    return x.permute(0, 1, 4, 2, 5, 3, 6, 7).reshape(B, D, H, W, -1)
+
+
+def compute_mask(
+    D: int,  # noqa: N803
+    H: int,  # noqa: N803
+    W: int,  # noqa: N803
+    window_size: Sequence[int],
+    shift_size: Sequence[int],
+    device: torch.device | str,
+) -> Tensor:
+    """Computes the attention mask of shifted windows, as in the official code.
+
+    The network does not use it (see the top of this file); it is for blocks called by hand.
+
+    Args:
+        D: Time steps of the grid, padded to a multiple of the window.
+        H: Rows of the padded grid.
+        W: Columns of the padded grid.
+        window_size: Window used, from `get_window_size`.
+        shift_size: Shift used, from `get_window_size`.
+        device: Device of the mask.
+
+    Returns:
+        (windows, N, N) float32: -100 for pairs of tokens that were not neighbors before the shift,
+        0 for the others.
+    """
+    region = torch.zeros(D, H, W, device=device)
+    for axis, (size, window, shift) in enumerate(
+        zip((D, H, W), window_size, shift_size, strict=True)
+    ):
+        position = torch.arange(size, device=device)
+        if shift:
+            part = (position >= size - window).float() + (position >= size - shift).float()
+            region += 3**axis * part.view([-1 if other == axis else 1 for other in range(3)])
+    labels = window_partition(region[None, ..., None], window_size)  # (windows, N, 1)
+    return torch.where(labels == labels.transpose(1, 2), 0.0, -100.0)

@@ -117,7 +117,7 @@ def find_splits(source: str | Path, format: str | None = None) -> list[str]:
 
 
 def label_map(name_or_file: str) -> tuple[str, ...]:
-    """Reads class names from a label file or a bundled label set.
+    """Reads class names from a label file or a label set that is shipped with the package.
 
     Args:
         name_or_file: A file (see `labels.read_labels`) or a name such as "kinetics400".
@@ -126,13 +126,13 @@ def label_map(name_or_file: str) -> tuple[str, ...]:
         Class names by class index.
 
     Raises:
-        DataError: The file cannot be read, or the label set is not bundled.
+        DataError: The file cannot be read, or the label set is not shipped.
     """
     if name_or_file in LABEL_SETS and not Path(name_or_file).exists():
         if names := shipped_labels(name_or_file):
             return names
         raise DataError(
-            f"The label set {name_or_file!r} is not bundled with the package; download "
+            f"The label set {name_or_file!r} is not shipped with the package; download "
             f"{LABEL_SETS[name_or_file].url} and give the path of the file."
         )
     return read_labels(name_or_file, None)

@@ -1,4 +1,4 @@
-"""Label sets of the published weights, bundled or by URL."""
+"""Label sets of the published weights, shipped with the package or by URL."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class LabelSet:
         title: Name for display.
         num_classes: Number of classes.
         url: URL of the list, one label per line in the class order of the published weights.
-        shipped: Name of the bundled file; None if it is not bundled.
+        shipped: Name of the file shipped with the package; None if there is none.
     """
 
     name: str
@@ -58,7 +58,7 @@ def find_label_set(name: str) -> LabelSet:
 
 @cache
 def shipped_labels(name: str) -> tuple[str, ...]:
-    """Returns the labels of a bundled set; empty if it is not bundled."""
+    """Returns the labels of a set; empty if they are not shipped with the package."""
     labels = find_label_set(name)
     if labels.shipped is None:
         return ()

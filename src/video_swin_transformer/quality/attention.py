@@ -20,17 +20,18 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ..cpu_inference import CPU_CHUNK_TOKENS, is_cpu_inference, is_tracing
+from ..cpu_inference import CPU_CHUNK_TOKENS, is_cpu_inference
 from ..errors import ConfigError
 from ..layers import BasicLayer, Downsample, WindowAttention3D, output_dtype
+from ..trace_state import is_tracing
 from ..windows import (
     MAX_CACHED_PLANS,
     Indices,
     Size3,
     WindowPlan,
+    clip_window_to_grid,
     relative_position_array,
     to_device,
-    used_window,
     window_layout,
 )
 
@@ -80,7 +81,7 @@ def _cached_plan(
 def _plan(
     grid: Size3, configured: Size3, window: Size3 | None, shift: Size3, device: torch.device
 ) -> FragmentPlan:
-    used, shift = used_window(grid, window or configured, shift)
+    used, shift = clip_window_to_grid(grid, window or configured, shift)
     num_tokens = used[0] * used[1] * used[2]
     if window is None:
         index = relative_position_array(configured, num_tokens)

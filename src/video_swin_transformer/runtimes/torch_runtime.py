@@ -1,6 +1,6 @@
 """Eager PyTorch on the CPU, CUDA or MPS, for weights and for exported programs.
 
-The GPU code paths have not been tested on a GPU.
+The CUDA paths were run on an H100 (tests/test_gpu.py), MPS was not.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 reader.py        VideoReader: reads frames at indices of a file, image folder or array
 container.py     opens containers safely and detects truncated files
-packet_index.py  maps packets to frames and plans which packets to decode
+packet_table.py  maps packets to frames and plans which packets to decode
 video_file.py    decodes packets to frames and converts them to RGB
 images.py        reads image files with OpenCV
 metadata.py      metadata in the container header

@@ -190,9 +190,8 @@ def _open_error_reason(path: str, error: Exception) -> str:
     with Path(path).open("rb") as file:
         head = file.read(12)
     looks_like_video = head[4:8] in _MP4_BOXES or head[:4] in (b"RIFF", b"\x1aE\xdf\xa3")
-    if (
-        looks_like_video and getattr(error, "errno", None) != errno.EINVAL
-    ):  # EINVAL: not in the format list
+    # EINVAL: not in the format list.
+    if looks_like_video and getattr(error, "errno", None) != errno.EINVAL:
         return (
             "the file is truncated or its header is damaged "
             f"({reason(error)}); copy or download it again"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
+from .arrays import Ints, Pixels
 from .container import (
     decode_error,
     reason,
@@ -19,9 +19,6 @@ from .container import (
     require_size,
     translate_errors,
 )
-from .packet_index import Ints
-
-Pixels = npt.NDArray[np.uint8]
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".webp", ".tif", ".tiff"}

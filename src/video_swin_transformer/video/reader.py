@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, VideoDecodeError
+from .arrays import Ints, Pixels
 from .container import decode_error, is_folder, require_size, translate_errors
 from .images import IMAGE_SUFFIXES, ImageFolder, is_animated
-from .packet_index import Ints
-from .video_file import Pixels, VideoFile
+from .video_file import VideoFile
 
 
-class _Frames(Protocol):
+class _FrameSource(Protocol):
     """The interface of the sources that VideoReader supports."""
 
     @property
@@ -82,19 +82,19 @@ class VideoReader:
 
     def __init__(self, source: str | Path | NDArray[np.uint8]) -> None:
         self._name = f"array {source.shape}" if isinstance(source, np.ndarray) else str(source)
-        self._frames: _Frames | None = None
+        self._frames: _FrameSource | None = None
         frames = _open(source, self._name)
         self._frames = frames
         self._copy_metadata(frames)
 
-    def _copy_metadata(self, frames: _Frames) -> None:
+    def _copy_metadata(self, frames: _FrameSource) -> None:
         self.num_frames = frames.num_frames
         self.fps = frames.fps
         self.times_seconds = frames.times_seconds
         self.height, self.width = frames.height, frames.width
 
     def frames_at(self, indices: Sequence[int] | NDArray[np.integer]) -> Pixels:
-        """Frames at indices.
+        """Returns the frames at the given indices.
 
         Args:
             indices: T integers in [0, num_frames), in any order; each distinct frame is decoded
@@ -147,7 +147,7 @@ class VideoReader:
         return f"VideoReader({self._name!r}, {self.num_frames} frames, {self.width}x{self.height})"
 
 
-def _open(source: str | Path | NDArray[np.uint8], name: str) -> _Frames:
+def _open(source: str | Path | NDArray[np.uint8], name: str) -> _FrameSource:
     if isinstance(source, np.ndarray):
         return _ArrayFrames(source, name)
     if not isinstance(source, str | Path):

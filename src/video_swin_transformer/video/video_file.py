@@ -1,7 +1,7 @@
 """Frame-accurate reading of video files with minimal decoding.
 
     VideoFile       determines the frames of a video and reads the requested ones
-    PacketDecoder   demuxes packets into the index, and decodes packets into numbered frames
+    PacketDecoder   demuxes packets into the packet table, and decodes packets into numbered frames
     FrameConverter  converts decoded frames to RGB, rotated for display
 
 The frame sequence is that of a complete decode. It is determined in one of two ways:
@@ -11,8 +11,8 @@ decoded    The whole video is decoded once. This is always correct. It is used f
            Decoded frames are kept in their native pixel format if they fit in MAX_KEPT_BYTES.
 indexed    For long videos in mp4/mov and mkv/webm with one frame per packet, the sequence is
            determined by the pts of the packets. Requested frames are decoded from the preceding
-           key frame, and each decoded frame is compared with the index. On a mismatch the video is
-           decoded from the start, and on another mismatch completely.
+           key frame, and each decoded frame is compared with that sequence. On a mismatch the
+           video is decoded from the start, and on another mismatch completely.
 
 To identify the packet of a decoded frame, the packet index is written to the pts of the packet,
 which decoders copy to the frame. This also works if pts are missing or repeated, and it reveals
@@ -31,6 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import VideoDecodeError
+from .arrays import Ints, Pixels
 from .container import (
     MAX_PIXELS,
     decode_error,
@@ -41,7 +42,7 @@ from .container import (
     require_size,
     translate_errors,
 )
-from .packet_index import MAX_PACKETS, UNKNOWN, Ints, PacketIndex, Run, Timeline
+from .packet_table import MAX_PACKETS, UNKNOWN, PacketTable, Run, Timeline
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -51,10 +52,8 @@ if TYPE_CHECKING:
     NumberedPackets: TypeAlias = Iterator[tuple[int, Packet[VideoStream]]]
     NumberedFrames: TypeAlias = Iterator[tuple[int, VideoFrame]]
 
-Pixels: TypeAlias = NDArray[np.uint8]
-
 MAX_KEPT_BYTES = 128 * 2**20  # of decoded frames; about 1000 frames of 320x240
-NUM_HEAD_FRAMES = 6  # decoded on opening to verify the index and to get size and orientation
+NUM_HEAD_FRAMES = 6  # decoded on opening to verify the sequence and to get size and orientation
 
 _INDEXABLE_FORMATS = frozenset({"mov", "matroska"})
 _SEEKABLE_FORMATS = frozenset({"mov", "matroska", "avi"})
@@ -214,10 +213,10 @@ class VideoFile:
             return False
         for _ in self._decoder.packets():
             pass
-        order = self._decoder.index.display_order()
+        order = self._decoder.table.display_order()
         if order is None:
             return False
-        self._timeline = Timeline(order, self._decoder.index, one_to_one=True)
+        self._timeline = Timeline(order, self._decoder.table, one_to_one=True)
         head = np.arange(min(NUM_HEAD_FRAMES, len(order)), dtype=np.int64)
         try:
             frames = [frame for _, frame in self._decode_runs(head, single_threaded=False)]
@@ -230,19 +229,16 @@ class VideoFile:
     def _decode_all(self) -> None:
         """Decodes the whole video and builds the timeline from the output."""
         is_short = self._decoder.estimated_bytes() <= MAX_KEPT_BYTES
-        single_threaded = (
-            self._decoder.flags_damage and is_short
-        )  # threads are of little use for short videos
+        # Threads are of little use for short videos.
+        single_threaded = self._decoder.flags_damage and is_short
         complete = self._decode_completely(single_threaded=single_threaded)
-        indexed = self._decoder.index.display_order() if self._is_indexable else None
+        indexed = self._decoder.table.display_order() if self._is_indexable else None
         if not single_threaded and self._has_mismatch(complete, indexed):
             complete = self._decode_completely(single_threaded=True)
-        index = self._decoder.index
+        table = self._decoder.table
         # Frames before the first key packet cannot be decoded; that is not damage.
-        first_key = int(index.keys[0]) if len(index.keys) else 0
-        faults = [
-            packet_index for packet_index in self._decoder.faults if packet_index >= first_key
-        ]
+        first_key = int(table.keys[0]) if len(table.keys) else 0
+        faults = [fault for fault in self._decoder.faults if fault >= first_key]
         if not complete.order:
             cause = "all its frames are damaged" if faults else "it contains no displayed frame"
             raise decode_error(self._name, cause)
@@ -250,8 +246,8 @@ class VideoFile:
         if indexed is not None and not faults and not np.array_equal(decoded, indexed):
             indexed = None  # nothing is damaged; the packets do not determine the frames
         order = decoded if indexed is None else indexed
-        timeline = Timeline(order, index, one_to_one=indexed is not None)
-        damaged = complete.corrupt + np.flatnonzero(np.frombuffer(index.corrupt, np.uint8)).tolist()
+        timeline = Timeline(order, table, one_to_one=indexed is not None)
+        damaged = complete.corrupt + np.flatnonzero(np.frombuffer(table.corrupt, np.uint8)).tolist()
         if indexed is not None:
             damaged += np.setdiff1d(indexed, decoded).tolist()
         elif faults:
@@ -295,7 +291,7 @@ class VideoFile:
 
     def _set_times(self) -> None:
         """Sets the frame times and the average frame rate (the container's, if consistent)."""
-        ticks = self._timeline.times(self._decoder.index)
+        ticks = self._timeline.times(self._decoder.table)
         seconds_per_tick = self._decoder.seconds_per_tick
         self.times_seconds = None
         self.fps = None
@@ -306,9 +302,8 @@ class VideoFile:
                 self.fps = (self.num_frames - 1) / duration_seconds
         declared_fps = self._decoder.rate
         if declared_fps and (self.fps is None or abs(declared_fps / self.fps - 1) < 0.01):
-            self.fps = (
-                declared_fps  # exact, such as 30000/1001, unlike the value from rounded times
-            )
+            # Exact, such as 30000/1001, unlike the value from rounded times.
+            self.fps = declared_fps
 
     # Decoding ------------------------------------------------------------------------------
 
@@ -363,7 +358,10 @@ class VideoFile:
 
 
 class IndexMismatchError(Exception):
-    """Packets or frames differ from the index. Internal to this module."""
+    """Packets differ from the packet table, or frames from the indexed sequence.
+
+    Internal to this module.
+    """
 
 
 class PacketDecoder:
@@ -374,14 +372,14 @@ class PacketDecoder:
         name: Name for messages.
 
     Attributes:
-        index: The packet metadata, complete after the first pass over all packets.
+        table: The packet metadata, complete after the first pass over all packets.
         faults: Packet indices at which the decoder reported an error since the last reset.
     """
 
     def __init__(self, path: str, name: str) -> None:
         self._path, self._name = path, name
-        self.index = PacketIndex()
-        self._is_complete = False  # whether the index is complete
+        self.table = PacketTable()
+        self._is_complete = False  # whether the table is complete
         self.faults: list[int] = []
         self._is_fresh = False
         self.rewind()
@@ -429,7 +427,7 @@ class PacketDecoder:
 
     @property
     def seconds_per_tick(self) -> float | None:
-        """Time base of the index in seconds; None if unknown."""
+        """Time base of the packet table in seconds; None if unknown."""
         time_base = self._stream.time_base
         return float(time_base) if time_base else None
 
@@ -447,8 +445,8 @@ class PacketDecoder:
     # Packets -------------------------------------------------------------------------------
 
     def packets(self) -> NumberedPackets:
-        """Yields all packets of a newly opened file. The first complete pass builds the index."""
-        self.index = self.index if self._is_complete else PacketIndex()
+        """Yields all packets of a newly opened file. The first complete pass builds the table."""
+        self.table = self.table if self._is_complete else PacketTable()
         for packet_index, packet in enumerate(self._demuxed()):
             if not self._is_complete:
                 self._record(packet)
@@ -463,7 +461,7 @@ class PacketDecoder:
         """Seeks, and yields packets from `key_packet` or an earlier key packet."""
         import av
 
-        for times in (self.index.pts, self.index.dts):  # containers seek by pts or dts
+        for times in (self.table.pts, self.table.dts):  # containers seek by pts or dts
             if times[key_packet] == UNKNOWN:
                 continue
             try:
@@ -494,50 +492,46 @@ class PacketDecoder:
                     raise
                 if self._is_complete:  # the first pass succeeded
                     raise IndexMismatchError from error
-                raise self._truncated(len(self.index.pts)) from error
+                raise self._truncated(len(self.table.pts)) from error
             if packet is None:
                 return
             if packet.size:  # empty: a dropped frame (avi) or the end of the stream
                 yield packet
 
     def _record(self, packet: Packet[VideoStream]) -> None:
-        index = self.index
-        if len(index.pts) >= MAX_PACKETS:
+        table = self.table
+        if len(table.pts) >= MAX_PACKETS:
             raise decode_error(self._name, f"it has more than {MAX_PACKETS} packets")
-        index.pts.append(UNKNOWN if packet.pts is None else packet.pts)
-        index.dts.append(UNKNOWN if packet.dts is None else packet.dts)
-        index.pos.append(UNKNOWN if packet.pos is None else packet.pos)
-        index.size.append(packet.size)
-        index.key.append(packet.is_keyframe)
-        index.hidden.append(packet.is_discard or _is_hidden(self.codec, packet))
-        index.corrupt.append(packet.is_corrupt or _is_partial(self.codec, packet))
+        table.pts.append(UNKNOWN if packet.pts is None else packet.pts)
+        table.dts.append(UNKNOWN if packet.dts is None else packet.dts)
+        table.pos.append(UNKNOWN if packet.pos is None else packet.pos)
+        table.size.append(packet.size)
+        table.key.append(packet.is_keyframe)
+        table.hidden.append(packet.is_discard or _is_hidden(self.codec, packet))
+        table.corrupt.append(packet.is_corrupt or _is_partial(self.codec, packet))
 
     def _compare(self, packet_index: int, packet: Packet[VideoStream]) -> None:
-        index = self.index
+        table = self.table
         pos = UNKNOWN if packet.pos is None else packet.pos
-        if packet_index >= len(index.pts) or (
-            index.pos[packet_index],
-            index.size[packet_index],
-        ) != (
-            pos,
-            packet.size,
-        ):
+        if packet_index >= len(table):
+            raise IndexMismatchError
+        if (table.pos[packet_index], table.size[packet_index]) != (pos, packet.size):
             raise IndexMismatchError
 
     def _seek_target(self, packet: Packet[VideoStream], key_packet: int) -> int:
-        """Returns the index of the key packet that a seek reached; -1 if it is unknown."""
-        for packet_index in self.index.keys[self.index.keys <= key_packet][::-1].tolist():
+        """Returns the packet index of the key packet that a seek reached; -1 if it is unknown."""
+        for packet_index in self.table.keys[self.table.keys <= key_packet][::-1].tolist():
             if (
-                self.index.pos[packet_index] == packet.pos
-                and self.index.size[packet_index] == packet.size
+                self.table.pos[packet_index] == packet.pos
+                and self.table.size[packet_index] == packet.size
             ):
                 return int(packet_index)
         return -1
 
     def _require_complete(self) -> None:
         """Raises VideoDecodeError if the file is truncated."""
-        index = self.index
-        num_packets = len(index.pts)
+        table = self.table
+        num_packets = len(table.pts)
         if num_packets == 0:
             raise decode_error(self._name, "its video stream contains no frames")
         declared = 0
@@ -545,9 +539,9 @@ class PacketDecoder:
             # FFmpeg's sample table; not available in older versions of PyAV.
             declared = len(getattr(self._stream, "index_entries", ()))
         # The last packet may be the remainder of a partial one before it.
-        is_partial = any(index.corrupt[-2:])
+        is_partial = any(table.corrupt[-2:])
         if is_partial or declared > num_packets or self._ends_early():
-            num_whole = len((index.corrupt[:-1] + b"\1").rstrip(b"\1"))
+            num_whole = len((table.corrupt[:-1] + b"\1").rstrip(b"\1"))
             raise self._truncated(num_whole if is_partial else num_packets)
 
     def _ends_early(self) -> bool:

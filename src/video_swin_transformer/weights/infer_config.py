@@ -21,15 +21,15 @@ from ..registry import ModelCard, list_cards
 
 V = TypeVar("V")
 _BLOCK = re.compile(r"backbone\.layers\.(\d+)\.blocks\.(\d+)\.(.+)")
-_MAX_FRAMES, _MAX_SIDE = 64, 64  # of a window, in tokens
+_MAX_DEPTH, _MAX_SIDE = 64, 64  # of a window, in tokens
 _PREFERRED_SIDES = (7, 12)  # window sizes of published models; preferred if a table is ambiguous
 _COMMON_SIDES = (8, 14, 16, 24, 6, 4)  # used if exactly one of them is possible
-IMAGE_TO_VIDEO_FRAMES = 8  # temporal window size of inflated image weights
-IMAGE_TO_VIDEO_PATCH = 2
+IMAGE_TO_VIDEO_DEPTH = 8  # window depth of inflated image weights, in tokens
+IMAGE_TO_VIDEO_PATCH = 2  # frames per token of inflated image weights
 
 
 def infer_config(
-    tensors: Mapping[str, Tensor], index_sides: Iterable[int] = (), is_image: bool = False
+    tensors: Mapping[str, Tensor], window_tokens: Iterable[int] = (), is_image: bool = False
 ) -> ModelConfig:
     """Infers the configuration of a model from its tensors.
 
@@ -38,7 +38,7 @@ def infer_config(
 
     Args:
         tensors: Tensors under official names.
-        index_sides: Numbers of tokens per window, from relative position index buffers.
+        window_tokens: Numbers of tokens per window, from relative position index buffers.
         is_image: Whether the tensors are image weights. The configuration is then that of the
             inflated video model, with patch size (2, p, p) and window size (8, w, w).
 
@@ -62,7 +62,7 @@ def infer_config(
         for name in ("cls_head.fc_cls.weight", "cls_head.fc_cls.bias")
         if name in tensors and tensors[name].ndim
     )
-    window = _image_window(rows) if is_image else _video_window(rows, set(index_sides))
+    window = _image_window(rows) if is_image else _video_window(rows, set(window_tokens))
     try:
         config = ModelConfig(
             embed_dim=embed_dim,
@@ -168,10 +168,10 @@ def _image_window(rows: int) -> tuple[int, int, int]:
             f"The bias tables have {rows} rows, which is not possible for a square 2D window."
         )
     side = (offsets + 1) // 2
-    return (IMAGE_TO_VIDEO_FRAMES, side, side)
+    return (IMAGE_TO_VIDEO_DEPTH, side, side)
 
 
-def _video_window(rows: int, index_sides: set[int]) -> tuple[int, int, int]:
+def _video_window(rows: int, window_tokens: set[int]) -> tuple[int, int, int]:
     """Returns the window size (d, h, h) with (2d - 1)(2h - 1)^2 = rows.
 
     >>> _video_window(5239, set())
@@ -179,11 +179,11 @@ def _video_window(rows: int, index_sides: set[int]) -> tuple[int, int, int]:
     """
     found: list[tuple[int, int, int]] = []
     for side in range(1, _MAX_SIDE + 1):
-        frames, rest = divmod(rows, (2 * side - 1) ** 2)
-        if rest == 0 and frames % 2 and (frames + 1) // 2 <= _MAX_FRAMES:
-            found.append(((frames + 1) // 2, side, side))
-    if len(index_sides) == 1:
-        tokens = index_sides.copy().pop()
+        offsets, rest = divmod(rows, (2 * side - 1) ** 2)  # offsets in time
+        if rest == 0 and offsets % 2 and (offsets + 1) // 2 <= _MAX_DEPTH:
+            found.append(((offsets + 1) // 2, side, side))
+    if len(window_tokens) == 1:
+        (tokens,) = window_tokens
         matching = [window for window in found if math.prod(window) == tokens]
         if len(matching) == 1:
             return matching[0]

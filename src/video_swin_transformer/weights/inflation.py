@@ -35,7 +35,10 @@ def inflate_patch_projection(weight: Tensor, num_frames: int) -> Tensor:
 
 
 def sum_patch_over_time(weight: Tensor) -> Tensor:
-    """(C, in, t, p, p) -> (C, in, 1, p, p): one frame gets what t equal frames would get."""
+    """Sums a patch over time: (C, in_chans, t, p, p) -> (C, in_chans, 1, p, p).
+
+    One frame then gets what t equal frames would get.
+    """
     return weight.sum(dim=2, keepdim=True)
 
 
@@ -46,11 +49,11 @@ def inflate_bias_table(table: Tensor, window: Size3) -> Tensor:
     code).
 
     Args:
-        table: (S * S, num_heads).
-        window: Window size of the video model, (D, H, W).
+        table: (rows, num_heads); rows is the square of the number of offsets per axis.
+        window: Window size of the video model, (D, h, w) in tokens.
 
     Returns:
-        ((2D - 1) * (2H - 1) * (2W - 1), num_heads).
+        ((2D - 1) * (2h - 1) * (2w - 1), num_heads).
     """
     side = round(table.shape[0] ** 0.5)
     frames, height, width = _num_offsets(window)
@@ -68,25 +71,25 @@ def resize_bias_table(table: Tensor, old: Size3, new: Size3) -> Tensor:
 
     Args:
         table: (rows of `old`, num_heads).
-        old: Window size of the table, (D, H, W).
+        old: Window size of the table, (D, h, w) in tokens.
         new: Window size to resize to.
 
     Returns:
         (rows of `new`, num_heads).
     """
     (frames, *space), (new_frames, *new_space) = _num_offsets(old), _num_offsets(new)
-    grid = table.view(frames, *space, -1)  # (2d-1, 2h-1, 2w-1, heads)
+    grid = table.view(frames, *space, -1)  # (2D-1, 2h-1, 2w-1, heads)
     if space != new_space:
         grid = _resize_spatial(grid, (new_space[0], new_space[1]))
     if frames != new_frames:
-        lines = grid.flatten(1).t()[None]  # (1, (2h-1)(2w-1) heads, 2d-1)
+        lines = grid.flatten(1).t()[None]  # (1, (2h-1)(2w-1) heads, 2D-1)
         lines = F.interpolate(lines, size=new_frames, mode="linear", align_corners=True)
         grid = lines[0].t().reshape(new_frames, *grid.shape[1:])
     return grid.flatten(0, 2).contiguous()
 
 
 def _resize_spatial(grid: Tensor, size: tuple[int, int]) -> Tensor:
-    """(D, H, W, heads) -> (D, *size, heads), bicubic without antialiasing."""
+    """Resizes (2D-1, 2h-1, 2w-1, heads) to (2D-1, *size, heads), bicubic, not antialiased."""
     planes = grid.permute(0, 3, 1, 2)
     planes = F.interpolate(planes, size=size, mode="bicubic", align_corners=False)
     return planes.permute(0, 2, 3, 1).contiguous()

@@ -88,11 +88,11 @@ class KeyFormat:
     @cached_property
     def _theirs_to_part(self) -> dict[str, str]:
         names = {self.parts.get(part, part): part for part in _PARTS if part not in self._split}
-        return names | {theirs: slot for slot, theirs in self.parts.items() if "#" in slot}
+        return names | {theirs: part for part, theirs in self.parts.items() if "#" in part}
 
     @cached_property
     def _split(self) -> frozenset[str]:
-        return frozenset(slot.split("#")[0] for slot in self.parts if "#" in slot)
+        return frozenset(part.split("#")[0] for part in self.parts if "#" in part)
 
     @cached_property
     def _block_pattern(self) -> re.Pattern[str]:
@@ -168,9 +168,8 @@ class NamedTensors:
     derived: tuple[str, ...]  # names in the file
     ignored: tuple[str, ...]
     unexpected: tuple[str, ...]
-    incomplete: tuple[
-        str, ...
-    ]  # parts of a split tensor whose other parts are missing or have different shapes
+    # Parts of a split tensor whose other parts are missing or have different shapes.
+    incomplete: tuple[str, ...]
 
 
 def convert(key_format: KeyFormat, tensors: Mapping[str, Tensor]) -> NamedTensors:
@@ -198,17 +197,18 @@ def convert(key_format: KeyFormat, tensors: Mapping[str, Tensor]) -> NamedTensor
     named: dict[str, Tensor] = {}
     sources: dict[str, tuple[str, ...]] = {}
     for name, (key, tensor) in found.items():
-        slot = _QKV_THIRD.fullmatch(name)
-        if slot is None:
+        split = _QKV_THIRD.fullmatch(name)
+        if split is None:
             named[name], sources[name] = tensor, (key,)
             continue
-        thirds = [found.get(f"{slot[1]}#{i}") for i in range(3)]
+        joined, number = split.groups()
+        thirds = [found.get(f"{joined}#{i}") for i in range(3)]
         whole = [third for third in thirds if third is not None]
         if len(whole) < 3 or not _can_be_joined([third[1] for third in whole]):
             incomplete.append(key)
-        elif slot[2] == "0":
-            named[slot[1]] = torch.cat([third[1] for third in whole])
-            sources[slot[1]] = tuple(third[0] for third in whole)
+        elif number == "0":
+            named[joined] = torch.cat([third[1] for third in whole])
+            sources[joined] = tuple(third[0] for third in whole)
     return NamedTensors(
         named,
         sources,
@@ -253,9 +253,9 @@ def _transformers_parts() -> Mapping[str, str]:
     parts = {f"{a}.{x}": f"{b}.{x}" for a, b in changed.items() for x in ("weight", "bias")}
     table = "relative_position_bias_table"
     parts[f"attn.{table}"] = f"attention.self.{table}"
-    for slot, third in enumerate(("query", "key", "value")):
+    for number, theirs in enumerate(("query", "key", "value")):
         for leaf in ("weight", "bias"):
-            parts[f"attn.qkv.{leaf}#{slot}"] = f"attention.self.{third}.{leaf}"
+            parts[f"attn.qkv.{leaf}#{number}"] = f"attention.self.{theirs}.{leaf}"
     return MappingProxyType(parts)
 
 

@@ -6,56 +6,56 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from video_swin_transformer.video.packet_index import (
+from video_swin_transformer.video.arrays import Ints
+from video_swin_transformer.video.packet_table import (
     MIN_PACKETS_TO_SKIP,
     UNKNOWN,
-    Ints,
-    PacketIndex,
+    PacketTable,
     Timeline,
 )
 
 
-def index_of(pts: list[int], keys: list[int], hidden: tuple[int, ...] = ()) -> PacketIndex:
-    index = PacketIndex()
+def table_of(pts: list[int], keys: list[int], hidden: tuple[int, ...] = ()) -> PacketTable:
+    table = PacketTable()
     for packet_index, time in enumerate(pts):
-        index.pts.append(time)
-        index.dts.append(packet_index)
-        index.pos.append(packet_index * 100)
-        index.size.append(100)
-        index.key.append(packet_index in keys)
-        index.hidden.append(packet_index in hidden)
-        index.corrupt.append(False)
-    return index
+        table.pts.append(time)
+        table.dts.append(packet_index)
+        table.pos.append(packet_index * 100)
+        table.size.append(100)
+        table.key.append(packet_index in keys)
+        table.hidden.append(packet_index in hidden)
+        table.corrupt.append(False)
+    return table
 
 
-def timeline_of(index: PacketIndex) -> Timeline:
-    order = index.display_order()
+def timeline_of(table: PacketTable) -> Timeline:
+    order = table.display_order()
     assert order is not None
-    return Timeline(order, index, one_to_one=True)
+    return Timeline(order, table, one_to_one=True)
 
 
 def test_the_image_in_the_docstring() -> None:
-    timeline = timeline_of(index_of([0, 3, 1, 2, 4], [0]))
+    timeline = timeline_of(table_of([0, 3, 1, 2, 4], [0]))
     assert timeline.packet_indices.tolist() == [0, 2, 3, 1, 4]
     assert timeline.position_of.tolist() == [0, 3, 1, 2, 4]
 
 
 def test_hidden_packets_have_no_position() -> None:
-    index = index_of([0, 1, 2, 3], [0], hidden=(1,))
-    assert timeline_of(index).position_of.tolist() == [0, -1, 1, 2]
+    table = table_of([0, 1, 2, 3], [0], hidden=(1,))
+    assert timeline_of(table).position_of.tolist() == [0, -1, 1, 2]
 
 
 def test_no_order_without_complete_times() -> None:
-    assert index_of([0, UNKNOWN, 2], [0]).display_order() is None
-    assert index_of([0, 1, 1], [0]).display_order() is None
-    assert index_of([0, 1, 2], [1]).display_order() is None, "the first packet must be a key"
-    assert index_of([], []).display_order() is None
+    assert table_of([0, UNKNOWN, 2], [0]).display_order() is None
+    assert table_of([0, 1, 1], [0]).display_order() is None
+    assert table_of([0, 1, 2], [1]).display_order() is None, "the first packet must be a key"
+    assert table_of([], []).display_order() is None
 
 
 def test_frames_shown_before_a_key_frame_are_reached_from_the_one_before_it() -> None:
     """Open GOP: 3 is a key packet, but 4 and 5 are shown before it and need 2 as well."""
-    index = index_of([0, 1, 2, 5, 3, 4, 6], [0, 3])
-    timeline = timeline_of(index)
+    table = table_of([0, 1, 2, 5, 3, 4, 6], [0, 3])
+    timeline = timeline_of(table)
     by_position = {
         position: timeline.plan(np.array([position]), can_seek=True)[0] for position in range(7)
     }
@@ -65,14 +65,14 @@ def test_frames_shown_before_a_key_frame_are_reached_from_the_one_before_it() ->
 
 def test_a_key_packet_is_no_start_for_frames_stored_before_it() -> None:
     """Packet 1 is shown last; a decoder that starts at key packet 2 never sees it."""
-    timeline = timeline_of(index_of([0, 9, 1, 2, 3], [0, 2]))
+    timeline = timeline_of(table_of([0, 9, 1, 2, 3], [0, 2]))
     assert timeline.plan(np.array([4]), can_seek=True)[0].start_packet == 0
     assert timeline.plan(np.array([2]), can_seek=True)[0].start_packet == 0
 
 
 def test_near_runs_are_joined_and_far_ones_are_not() -> None:
     num, gop = 400, 40
-    timeline = timeline_of(index_of(list(range(num)), list(range(0, num, gop))))
+    timeline = timeline_of(table_of(list(range(num)), list(range(0, num, gop))))
     near = timeline.plan(np.array([30, 41]), can_seek=True)
     assert [(run.start_packet, run.last_packet) for run in near] == [(0, 41)]
     far = timeline.plan(np.array([40 - MIN_PACKETS_TO_SKIP - 1, 41, 399]), can_seek=True)
@@ -84,23 +84,23 @@ def test_near_runs_are_joined_and_far_ones_are_not() -> None:
 
 
 def test_times() -> None:
-    index = index_of([10, 40, 20, 30], [0])
-    times = timeline_of(index).times(index)
+    table = table_of([10, 40, 20, 30], [0])
+    times = timeline_of(table).times(table)
     assert times is not None and times.tolist() == [0, 10, 20, 30]
-    index.pts[1] = UNKNOWN
-    observed = Timeline(np.array([0, 2, 3, 1]), index, one_to_one=False)
-    times = observed.times(index)
+    table.pts[1] = UNKNOWN
+    observed = Timeline(np.array([0, 2, 3, 1]), table, one_to_one=False)
+    times = observed.times(table)
     assert times is not None and times.tolist() == [0, 1, 2, 3], "the dts in order"
-    index.dts[2] = UNKNOWN
-    assert observed.times(index) is None
+    table.dts[2] = UNKNOWN
+    assert observed.times(table) is None
 
 
 def test_damage_spreads_to_the_next_key_and_over_its_leading_frames() -> None:
-    index = index_of([0, 1, 2, 5, 3, 4, 6, 7], [0, 3, 7])
-    timeline = timeline_of(index)
+    table = table_of([0, 1, 2, 5, 3, 4, 6, 7], [0, 3, 7])
+    timeline = timeline_of(table)
     timeline.mark_damaged([1])
     assert timeline.packet_indices[timeline.damaged].tolist() == [1, 2, 4, 5]
-    timeline = timeline_of(index)
+    timeline = timeline_of(table)
     timeline.mark_damaged([7])
     assert timeline.packet_indices[timeline.damaged].tolist() == [7]
 
@@ -131,7 +131,7 @@ def test_plans_bring_every_wanted_frame(
 ) -> None:
     """Each requested position once, within its run, from a key packet, and in order."""
     pts, keys = _stored(groups, is_open)
-    timeline = timeline_of(index_of(pts.tolist(), keys))
+    timeline = timeline_of(table_of(pts.tolist(), keys))
     positions = st.integers(0, len(pts) - 1)
     expected = np.array(sorted(data.draw(st.sets(positions, min_size=1))))
     runs = timeline.plan(expected, can_seek=True)

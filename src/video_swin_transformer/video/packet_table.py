@@ -7,9 +7,9 @@ in display order. With B-frames they differ:
     pts            0  3  1  2  4        presentation time
     position       0  3  1  2  4    ->  Timeline.packet_indices = [0, 2, 3, 1, 4]
 
-A `PacketIndex` contains the demuxed packet metadata. A `Timeline` contains the packet indices in
-display order, which are either indexed (from the packets' timestamps) or decoded (from a complete
-decode).
+A `PacketTable` holds the metadata of all packets, one row per packet index. A `Timeline` contains
+the packet indices in display order, which are either indexed (from the packets' timestamps) or
+decoded (from a complete decode).
 """
 
 from __future__ import annotations
@@ -20,17 +20,15 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
+
+from .arrays import Bools, Ints
 
 UNKNOWN = -(2**63)  # FFmpeg's AV_NOPTS_VALUE
-MAX_PACKETS = 10_000_000  # 46 hours at 60 fps; limits the index to 400 MB
+MAX_PACKETS = 10_000_000  # 46 hours at 60 fps; limits the table to 400 MB
 
 # Runs are merged if the gap between them has at most this many packets: flushing the decoder for a
 # seek costs about as much as decoding them.
 MIN_PACKETS_TO_SKIP = 16
-
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
 
 
 def _ints() -> array[int]:
@@ -38,8 +36,8 @@ def _ints() -> array[int]:
 
 
 @dataclass
-class PacketIndex:
-    """Packet metadata in decode order. Times are in units of the stream's time base."""
+class PacketTable:
+    """Metadata of all packets, in decode order. Times are in units of the stream's time base."""
 
     pts: array[int] = field(default_factory=_ints)  # UNKNOWN if missing
     dts: array[int] = field(default_factory=_ints)
@@ -90,18 +88,18 @@ class Timeline:
 
     Args:
         packet_indices: Packet index of each frame, in display order.
-        index: The packet metadata.
+        table: The packet metadata.
         one_to_one: Whether each displayed packet yields exactly one frame, so that the decoder can
             be flushed after the last needed packet. This is not the case with, for example, one
             packet per field.
     """
 
-    def __init__(self, packet_indices: Ints, index: PacketIndex, *, one_to_one: bool) -> None:
+    def __init__(self, packet_indices: Ints, table: PacketTable, *, one_to_one: bool) -> None:
         self.packet_indices = packet_indices
         self.one_to_one = one_to_one
         self.damaged: Bools = np.zeros(len(packet_indices), bool)
-        self._keys = index.keys
-        self.position_of: Ints = np.full(len(index), -1, np.int64)
+        self._keys = table.keys
+        self.position_of: Ints = np.full(len(table), -1, np.int64)
         self.position_of[packet_indices] = np.arange(len(packet_indices))
 
     def __len__(self) -> int:
@@ -134,9 +132,8 @@ class Timeline:
             can_seek: Whether runs can start at key packets; otherwise there is one run from the
                 start.
         """
-        needed = np.maximum.accumulate(
-            self.packet_indices
-        )  # last packet_index needed up to each position
+        # The last packet needed up to each position.
+        needed = np.maximum.accumulate(self.packet_indices)
         if not can_seek:
             return [Run(0, 0, int(needed[requested[-1]]), tuple(requested.tolist()))]
         packet_indices, positions = self._starts
@@ -172,12 +169,12 @@ class Timeline:
                 affected |= before_key & (self.packet_indices >= end)
             self.damaged |= affected
 
-    def times(self, index: PacketIndex) -> Ints | None:
+    def times(self, table: PacketTable) -> Ints | None:
         """Returns presentation times in time base units, starting at 0; None if unknown.
 
         Without pts, sorted dts are used (avi has no pts).
         """
-        for values, in_order in ((index.pts, True), (index.dts, False)):
+        for values, in_order in ((table.pts, True), (table.dts, False)):
             ticks = np.asarray(values, np.int64)[self.packet_indices]
             if np.any(ticks == UNKNOWN):
                 continue
