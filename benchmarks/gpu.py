@@ -39,7 +39,6 @@ def _measure(calls: dict[str, Callable[[], object]]) -> dict[str, dict[str, floa
     repeats = {}
     for name, call in calls.items():
         call()
-        _seconds(call, 1)
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()

@@ -14,7 +14,12 @@ import video_swin_transformer as vst
 from tests.containers import random_state
 from tests.oracle import fill_by_name, input_by_shape, reference
 from video_swin_transformer import quality
-from video_swin_transformer.quality.attention import FragmentLayer, plan_fragments
+from video_swin_transformer.layers import WindowAttention3D
+from video_swin_transformer.quality.attention import (
+    FragmentAttention3D,
+    FragmentLayer,
+    plan_fragments,
+)
 
 OUTPUTS = reference("quality_outputs")
 KEY_LISTS = {
@@ -127,14 +132,9 @@ def test_attention_equals_the_dense_formula(grid, table_window, window, fragment
         depth=2,
         num_heads=2,
         window_size=table_window,
-        fragment_bias=fragment_bias,
         mlp_ratio=2.0,
         qkv_bias=True,
-        qk_scale=None,
-        drop=0.0,
-        attn_drop=0.0,
-        drop_path=(0.0, 0.0),
-        downsample=None,
+        attention=FragmentAttention3D if fragment_bias else WindowAttention3D,
     ).eval()
     fill(layer)
     x = input_by_shape((2, 8, *grid))

@@ -32,18 +32,20 @@ IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
-def _require(condition: bool, setting: str, got: object, allowed: str) -> None:
+def require(condition: bool, setting: str, got: object, allowed: str) -> None:
+    """Raises ConfigError unless `condition` holds."""
     if not condition:
         raise ConfigError(f"{setting} is {got!r}, but must be {allowed}.")
 
 
-def _is_integer(value: object, minimum: int = 1) -> bool:
+def is_integer(value: object, minimum: int = 1) -> bool:
+    """Returns whether `value` is an int, not a bool, and at least `minimum`."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
 
 
 def _triple(setting: str, value: Sequence[int]) -> tuple[int, int, int]:
-    ok = isinstance(value, Sequence) and len(value) == 3 and all(_is_integer(v) for v in value)
-    _require(ok, setting, value, "three positive integers (time, height, width)")
+    ok = isinstance(value, Sequence) and len(value) == 3 and all(is_integer(v) for v in value)
+    require(ok, setting, value, "three positive integers (time, height, width)")
     return (value[0], value[1], value[2])
 
 
@@ -93,7 +95,7 @@ class ModelConfig:
         set_field(self, "window_size", _triple("window_size", self.window_size))
         if self.patch_stride is not None:
             stride = _triple("patch_stride", self.patch_stride)
-            _require(
+            require(
                 all(step <= side for step, side in zip(stride, self.patch_size, strict=True)),
                 "patch_stride",
                 stride,
@@ -101,34 +103,34 @@ class ModelConfig:
             )
             # Normalized so that equal networks compare equal.
             set_field(self, "patch_stride", None if stride == self.patch_size else stride)
-        _require(_is_integer(self.embed_dim), "embed_dim", self.embed_dim, "a positive integer")
-        _require(
-            len(self.depths) > 0 and all(_is_integer(d) for d in self.depths),
+        require(is_integer(self.embed_dim), "embed_dim", self.embed_dim, "a positive integer")
+        require(
+            len(self.depths) > 0 and all(is_integer(d) for d in self.depths),
             "depths",
             self.depths,
             "positive integers, one per stage",
         )
-        _require(
-            len(self.num_heads) == len(self.depths) and all(_is_integer(h) for h in self.num_heads),
+        require(
+            len(self.num_heads) == len(self.depths) and all(is_integer(h) for h in self.num_heads),
             "num_heads",
             self.num_heads,
             f"{len(self.depths)} positive integers, one for each of depths {self.depths}",
         )
         for stage, heads in enumerate(self.num_heads):
             dim = self.embed_dim * 2**stage
-            _require(
+            require(
                 dim % heads == 0, f"num_heads[{stage}]", heads, f"a divisor of its {dim} channels"
             )
-        _require(_is_integer(self.in_chans), "in_chans", self.in_chans, "a positive integer")
-        _require(_is_integer(self.num_classes, 0), "num_classes", self.num_classes, "0 or more")
-        _require(self.mlp_ratio > 0, "mlp_ratio", self.mlp_ratio, "above 0")
+        require(is_integer(self.in_chans), "in_chans", self.in_chans, "a positive integer")
+        require(is_integer(self.num_classes, 0), "num_classes", self.num_classes, "0 or more")
+        require(self.mlp_ratio > 0, "mlp_ratio", self.mlp_ratio, "above 0")
         for name in ("drop_rate", "attn_drop_rate", "drop_path_rate", "head_drop_rate"):
             rate = getattr(self, name)
-            _require(0 <= rate < 1, name, rate, "at least 0 and below 1")
-        _require(
+            require(0 <= rate < 1, name, rate, "at least 0 and below 1")
+        require(
             self.global_pool in GLOBAL_POOLS, "global_pool", self.global_pool, "'avg' or '' (none)"
         )
-        _require(
+        require(
             self.global_pool == "avg" or self.num_classes == 0,
             "global_pool",
             self.global_pool,
@@ -185,12 +187,12 @@ class ClipSampling:
     def __post_init__(self) -> None:
         for name in ("num_frames", "stride", "num_clips"):
             value = getattr(self, name)
-            _require(_is_integer(value), name, value, "a positive integer")
-        _require(
+            require(is_integer(value), name, value, "a positive integer")
+        require(
             self.rule in SAMPLING_RULES, "rule", self.rule, f"one of {', '.join(SAMPLING_RULES)}"
         )
         seconds = self.stride_seconds
-        _require(seconds is None or seconds > 0, "stride_seconds", seconds, "above 0, or None")
+        require(seconds is None or seconds > 0, "stride_seconds", seconds, "above 0, or None")
 
 
 @dataclass(frozen=True)
@@ -222,33 +224,33 @@ class Preprocessing:
         object.__setattr__(self, "std", tuple(self.std))
         for name in ("short_side", "crop_size"):
             value = getattr(self, name)
-            _require(_is_integer(value), name, value, "a positive integer of pixels")
-        _require(
+            require(is_integer(value), name, value, "a positive integer of pixels")
+        require(
             self.crop_size <= self.short_side,
             "crop_size",
             self.crop_size,
             f"at most short_side ({self.short_side})",
         )
-        _require(
+        require(
             self.num_crops in ALLOWED_NUM_CROPS,
             "num_crops",
             self.num_crops,
             "1 (center), 3 (three-crop) or 5 (evenly along the long side)",
         )
-        _require(
+        require(
             self.num_crops == 1 or not self.whole_frame,
             "num_crops",
             self.num_crops,
             "1 with whole_frame, which cuts nothing",
         )
-        _require(
+        require(
             len(self.mean) == len(self.std) and len(self.mean) in (1, 3),
             "mean and std",
             (self.mean, self.std),
             "of one length, 1 (gray) or 3 (RGB)",
         )
-        _require(all(s > 0 for s in self.std), "std", self.std, "above 0")
-        _require(
+        require(all(s > 0 for s in self.std), "std", self.std, "above 0")
+        require(
             self.interpolation in INTERPOLATIONS,
             "interpolation",
             self.interpolation,
@@ -275,10 +277,10 @@ class BundleConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "labels", tuple(self.labels))
-        _require(
+        require(
             self.average_clips in AVERAGES, "average_clips", self.average_clips, "prob or score"
         )
-        _require(
+        require(
             isinstance(self.multi_label, bool), "multi_label", self.multi_label, "true or false"
         )
         if self.labels and len(self.labels) != self.model.num_classes:

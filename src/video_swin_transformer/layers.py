@@ -243,6 +243,8 @@ class SwinTransformerBlock3D(nn.Module):
         act_layer: ActLayer = nn.GELU,
         norm_layer: NormLayer = nn.LayerNorm,
         use_checkpoint: bool = False,
+        *,
+        attention: type[WindowAttention3D] = WindowAttention3D,
     ) -> None:
         super().__init__()
         self.dim = dim
@@ -251,7 +253,7 @@ class SwinTransformerBlock3D(nn.Module):
         self.shift_size = _size3(shift_size)
         self.use_checkpoint = use_checkpoint
         self.norm1 = norm_layer(dim)
-        self.attn = WindowAttention3D(
+        self.attn = attention(
             dim,
             self.window_size,
             num_heads,
@@ -335,6 +337,7 @@ class BasicLayer(nn.Module):
         downsample: Class of the patch merging at the end, called with `dim` and `norm_layer`; None
             for the last stage. The attribute `downsample` may be set to None later.
         use_checkpoint: Recompute block activations in the backward pass to save memory.
+        attention: Class of the window attention.
     """
 
     def __init__(
@@ -352,6 +355,8 @@ class BasicLayer(nn.Module):
         norm_layer: NormLayer = nn.LayerNorm,
         downsample: Downsample | None = None,
         use_checkpoint: bool = False,
+        *,
+        attention: type[WindowAttention3D] = WindowAttention3D,
     ) -> None:
         super().__init__()
         self.depth = depth
@@ -373,6 +378,7 @@ class BasicLayer(nn.Module):
                 drop_path=rates[index],
                 norm_layer=norm_layer,
                 use_checkpoint=use_checkpoint,
+                attention=attention,
             )
             for index in range(depth)
         )
@@ -461,3 +467,24 @@ class PatchEmbed3D(nn.Module):
         if self.norm is None:
             return x
         return self.norm(x.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)  # type: ignore[no-any-return]
+
+
+def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
+    """Returns the stochastic depth rate of each block of each stage, from 0 to `rate`."""
+    num_blocks = sum(depths)
+    rates = [rate * i / max(num_blocks - 1, 1) for i in range(num_blocks)]
+    return [rates[sum(depths[:i]) : sum(depths[: i + 1])] for i in range(len(depths))]
+
+
+def init_parameters(network: nn.Module) -> None:
+    """Draws linear layers and bias tables from N(0, 0.02) and sets biases to 0.
+
+    The patch projection keeps PyTorch's default.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, WindowAttention3D):
+            nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)

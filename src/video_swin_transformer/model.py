@@ -34,7 +34,14 @@ from .config import BundleConfig, ModelConfig
 from .errors import CheckpointError, ConfigError
 from .feature_info import FeatureInfo, FeatureMapInfo, checked_stages
 from .hub import download_folder, is_repo_id, upload_folder
-from .layers import BasicLayer, NormLayer, PatchEmbed3D, PatchMerging, WindowAttention3D
+from .layers import (
+    BasicLayer,
+    NormLayer,
+    PatchEmbed3D,
+    PatchMerging,
+    drop_path_rates,
+    init_parameters,
+)
 from .saving import read_folder, write_folder
 
 if TYPE_CHECKING:
@@ -135,8 +142,7 @@ class SwinTransformer3D(nn.Module):
             stride=config.patch_stride,
         )
         self.pos_drop = nn.Dropout(drop_rate)
-        num_blocks = sum(config.depths)
-        rates = [drop_path_rate * i / max(num_blocks - 1, 1) for i in range(num_blocks)]
+        rates = drop_path_rates(drop_path_rate, config.depths)
         self.layers = nn.ModuleList(
             BasicLayer(
                 embed_dim * 2**stage,
@@ -148,7 +154,7 @@ class SwinTransformer3D(nn.Module):
                 qk_scale=qk_scale,
                 drop=drop_rate,
                 attn_drop=attn_drop_rate,
-                drop_path=rates[sum(config.depths[:stage]) : sum(config.depths[: stage + 1])],
+                drop_path=rates[stage],
                 norm_layer=norm_layer,
                 downsample=PatchMerging if stage < num_stages - 1 else None,
                 use_checkpoint=use_checkpoint,
@@ -163,7 +169,7 @@ class SwinTransformer3D(nn.Module):
         for stage in self.out_indices:
             self.add_module(self._norm_name(stage), norm_layer(self._num_channels(stage)))
         self.register_load_state_dict_pre_hook(_adapt_loaded_keys)  # type: ignore[no-untyped-call]
-        self._init_randomly()
+        init_parameters(self)
         self._freeze()
 
     @classmethod
@@ -193,25 +199,12 @@ class SwinTransformer3D(nn.Module):
         """
         if pretrained is not None:
             self.pretrained = _checked_source(pretrained)
-        self._init_randomly()
+        init_parameters(self)
         if self.pretrained is None:
             return None
         from .weights import load_backbone  # imported late: weights imports this module
 
         return load_backbone(self, self.pretrained, is_image=self.pretrained2d, allow=allow)
-
-    def _init_randomly(self) -> None:
-        """Draws linear layers and bias tables from N(0, 0.02) and sets biases to 0.
-
-        The patch projection keeps PyTorch's default.
-        """
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-            elif isinstance(module, WindowAttention3D):
-                nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)
 
     def freeze_stages(self, frozen_stages: int) -> None:
         """Freezes the patch embedding (0) and the first stages (1 to all); -1 freezes nothing.

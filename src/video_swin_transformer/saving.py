@@ -140,9 +140,9 @@ def read_bundle(weights: Path, metadata: Mapping[str, str]) -> BundleConfig | No
     """
     stored = metadata.get(METADATA_KEY)
     try:
-        text = _config_text(weights.with_name(CONFIG_FILE))
-        if text is None or (stored is not None and weights.name != WEIGHTS_FILE):
-            text = stored
+        text = stored
+        if stored is None or weights.name == WEIGHTS_FILE:
+            text = _config_text(weights.with_name(CONFIG_FILE)) or stored
         return None if text is None else BundleConfig.from_json(text)
     except (ConfigError, OSError) as error:
         raise CheckpointError(f"The config of {str(weights)!r} is invalid. {error}") from error

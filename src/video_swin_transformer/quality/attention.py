@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from ..cpu_inference import CPU_CHUNK_TOKENS, is_cpu_inference
 from ..errors import ConfigError
-from ..layers import BasicLayer, Downsample, WindowAttention3D, output_dtype
+from ..layers import BasicLayer, WindowAttention3D, output_dtype
 from ..trace_state import is_tracing
 from ..windows import (
     MAX_CACHED_PLANS,
@@ -205,48 +205,7 @@ def _region_bias(relative: Tensor, fragment: Tensor, places: Tensor) -> Tensor:
 
 
 class FragmentLayer(BasicLayer):
-    """One stage whose blocks may have fragment biases, and whose window may be resized.
-
-    Args:
-        fragment_bias: Whether the blocks have the second bias table.
-
-    The other arguments are those of `BasicLayer`.
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        depth: int,
-        num_heads: int,
-        window_size: Sequence[int],
-        *,
-        fragment_bias: bool,
-        mlp_ratio: float,
-        qkv_bias: bool,
-        qk_scale: float | None,
-        drop: float,
-        attn_drop: float,
-        drop_path: Sequence[float],
-        downsample: Downsample | None,
-    ) -> None:
-        super().__init__(
-            dim,
-            depth,
-            num_heads,
-            window_size=window_size,
-            mlp_ratio=mlp_ratio,
-            qkv_bias=qkv_bias,
-            qk_scale=qk_scale,
-            drop=drop,
-            attn_drop=attn_drop,
-            drop_path=drop_path,
-            downsample=downsample,
-        )
-        if fragment_bias:
-            for block in self.blocks:
-                block.attn = FragmentAttention3D(
-                    dim, window_size, num_heads, qkv_bias, qk_scale, attn_drop, drop
-                )
+    """One stage, whose window may be resized. `attention` may be `FragmentAttention3D`."""
 
     def forward(self, x: Tensor, do_downsample: bool = True, window: Size3 | None = None) -> Tensor:
         """One stage.

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError, UnknownNameError
-from ..weights.checkpoint import common_dtype, dtype_name
+from ..weights.checkpoint import common_dtype, describe_conversions, dtype_name
 from ..weights.key_mapping import NamedTensors
 from ..weights.readers import RawCheckpoint, read_weights_file
 from ..weights.report import LoadReport, compare, shorten
@@ -87,11 +87,11 @@ def load_quality_model(
     raw = read_weights_file(source)
     key_format = _recognize(raw)
     named = _convert(key_format, raw.tensors)
-    report = _report(raw, key_format, named, model)
-    if not report.is_complete:
-        raise CheckpointError(_mismatch_message(report, raw, key_format, named, model))
     with torch.device("meta"):
         network = VideoQualityModel(model)
+    report = _report(raw, key_format, named, network)
+    if not report.is_complete:
+        raise CheckpointError(_mismatch_message(report, raw, key_format, named, model))
     weights = {
         name: tensor.detach().to(torch.float32, copy=True).contiguous()
         for name, tensor in named.tensors.items()
@@ -139,26 +139,16 @@ def _convert(key_format: _QualityFormat, tensors: Mapping[str, Tensor]) -> Named
 
 
 def _report(
-    raw: RawCheckpoint, key_format: _QualityFormat, named: NamedTensors, config: QualityConfig
+    raw: RawCheckpoint, key_format: _QualityFormat, named: NamedTensors, network: VideoQualityModel
 ) -> LoadReport:
-    with torch.device("meta"):
-        network = VideoQualityModel(config)
     dtype = common_dtype(str(raw.path), named)
-    conversions = [f"taken out of {' > '.join(raw.unwrapped)}"] if raw.unwrapped else []
-    renamed = sum(keys != (name,) for name, keys in named.sources.items())
-    if renamed:
-        conversions.append(f"{renamed} tensors renamed")
-    if named.derived:
-        conversions.append(f"{len(named.derived)} derived buffers dropped")
-    if dtype != torch.float32:
-        conversions.append(f"{dtype_name(dtype)} to float32")
     branches = sorted({match[1] for key in named.ignored if (match := _BRANCH.match(key))})
     report = LoadReport(
         source=str(raw.path),
         format=key_format.title,
-        config=config.network.backbone,
+        config=network.config.network.backbone,
         dtype=dtype_name(dtype),
-        conversions=tuple(conversions),
+        conversions=describe_conversions(raw, named, dtype),
         ignored_keys=named.ignored,
         adaptations=tuple(f"the {name} branch is left out" for name in branches),
     )
@@ -179,9 +169,11 @@ def _mismatch_message(
         f"matched {report.matched_tensors} of {report.num_tensors} tensors; "
         f"{'; '.join(report.problems())}."
     )
+    with torch.device("meta"):
+        published = {name: VideoQualityModel(other) for name, other in QUALITY_MODELS.items()}
     fitting = [
         name
-        for name, other in QUALITY_MODELS.items()
-        if _report(raw, key_format, named, other).is_complete
+        for name, network in published.items()
+        if _report(raw, key_format, named, network).is_complete
     ]
     return f"{text} The file matches: {', '.join(fitting)}." if fitting else text

@@ -4,26 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TypeAlias
 
-from ..config import ModelConfig
-from ..errors import ConfigError
-
-Size3: TypeAlias = tuple[int, int, int]
-
-
-def _require(condition: bool, setting: str, got: object, allowed: str) -> None:
-    if not condition:
-        raise ConfigError(f"{setting} is {got!r}, but must be {allowed}.")
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+from ..config import ModelConfig, is_integer, require
+from ..windows import Size3
 
 
 def _counts(setting: str, value: Sequence[int], length: int, allowed: str) -> tuple[int, ...]:
-    ok = isinstance(value, Sequence) and len(value) == length and all(map(_is_count, value))
-    _require(ok, setting, value, allowed)
+    ok = isinstance(value, Sequence) and len(value) == length and all(map(is_integer, value))
+    require(ok, setting, value, allowed)
     return tuple(value)
 
 
@@ -56,32 +44,24 @@ class FragmentModelConfig:
         set_field = object.__setattr__
         num_stages = len(self.backbone.depths)
         classes = self.backbone.num_classes
-        _require(classes == 0, "backbone.num_classes", classes, "0: the head predicts one score")
+        require(classes == 0, "backbone.num_classes", classes, "0: the head predicts one score")
         stride = self.backbone.patch_stride
-        _require(stride is None, "backbone.patch_stride", stride, "None: patches may not overlap")
-        allowed = "three positive whole numbers (time, height, width)"
+        require(stride is None, "backbone.patch_stride", stride, "None: patches may not overlap")
+        allowed = "three positive integers (time, height, width)"
         if self.window_sizes is not None:
             sizes = tuple(
                 _counts("window_sizes", s, 3, f"{allowed}, for each stage")
                 for s in self.window_sizes
             )
-            _require(
-                len(sizes) == num_stages,
-                "window_sizes",
-                sizes,
-                f"{num_stages} sizes, one for each stage",
-            )
+            each = f"{num_stages} sizes, one for each stage"
+            require(len(sizes) == num_stages, "window_sizes", sizes, each)
             set_field(self, "window_sizes", sizes)
         biases = tuple(map(bool, self.fragment_biases))
-        _require(
-            len(biases) == num_stages,
-            "fragment_biases",
-            biases,
-            f"{num_stages} values, one for each stage",
-        )
+        each = f"{num_stages} values, one for each stage"
+        require(len(biases) == num_stages, "fragment_biases", biases, each)
         set_field(self, "fragment_biases", biases)
         set_field(self, "base_size", _counts("base_size", self.base_size, 3, allowed))
-        _require(_is_count(self.head_dim), "head_dim", self.head_dim, "a positive whole number")
+        require(is_integer(self.head_dim), "head_dim", self.head_dim, "a positive integer")
 
     def window_size(self, stage: int) -> Size3:
         """The configured window of a stage."""
@@ -100,7 +80,7 @@ class FragmentSampling:
         grid: Number of fragments in height and width.
         fragment_size: Side of a fragment, in pixels.
         num_frames: Frames per clip.
-        stride: Distance of the frames, in frames.
+        stride: Step between consecutive frames of a clip.
         num_clips: Clips per video.
         num_segments: 1: a clip is consecutive, and the clips are taken from equal parts of the
             video. More: every clip covers the video; it consists of this many consecutive segments,
@@ -117,7 +97,7 @@ class FragmentSampling:
     aligned_frames: int = 32
 
     def __post_init__(self) -> None:
-        grid = _counts("grid", self.grid, 2, "two positive whole numbers (height, width)")
+        grid = _counts("grid", self.grid, 2, "two positive integers (height, width)")
         object.__setattr__(self, "grid", grid)
         for name in (
             "fragment_size",
@@ -128,10 +108,10 @@ class FragmentSampling:
             "aligned_frames",
         ):
             value = getattr(self, name)
-            _require(_is_count(value), name, value, "a positive whole number")
+            require(is_integer(value), name, value, "a positive integer")
         for name in ("num_segments", "aligned_frames"):
             value = getattr(self, name)
-            _require(
+            require(
                 self.num_frames % value == 0,
                 name,
                 value,
@@ -165,7 +145,7 @@ class QualityConfig:
 
     def __post_init__(self) -> None:
         both = (self.score_mean, self.score_std)
-        _require(both.count(None) in (0, 2), "score_mean and score_std", both, "both set or None")
-        _require(
+        require(both.count(None) in (0, 2), "score_mean and score_std", both, "both set or None")
+        require(
             self.score_std is None or self.score_std > 0, "score_std", self.score_std, "above 0"
         )

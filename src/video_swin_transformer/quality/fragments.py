@@ -17,8 +17,8 @@ def fragment_frame_indices(
 ) -> npt.NDArray[np.int64]:
     """Computes random frame indices of the clips of a quality model.
 
-    The video is divided into equal parts: one for each clip, or with `num_segments` above 1, for
-    each clip anew, one for each of its segments. The frames start at a random place in their part.
+    The video is divided into equal parts: one for each clip, or with `num_segments` above 1, one
+    for each segment of a clip. The frames start at a random place in their part.
     A part that is too short is read from its beginning, into the next part; after the end of the
     video the indices wrap around.
 

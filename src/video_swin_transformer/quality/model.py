@@ -17,9 +17,16 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..layers import PatchEmbed3D, PatchMerging
-from .attention import FragmentLayer
-from .config import FragmentModelConfig, QualityConfig, Size3
+from ..layers import (
+    PatchEmbed3D,
+    PatchMerging,
+    WindowAttention3D,
+    drop_path_rates,
+    init_parameters,
+)
+from ..windows import Size3
+from .attention import FragmentAttention3D, FragmentLayer
+from .config import FragmentModelConfig, QualityConfig
 
 
 class FragmentSwinTransformer3D(nn.Module):
@@ -35,34 +42,29 @@ class FragmentSwinTransformer3D(nn.Module):
         norm = nn.LayerNorm if c.patch_norm else None
         self.patch_embed = PatchEmbed3D(c.patch_size, c.in_chans, c.embed_dim, norm)
         self.pos_drop = nn.Dropout(c.drop_rate)
-        num_blocks, num_stages = sum(c.depths), len(c.depths)
-        rates = [c.drop_path_rate * i / max(num_blocks - 1, 1) for i in range(num_blocks)]
+        num_stages = len(c.depths)
+        rates = drop_path_rates(c.drop_path_rate, c.depths)
         self.layers = nn.ModuleList(
             FragmentLayer(
                 c.embed_dim * 2**stage,
                 c.depths[stage],
                 c.num_heads[stage],
                 config.window_size(stage),
-                fragment_bias=config.fragment_biases[stage],
                 mlp_ratio=c.mlp_ratio,
                 qkv_bias=c.qkv_bias,
                 qk_scale=c.qk_scale,
                 drop=c.drop_rate,
                 attn_drop=c.attn_drop_rate,
-                drop_path=rates[sum(c.depths[:stage]) : sum(c.depths[: stage + 1])],
+                drop_path=rates[stage],
                 downsample=PatchMerging if stage < num_stages - 1 else None,
+                attention=FragmentAttention3D
+                if config.fragment_biases[stage]
+                else WindowAttention3D,
             )
             for stage in range(num_stages)
         )
         self.norm = nn.LayerNorm(c.num_features)
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.trunc_normal_(module.weight, std=0.02)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
-        for name, parameter in self.named_parameters():
-            if name.endswith(".relative_position_bias_table"):
-                nn.init.trunc_normal_(parameter, std=0.02)
+        init_parameters(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in_chans, T, H, W) float, normalized -> features (B, C, D, h, w) after the norm.

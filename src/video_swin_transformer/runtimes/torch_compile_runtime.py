@@ -64,9 +64,8 @@ class TorchCompileRuntime:
 
     @torch.inference_mode()
     def _forward(self, compiled: Forward, view: Floats) -> ViewOutputs:
-        x = torch.from_numpy(view.copy()).to(
-            self.device
-        )  # different strides would cause recompilation
+        # A view with different strides would cause recompilation, so it is copied.
+        x = torch.from_numpy(view.copy()).to(self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self._precision == "bf16"):
             logits, features = compiled(x)
         return ViewOutputs(logits.float().cpu().numpy(), features.float().cpu().numpy())

@@ -86,26 +86,12 @@ class Checkpoint:
             format=self.key_format.title,
             config=target,
             dtype=dtype_name(self.dtype),
-            conversions=self._conversions() + adapted.conversions,
+            conversions=describe_conversions(self.raw, self.named, self.dtype)
+            + adapted.conversions,
             ignored_keys=self.named.ignored,
             adaptations=adapted.adaptations,
         )
         return compare(report, self.key_format.from_official, self.named, adapted.tensors, expected)
-
-    def _conversions(self) -> tuple[str, ...]:
-        named = self.named
-        done: list[str] = []
-        if self.raw.unwrapped:
-            done.append(f"taken out of {' > '.join(self.raw.unwrapped)}")
-        if renamed := sum(keys != (name,) for name, keys in named.sources.items()):
-            done.append(f"{renamed} tensors renamed")
-        if joined := sum(len(keys) > 1 for keys in named.sources.values()):
-            done.append(f"query, key and value joined in {joined} tensors")
-        if named.derived:
-            done.append(f"{len(named.derived)} derived buffers dropped")
-        if self.dtype != torch.float32:
-            done.append(f"{dtype_name(self.dtype)} to float32")
-        return tuple(done)
 
 
 def load_checkpoint(
@@ -248,6 +234,24 @@ def open_checkpoint(path: Path) -> Checkpoint:
         key_format = OWN
     named = convert(key_format, raw.tensors)
     return Checkpoint(raw, key_format, named, common_dtype(name, named))
+
+
+def describe_conversions(
+    raw: RawCheckpoint, named: NamedTensors, dtype: torch.dtype
+) -> tuple[str, ...]:
+    """Returns what was done to the names and values of a file, for the load report."""
+    done: list[str] = []
+    if raw.unwrapped:
+        done.append(f"taken out of {' > '.join(raw.unwrapped)}")
+    if renamed := sum(keys != (name,) for name, keys in named.sources.items()):
+        done.append(f"{renamed} tensors renamed")
+    if joined := sum(len(keys) > 1 for keys in named.sources.values()):
+        done.append(f"query, key and value joined in {joined} tensors")
+    if named.derived:
+        done.append(f"{len(named.derived)} derived buffers dropped")
+    if dtype != torch.float32:
+        done.append(f"{dtype_name(dtype)} to float32")
+    return tuple(done)
 
 
 def common_dtype(path: str, named: NamedTensors) -> torch.dtype:
