@@ -339,10 +339,11 @@ def nested(depth: int) -> bytes:
     [
         ({"data/weights/weight_0": bytes(1 << 28)}, zipfile.ZIP_DEFLATED, "is compressed"),
         ({MODEL: b"[" + b"0," * (1 << 24) + b"0]"}, zipfile.ZIP_STORED, "its JSON has"),
-        (
+        pytest.param(
             {MODEL: b"[" + b"[]," * (2 << 20) + b"0]"},
             zipfile.ZIP_STORED,
             "not a program exported by this package",
+            marks=pytest.mark.slow,
         ),
         ({MODEL: nested(40)}, zipfile.ZIP_STORED, "is nested deeper than"),
         ({MODEL: nested(1 << 20)}, zipfile.ZIP_STORED, "not a program exported by this package"),

@@ -218,9 +218,8 @@ def test_a_compiled_network_asks_nobody(data, guarded):
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace sees native code, too")
-@pytest.mark.parametrize(
-    "runtime_name", [pytest.param("onnxruntime", marks=pytest.mark.slow), "openvino"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("runtime_name", ["onnxruntime", "openvino"])
 def test_no_native_code_of_a_runtime_connects(runtime_name, data, guarded):
     script = """
         import sys, time

@@ -96,7 +96,7 @@ def eager(folder: Path, views: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "event",
     [
         "load",
-        "fine-tune step",
+        pytest.param("fine-tune step", marks=pytest.mark.slow),
         pytest.param("cast", marks=pytest.mark.slow),
         pytest.param("second shape", marks=pytest.mark.slow),
     ],
