@@ -227,4 +227,4 @@ def test_a_model_without_a_classifier_gives_features_only(tmp_path):
     with pytest.raises(ConfigError, match="has no classifier"):
         predictor.classify(EXAMPLES / "static.mp4")
     with pytest.raises(ConfigError, match="has no classifier"):
-        predictor.classify_many([EXAMPLES / "static.mp4"])
+        next(predictor.classify_many([EXAMPLES / "static.mp4"]))

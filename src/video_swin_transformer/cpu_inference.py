@@ -11,13 +11,17 @@ from typing import Any, Generic, Self, TypeVar
 import torch
 from torch import Tensor
 
-from .trace_state import is_tracing
-
 T = TypeVar("T")
 
 # Number of tokens that wide layers process at once. Their intermediate results then fit in the CPU
 # cache, and their memory is reused for the next chunk, which is up to twice as fast.
 CPU_CHUNK_TOKENS = 8192
+
+
+def is_tracing() -> bool:
+    """Returns whether the forward pass is being compiled or exported."""
+    tracing: bool = torch.jit.is_tracing()  # type: ignore[attr-defined,no-untyped-call]
+    return tracing or torch.compiler.is_compiling()
 
 
 def is_cpu_inference(x: Tensor) -> bool:

@@ -22,8 +22,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .cpu_inference import CPU_CHUNK_TOKENS, LastValueCache, is_cpu_inference, map_tokens
-from .trace_state import is_tracing
+from .cpu_inference import (
+    CPU_CHUNK_TOKENS,
+    LastValueCache,
+    is_cpu_inference,
+    is_tracing,
+    map_tokens,
+)
 from .windows import (
     Size3,
     WindowPlan,
@@ -467,24 +472,3 @@ class PatchEmbed3D(nn.Module):
         if self.norm is None:
             return x
         return self.norm(x.permute(0, 2, 3, 4, 1)).permute(0, 4, 1, 2, 3)  # type: ignore[no-any-return]
-
-
-def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
-    """Returns the stochastic depth rate of each block of each stage, from 0 to `rate`."""
-    num_blocks = sum(depths)
-    rates = [rate * i / max(num_blocks - 1, 1) for i in range(num_blocks)]
-    return [rates[sum(depths[:i]) : sum(depths[: i + 1])] for i in range(len(depths))]
-
-
-def init_parameters(network: nn.Module) -> None:
-    """Draws linear layers and bias tables from N(0, 0.02) and sets biases to 0.
-
-    The patch projection keeps PyTorch's default.
-    """
-    for module in network.modules():
-        if isinstance(module, nn.Linear):
-            nn.init.trunc_normal_(module.weight, std=0.02)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
-        elif isinstance(module, WindowAttention3D):
-            nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)

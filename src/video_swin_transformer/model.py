@@ -34,20 +34,34 @@ from .config import BundleConfig, ModelConfig
 from .errors import CheckpointError, ConfigError
 from .feature_info import FeatureInfo, FeatureMapInfo, checked_stages
 from .hub import download_folder, is_repo_id, upload_folder
-from .layers import (
-    BasicLayer,
-    NormLayer,
-    PatchEmbed3D,
-    PatchMerging,
-    drop_path_rates,
-    init_parameters,
-)
+from .layers import BasicLayer, NormLayer, PatchEmbed3D, PatchMerging, WindowAttention3D
 from .saving import read_folder, write_folder
 
 if TYPE_CHECKING:
     from .weights import LoadReport
 
 _HEAD_FIELDS = ("num_classes", "head_drop_rate", "global_pool")  # of ModelConfig
+
+
+def drop_path_rates(rate: float, depths: Sequence[int]) -> list[list[float]]:
+    """Returns the stochastic depth rate of each block of each stage, from 0 to `rate`."""
+    num_blocks = sum(depths)
+    rates = [rate * i / max(num_blocks - 1, 1) for i in range(num_blocks)]
+    return [rates[sum(depths[:i]) : sum(depths[: i + 1])] for i in range(len(depths))]
+
+
+def init_parameters(network: nn.Module) -> None:
+    """Draws linear layers and bias tables from N(0, 0.02) and sets biases to 0.
+
+    The patch projection keeps PyTorch's default.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, WindowAttention3D):
+            nn.init.trunc_normal_(module.relative_position_bias_table, std=0.02)
 
 
 class SwinTransformer3D(nn.Module):

@@ -22,11 +22,10 @@ from .errors import ConfigError, VideoSwinError
 from .labels import read_labels
 from .postprocess import average_crops, average_views
 from .preprocess import Views, views_from_frames
-from .registry import DEFAULT_MODEL, find_card
 from .runtimes import Runtime, open_runtime
 from .sampling import clip_indices
 from .video import VideoReader
-from .weights.resolve import resolve_card, resolve_model
+from .weights import resolve_model
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Source: TypeAlias = str | Path | npt.NDArray[np.uint8]  # a file, frame folder or (T, H, W, 3)
@@ -205,8 +204,7 @@ class Predictor:
                 checkpoint, runtime, precision, device, bundle=bundle, threads=threads
             )
             return cls(opened, str(checkpoint))
-        # A file or folder with the name of the default model does not replace it.
-        resolved = resolve_card(find_card(DEFAULT_MODEL)) if model is None else resolve_model(model)
+        resolved = resolve_model(model)
         opened = open_runtime(resolved, runtime, precision, device, threads=threads)
         return cls(opened, resolved.name)
 
@@ -330,17 +328,13 @@ class Predictor:
         Args:
             sources: The videos; see `classify`.
 
-        Returns:
-            An iterator over the results, in order. For a video that cannot be classified, `error`
-            is set.
+        Yields:
+            The results in order. For a video that cannot be classified, `error` is set.
 
         Raises:
             ConfigError: The model has no classifier.
         """
         self._require_classifier()
-        return self._classify_each(sources)
-
-    def _classify_each(self, sources: Iterable[Source]) -> Iterator[Classification]:
         empty = np.empty(0, np.float32)
         for source, read in self._read_ahead(sources):
             try:
@@ -359,19 +353,13 @@ class Predictor:
             sources: The videos; see `classify`.
             num_readers: Number of threads that decode videos.
 
-        Returns:
-            An iterator over the results, in order. For a video that cannot be processed, `error`
-            is set.
+        Yields:
+            The results in order. For a video that cannot be processed, `error` is set.
 
         Raises:
             ConfigError: The model has no classifier.
         """
         self._require_classifier()
-        return self._view_logits_of_each(sources, num_readers)
-
-    def _view_logits_of_each(
-        self, sources: Iterable[Source], num_readers: int
-    ) -> Iterator[ViewLogits]:
         for source, read in self._read_ahead(sources, num_readers):
             try:
                 views, _ = read.result()

@@ -26,7 +26,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .trace_state import is_tracing
+from .cpu_inference import is_tracing
 
 Size3 = tuple[int, int, int]
 Indices = npt.NDArray[np.int64]

@@ -77,7 +77,9 @@ def classify(
     results = predictor.classify_many(inputs)
     num_failed = 0
     with CsvTable(csv, topk) if csv is not None else nullcontext() as table:
-        for result in with_progress(results, len(inputs), "classifying"):
+        if len(inputs) > 1:
+            results = with_progress(results, len(inputs), "classifying")
+        for result in results:
             if table is not None:
                 table.add(result)
             if json:

@@ -36,7 +36,7 @@ class CsvTable:
     """Classifications as a CSV file: input, rank, label, index, score, error.
 
     The file is replaced atomically every few seconds and at the end, so that an interrupted run
-    keeps its results.
+    keeps its results. A run that fails before its first result leaves an existing file unchanged.
     """
 
     _SECONDS_BETWEEN_WRITES = 5.0
@@ -46,16 +46,21 @@ class CsvTable:
         self._text = io.StringIO(newline="")
         self._rows = csv.writer(self._text)
         self._rows.writerow(["input", "rank", "label", "index", "score", "error"])
-        self._write()  # fails early if the path is not writable
+        self._has_results = False
+        # Fails early if the path is not writable. An existing file is kept until the first result.
+        write_atomic(path, path.read_bytes() if path.is_file() else self._text.getvalue().encode())
+        self._written = time.monotonic()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._write()
+        if self._has_results:
+            self._write()
 
     def add(self, result: Classification) -> None:
         """Adds the rows of one video."""
+        self._has_results = True
         if result.error is not None:
             self._rows.writerow([result.source, "", "", "", "", str(result.error)])
         for rank, index in enumerate(result.top_indices(self._top_k), start=1):

@@ -20,10 +20,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from ..cpu_inference import CPU_CHUNK_TOKENS, is_cpu_inference
+from ..cpu_inference import CPU_CHUNK_TOKENS, is_cpu_inference, is_tracing
 from ..errors import ConfigError
 from ..layers import BasicLayer, WindowAttention3D, output_dtype
-from ..trace_state import is_tracing
 from ..windows import (
     MAX_CACHED_PLANS,
     Indices,

@@ -17,13 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..layers import (
-    PatchEmbed3D,
-    PatchMerging,
-    WindowAttention3D,
-    drop_path_rates,
-    init_parameters,
-)
+from ..layers import PatchEmbed3D, PatchMerging, WindowAttention3D
+from ..model import drop_path_rates, init_parameters
 from ..windows import Size3
 from .attention import FragmentAttention3D, FragmentLayer
 from .config import FragmentModelConfig, QualityConfig

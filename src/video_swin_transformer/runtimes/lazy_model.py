@@ -50,9 +50,10 @@ class LazyModel:
     def build(self) -> VideoSwinTransformer:
         """Builds the model on first use: float32, in eval mode, on the CPU. Imports torch."""
         if self._built is None:
-            self._resolved.require_torch()
-            from ..weights.factory import load_model
-
+            try:
+                from ..weights.factory import load_model
+            except ImportError as error:
+                raise self._resolved.torch_missing(error) from error
             self._built = load_model(self._resolved, self._bundle_override)
         return self._built
 

@@ -97,10 +97,11 @@ def _open_weights(
         from .onnx_runtime import OnnxRuntime
 
         return OnnxRuntime(LazyModel(resolved, bundle), threads)
-    resolved.require_torch()
-    from ..weights.factory import load_model
-    from .torch_runtime import TorchRuntime
-
+    try:
+        from ..weights.factory import load_model
+        from .torch_runtime import TorchRuntime
+    except ImportError as error:
+        raise resolved.torch_missing(error) from error
     if name == "torch-compile":
         from .torch_compile_runtime import TorchCompileRuntime
 
@@ -151,10 +152,11 @@ def _open_exported_file(
         from .onnx_runtime import OnnxRuntime
 
         return OnnxRuntime(model, threads)
-    resolved.require_torch()
-    from ..exporters.exported_program import read_program
-    from .torch_runtime import TorchRuntime, max_batch_size
-
+    try:
+        from ..exporters.exported_program import read_program
+        from .torch_runtime import TorchRuntime, max_batch_size
+    except ImportError as error:
+        raise resolved.torch_missing(error) from error
     program = read_program(model.path, model.clip_shape, max_batch_size(model.clip_shape))
     return TorchRuntime(program, model.bundle, model.precision, device, model.clip_shape, threads)
 

@@ -297,7 +297,7 @@ def _target(
     """Returns the target model with its sampling, preprocessing and labels."""
     base = checkpoint.raw.bundle
     if card is not None:
-        base = dataclasses.replace(card.bundle, labels=load_card_labels(card))
+        base = dataclasses.replace(card.bundle, labels=card.bundle.labels or load_card_labels(card))
     if isinstance(architecture, ModelConfig):
         config, base = architecture, base or _architecture_bundle(architecture)
     elif architecture is not None:

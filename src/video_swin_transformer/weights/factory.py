@@ -179,7 +179,7 @@ def load_model(
         model, _ = load_checkpoint(resolved, architecture=bundle.model)
         model.bundle = bundle
         return model
-    if resolved.path.is_dir() and has_config(resolved.path):
+    if resolved.path.is_dir() and (resolved.card is not None or has_config(resolved.path)):
         return VideoSwinTransformer.from_pretrained(resolved.path)
     if resolved.card is None:
         return load_checkpoint(resolved)[0]

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..config import CONFIG_FILE
 from ..errors import CheckpointError, UnknownNameError
 from ..hub import FILE_SUFFIXES, download_folder, is_repo_id
-from ..registry import ModelCard, find_card
+from ..registry import DEFAULT_MODEL, ModelCard, find_card
 from .download import download_weights
 
 _PRETRAINED = Path(__file__).parent.parent / "pretrained"
@@ -30,24 +30,22 @@ class ResolvedModel:
     path: Path
     card: ModelCard | None = None
 
-    def require_torch(self) -> None:
-        """Raises CheckpointError if torch, which reads the weights, cannot be imported."""
-        try:
-            import torch  # noqa: F401
-        except ImportError as error:
-            raise CheckpointError(
-                f"The weights {self.name!r} cannot be loaded because torch cannot be imported "
-                f"({error}). Install it with: pip install torch. Or use a model exported on "
-                "another machine with: videoswin export."
-            ) from error
+    def torch_missing(self, error: ImportError) -> CheckpointError:
+        """Returns the error to raise if torch, which is needed to read weights, is missing."""
+        return CheckpointError(
+            f"The weights {self.name!r} cannot be loaded because torch cannot be imported "
+            f"({error}). Install it with: pip install torch. Or use a model exported on another "
+            "machine with: videoswin export."
+        )
 
 
-def resolve_model(source: str | Path | ResolvedModel) -> ResolvedModel:
+def resolve_model(source: str | Path | ResolvedModel | None) -> ResolvedModel:
     """Finds a model and downloads it if necessary.
 
     Args:
         source: A file or folder, the output folder of a training run, a name from `list_models`,
-            or "owner/name" on huggingface.co. An existing path takes precedence over a name.
+            or "owner/name" on huggingface.co. An existing path takes precedence over a name. None
+            for the model shipped with the package, whatever paths exist.
 
     Returns:
         The model and its local path.
@@ -58,36 +56,23 @@ def resolve_model(source: str | Path | ResolvedModel) -> ResolvedModel:
     """
     if isinstance(source, ResolvedModel):
         return source
-    if os.path.exists(source):  # noqa: PTH110 (pathlib raises without permission on a parent)
+    # pathlib raises without permission on a parent.
+    if source is not None and os.path.exists(source):  # noqa: PTH110
         path = Path(source)
         trained = path / _TRAINED_MODEL
         if (trained / CONFIG_FILE).is_file() and not (path / CONFIG_FILE).exists():
             path = trained
         return ResolvedModel(str(source), path)
-    if is_repo_id(source):
-        return ResolvedModel(str(source), download_folder(str(source)))
+    if isinstance(source, str) and "/" in source and is_repo_id(source):
+        return ResolvedModel(source, download_folder(source))
+    name = DEFAULT_MODEL if source is None else str(source)
     try:
-        card = find_card(str(source))
+        card = find_card(name)
     except UnknownNameError as error:
-        path = Path(source)
+        path = Path(name)
         if path.suffix.lower() in FILE_SUFFIXES or len(path.parts) > 1:
-            raise CheckpointError(f"There is no file or folder {str(source)!r}.") from error
+            raise CheckpointError(f"There is no file or folder {name!r}.") from error
         raise
-    return resolve_card(card)
-
-
-def resolve_card(card: ModelCard) -> ResolvedModel:
-    """Finds the weights of a model card and downloads them if necessary.
-
-    Args:
-        card: The model card.
-
-    Returns:
-        The model and its local path.
-
-    Raises:
-        CheckpointError: The model has no weights, or they cannot be downloaded.
-    """
     return ResolvedModel(card.name, pretrained_folder(card) or download_weights(card), card)
 
 
