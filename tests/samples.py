@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -74,3 +75,8 @@ def example_list(path: Path, times: int = 1) -> Path:
         lines.append(f"{clip} {9 if clip.stem in ('zoom_in', 'tilt_up') else label}")
     path.write_text("\n".join(lines))
     return path
+
+
+def environment_without_coverage() -> dict[str, str]:
+    """For a child that becomes another user and may not write the coverage data of this one."""
+    return {key: value for key, value in os.environ.items() if not key.startswith("COVERAGE_")}

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.media import Clip, audio_only, numbered_frame, save_picture
+from tests.samples import environment_without_coverage
 from video_swin_transformer import create_model
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "clips"
@@ -176,7 +177,9 @@ def test_unreadable_folder(tmp_path):
         "sys.exit(run([*command, locked, good]))"
     )
     command = [sys.executable, "-c", script, str(locked), str(EXAMPLES / "static.mp4")]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        command, env=environment_without_coverage(), capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 1 and "Traceback" not in done.stderr
     assert str(locked) in done.stderr and "permission denied" in done.stderr.lower()
     assert done.stdout.count("static.mp4") == 2

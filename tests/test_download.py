@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from tests.oracle import fill_by_name
+from tests.samples import environment_without_coverage
 from tests.server import FileServer, Handler
 from video_swin_transformer import cli, registry
 from video_swin_transformer.config import BundleConfig, ModelConfig
@@ -309,7 +310,9 @@ def test_a_cache_that_may_not_be_written(download, tmp_path):
     locked.mkdir(mode=0o500)
     paths = [str(locked / "cache" / "file"), str(tmp_path / "writable" / "file")]
     command = [sys.executable, "-c", script, download.url, *paths]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        command, env=environment_without_coverage(), capture_output=True, text=True, timeout=60
+    )
     last = done.stderr.splitlines()[-1]
     assert "CheckpointError" in last and "cannot be written" in last and "VIDEOSWIN_HOME" in last
 
