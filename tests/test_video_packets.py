@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from video_swin_transformer.video.arrays import Ints
+from video_swin_transformer.video.bitstream import PacketContent
 from video_swin_transformer.video.packet_table import (
     MIN_PACKETS_TO_SKIP,
     UNKNOWN,
@@ -23,7 +24,8 @@ def table_of(pts: list[int], keys: list[int], hidden: tuple[int, ...] = ()) -> P
         table.pos.append(packet_index * 100)
         table.size.append(100)
         table.key.append(packet_index in keys)
-        table.hidden.append(packet_index in hidden)
+        is_hidden = packet_index in hidden
+        table.content.append(PacketContent.HIDDEN if is_hidden else PacketContent.FRAME)
         table.corrupt.append(False)
     return table
 
@@ -45,10 +47,16 @@ def test_hidden_packets_have_no_position() -> None:
     assert timeline_of(table).position_of.tolist() == [0, -1, 1, 2]
 
 
+def test_frames_before_the_first_key_frame_are_not_part_of_the_video() -> None:
+    table = table_of([2, 5, 3, 4, 6], [1])
+    assert table.undecodable.tolist() == [True, False, True, True, False]
+    order = table.display_order()
+    assert order is not None and order.tolist() == [1, 4]
+
+
 def test_no_order_without_complete_times() -> None:
     assert table_of([0, UNKNOWN, 2], [0]).display_order() is None
     assert table_of([0, 1, 1], [0]).display_order() is None
-    assert table_of([0, 1, 2], [1]).display_order() is None, "the first packet must be a key"
     assert table_of([], []).display_order() is None
 
 

@@ -2,6 +2,9 @@
 
 reader.py        VideoReader: reads frames at indices of a file, image folder or array
 container.py     opens containers safely and detects truncated files
+integrity.py     finds damage that demuxers skip silently
+sample_table.py  reads the sample table of mp4 files
+bitstream.py     finds out what a packet contains, without decoding it
 packet_table.py  maps packets to frames and plans which packets to decode
 video_file.py    decodes packets to frames and converts them to RGB
 images.py        reads image files with OpenCV

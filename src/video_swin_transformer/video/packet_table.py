@@ -10,6 +10,9 @@ in display order. With B-frames they differ:
 A `PacketTable` holds the metadata of all packets, one row per packet index. A `Timeline` contains
 the packet indices in display order, which are either indexed (from the packets' timestamps) or
 decoded (from a complete decode).
+
+The clock of joined streams may restart or jump. Times are made continuous: each part follows the
+one before it by one frame.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ from functools import cached_property
 import numpy as np
 
 from .arrays import Bools, Ints
+from .bitstream import PacketContent
 
 UNKNOWN = -(2**63)  # FFmpeg's AV_NOPTS_VALUE
 MAX_PACKETS = 10_000_000  # 46 hours at 60 fps; limits the table to 400 MB
@@ -37,15 +41,22 @@ def _ints() -> array[int]:
 
 @dataclass
 class PacketTable:
-    """Metadata of all packets, in decode order. Times are in units of the stream's time base."""
+    """Metadata of all packets, in decode order. Times are in units of the stream's time base.
+
+    Attributes:
+        max_gap: Longest plausible time between packets; more is a jump of the clock. None if the
+            clock cannot jump in this container format.
+    """
 
     pts: array[int] = field(default_factory=_ints)  # UNKNOWN if missing
     dts: array[int] = field(default_factory=_ints)
     pos: array[int] = field(default_factory=_ints)  # byte position in the file, or UNKNOWN
     size: array[int] = field(default_factory=_ints)  # bytes
     key: bytearray = field(default_factory=bytearray)
-    hidden: bytearray = field(default_factory=bytearray)  # decoded, but not displayed
+    content: bytearray = field(default_factory=bytearray)  # PacketContent
     corrupt: bytearray = field(default_factory=bytearray)  # flagged as damaged by the demuxer
+    lacks_reference: bytearray = field(default_factory=bytearray)  # refers to a missing frame
+    max_gap: int | None = None
 
     def __len__(self) -> int:
         return len(self.pts)
@@ -56,21 +67,98 @@ class PacketTable:
         return np.flatnonzero(np.frombuffer(bytes(self.key), np.uint8)).astype(np.int64)
 
     @cached_property
-    def shown(self) -> Ints:
-        """Packet indices of packets with a displayed frame."""
-        return np.flatnonzero(np.frombuffer(bytes(self.hidden), np.uint8) == 0).astype(np.int64)
+    def part_starts(self) -> Ints:
+        """Returns the first packet index of each part; a part starts where the clock jumps."""
+        starts = np.zeros(1, np.int64)
+        if self.max_gap is None:
+            return starts
+        part = self._clock_part(np.asarray(self.dts, np.int64), self.max_gap)
+        return starts if part is None else np.append(starts, np.flatnonzero(np.diff(part)) + 1)
+
+    @cached_property
+    def undecodable(self) -> Bools:
+        """(packets,) whether a packet belongs before the first key frame of its part.
+
+        Such frames are decoded or displayed before that key frame, and refer to missing ones.
+        """
+        result = np.zeros(len(self), bool)
+        pts = np.asarray(self.pts, np.int64)
+        packet_indices = np.arange(len(self))
+        for start, end in zip(self.part_starts, [*self.part_starts[1:], len(self)], strict=True):
+            keys = self.keys[(self.keys >= start) & (self.keys < end)]
+            if len(keys) == 0:
+                continue
+            in_part = (packet_indices >= start) & (packet_indices < end)
+            is_leading = (pts != UNKNOWN) & (pts < pts[keys[0]])
+            result |= in_part & ((packet_indices < keys[0]) | is_leading)
+        return result
 
     def display_order(self) -> Ints | None:
-        """Returns packet indices in display order by pts; None if the order is ambiguous."""
-        shown = self.shown
-        pts = np.asarray(self.pts, np.int64)[shown]
-        if len(pts) == 0 or not self.key[0] or np.any(pts == UNKNOWN):
+        """Returns packet indices in display order by pts; None if packets do not determine it.
+
+        A malformed packet counts as a damaged frame.
+        """
+        content = np.frombuffer(bytes(self.content), np.uint8)
+        if len(content) == 0 or np.any(content == PacketContent.UNCLEAR):
+            return None
+        kinds = (PacketContent.FRAME, PacketContent.MALFORMED)
+        is_shown = np.isin(content, kinds) & ~self.undecodable
+        shown = np.flatnonzero(is_shown).astype(np.int64)
+        pts = self.times[0][shown]
+        if len(pts) == 0 or not self.key[shown[0]] or np.any(pts == UNKNOWN):
             return None
         order = np.argsort(pts, kind="stable")
         if np.any(np.diff(pts[order]) == 0):
             return None
         ordered: Ints = shown[order]
         return ordered
+
+    @cached_property
+    def times(self) -> tuple[Ints, Ints]:
+        """(pts, dts) on a continuous clock; UNKNOWN if missing."""
+        pts, dts = np.asarray(self.pts, np.int64), np.asarray(self.dts, np.int64)
+        if self.max_gap is None:
+            return pts, dts
+        # At a joint, FFmpeg may give a packet the presentation time of another one.
+        both = (pts != UNKNOWN) & (dts != UNKNOWN)
+        pts = np.where(both & (np.abs(pts - dts) > self.max_gap), UNKNOWN, pts)
+        part = self._clock_part(dts, self.max_gap)
+        if part is None:
+            return pts, dts
+        shown = dts if np.any(pts == UNKNOWN) else pts
+        has_time = (shown != UNKNOWN) & ~self.undecodable
+        known, part_of_known = shown[has_time], part[has_time]
+        starts = np.flatnonzero(np.diff(part_of_known, prepend=-1))
+        first = np.minimum.reduceat(known, starts)
+        last = np.maximum.reduceat(known, starts)
+        steps = np.diff(np.sort(known[: starts[1]] if len(starts) > 1 else known))
+        step = int(np.median(steps[steps > 0])) if np.any(steps > 0) else 1
+        shift = np.zeros(len(first), np.int64)
+        shift[1:] = np.cumsum(last[:-1] + step - first[1:])
+        shift_of = shift[np.searchsorted(part_of_known[starts], part, side="right") - 1]
+        return (
+            np.where(pts == UNKNOWN, UNKNOWN, pts + shift_of),
+            np.where(dts == UNKNOWN, UNKNOWN, dts + shift_of),
+        )
+
+    def _clock_part(self, ticks: Ints, max_gap: int) -> Ints | None:
+        """Returns the number of the clock restarts before each packet; None if there are none.
+
+        A single time that does not fit between its neighbors is no restart.
+        """
+        where = np.flatnonzero(ticks != UNKNOWN)
+        known = ticks[where]
+        steps = np.diff(known)
+        is_jump = (steps < 0) | (steps > max_gap)
+        if not is_jump.any():
+            return None
+        over_next = np.append(known[2:] - known[:-2], -1)
+        is_outlier = is_jump & (over_next >= 0) & (over_next <= max_gap)
+        is_jump &= ~is_outlier
+        is_jump[1:] &= ~is_outlier[:-1]  # the way back
+        part = np.zeros(len(ticks), np.int64)
+        part[where[1:]] = is_jump
+        return np.cumsum(part) if is_jump.any() else None
 
 
 @dataclass(frozen=True)
@@ -154,28 +242,50 @@ class Timeline:
                 runs.append(Run(start, int(positions[nearest]), last, (position,)))
         return runs
 
-    def mark_damaged(self, packet_indices: Iterable[int]) -> None:
+    def mark_damaged(self, packet_indices: Iterable[int], *, is_loss: bool = False) -> None:
         """Marks the frames of `packet_indices` and all frames that may depend on them.
 
         Damage propagates to the next key packet. Frames that are decoded after that key packet but
         displayed before it (open GOP) are marked, too.
+
+        Args:
+            packet_indices: The damaged packets.
+            is_loss: Whether whole packets may be missing after them.
         """
+        positions = np.arange(len(self))
         for packet_index in packet_indices:
             after = self._keys[self._keys > packet_index]
+            before = self._keys[self._keys < packet_index]
             end = int(after[0]) if len(after) else len(self.position_of)
             affected = (self.packet_indices >= packet_index) & (self.packet_indices < end)
+            if (
+                not is_loss
+                and len(before)
+                and 0 <= self.position_of[packet_index] < self.position_of[before[-1]]
+            ):
+                # A leading picture; frames that are displayed after the key frame do not use it.
+                self.damaged |= affected & (positions < self.position_of[before[-1]])
+                continue
             if len(after) and self.position_of[end] >= 0:
-                before_key = np.arange(len(self)) < self.position_of[end]
+                before_key = positions < self.position_of[end]
                 affected |= before_key & (self.packet_indices >= end)
             self.damaged |= affected
+
+    def mark_leading(self, key_packet: int) -> None:
+        """Marks the frames that are decoded after a key packet but displayed before it."""
+        after = self._keys[self._keys > key_packet]
+        end = int(after[0]) if len(after) else len(self.position_of)
+        position = self.position_of[key_packet]
+        is_before = np.arange(len(self)) < position
+        self.damaged |= is_before & (self.packet_indices > key_packet) & (self.packet_indices < end)
 
     def times(self, table: PacketTable) -> Ints | None:
         """Returns presentation times in time base units, starting at 0; None if unknown.
 
         Without pts, sorted dts are used (avi has no pts).
         """
-        for values, in_order in ((table.pts, True), (table.dts, False)):
-            ticks = np.asarray(values, np.int64)[self.packet_indices]
+        for values, in_order in zip(table.times, (True, False), strict=True):
+            ticks = values[self.packet_indices]
             if np.any(ticks == UNKNOWN):
                 continue
             ticks = ticks if in_order else np.sort(ticks)

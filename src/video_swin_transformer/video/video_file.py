@@ -9,10 +9,15 @@ The frame sequence is that of a complete decode. It is determined in one of two 
 decoded    The whole video is decoded once. This is always correct. It is used for short videos,
            and for formats whose packets do not determine the frames (avi, mpeg, ts, gif, ...).
            Decoded frames are kept in their native pixel format if they fit in MAX_KEPT_BYTES.
-indexed    For long videos in mp4/mov and mkv/webm with one frame per packet, the sequence is
-           determined by the pts of the packets. Requested frames are decoded from the preceding
-           key frame, and each decoded frame is compared with that sequence. On a mismatch the
-           video is decoded from the start, and on another mismatch completely.
+indexed    For long videos in mp4/mov and mkv/webm, the sequence is determined by the pts of the
+           packets if the headers of all packets show that each is one frame (bitstream.py).
+           Requested frames are decoded from the preceding key frame, and each decoded frame is
+           compared with that sequence. On a mismatch the video is decoded from the start, and on
+           another mismatch completely.
+
+A decoder may complain about data that influences no picture, such as a truncated message. So after
+a complaint the packets are decoded again by a tolerant decoder, and only frames that it loses or
+flags count as damaged.
 
 To identify the packet of a decoded frame, the packet index is written to the pts of the packet,
 which decoders copy to the frame. This also works if pts are missing or repeated, and it reveals
@@ -25,13 +30,14 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, BinaryIO, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import VideoDecodeError
 from .arrays import Ints, Pixels
+from .bitstream import NalParser, PacketContent, ReadBytes, parser_for
 from .container import (
     MAX_PIXELS,
     decode_error,
@@ -42,7 +48,9 @@ from .container import (
     require_size,
     translate_errors,
 )
+from .integrity import count_avi_chunks, count_matroska_blocks, scan_transport_stream
 from .packet_table import MAX_PACKETS, UNKNOWN, PacketTable, Run, Timeline
+from .sample_table import composition_offsets
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -56,10 +64,9 @@ MAX_KEPT_BYTES = 128 * 2**20  # of decoded frames; about 1000 frames of 320x240
 NUM_HEAD_FRAMES = 6  # decoded on opening to verify the sequence and to get size and orientation
 
 _INDEXABLE_FORMATS = frozenset({"mov", "matroska"})
+# Their packets have presentation times.
+_TIMED_FORMATS = frozenset({"mov", "matroska", "mpegts", "mpeg", "flv", "asf", "nut", "mxf"})
 _SEEKABLE_FORMATS = frozenset({"mov", "matroska", "avi"})
-_ONE_TO_ONE_CODECS = frozenset(
-    {"h264", "hevc", "vp8", "vp9", "av1", "libdav1d", "mjpeg", "prores", "dnxhd", "ffv1"}
-)
 # Decoders that can skip non-reference frames.
 _SKIPPING_CODECS = frozenset({"h264", "hevc"})
 # Frames depend on all previous ones, or key frame flags are unreliable.
@@ -67,6 +74,17 @@ _UNSEEKABLE_CODECS = frozenset({"gif", "apng", "png", "qtrle", "flashsv", "flash
 # This decoder conceals damage and flags the frame, which is more precise than an error. All others
 # conceal it silently or not at all, so they are configured to raise an error.
 _FLAGGING_CODECS = frozenset({"h264"})
+# A strict decoder rejects every tiff with a tag that it does not know, such as a resolution.
+_LENIENT_CODECS = frozenset({"tiff"})
+# If a decoder complains about at least this share of the packets, and about this many, but decodes
+# all of them nevertheless, the complaint is about how the file was written.
+_MIN_SHARE_OF_HABITUAL_COMPLAINTS = 0.5
+_MIN_HABITUAL_COMPLAINTS = 4
+
+MIN_SKIPPED_BYTES = 64  # of a damaged file, between packets
+
+# FFmpeg's own limit for a jump of the clock, in formats that allow it.
+MAX_GAP_SECONDS = 10
 
 MIN_FRAMES_BEFORE_REQUESTED = 8  # decoded without skipping, so that they are verified
 
@@ -111,16 +129,12 @@ class VideoFile:
     def __init__(self, path: str, name: str) -> None:
         self._name = name
         self._kept: dict[int, VideoFrame] = {}  # position -> frame, for short videos
-        self._seek_single_threaded = False
+        self._is_tolerant = False  # whether the tolerant decoder is used from the start
         self._decoder = PacketDecoder(path, name)
         try:
             self._can_seek = (
                 self._decoder.format in _SEEKABLE_FORMATS
                 and self._decoder.codec not in _UNSEEKABLE_CODECS
-            )
-            self._is_indexable = (
-                self._decoder.format in _INDEXABLE_FORMATS
-                and self._decoder.codec in _ONE_TO_ONE_CODECS
             )
             if not self._try_index():
                 self._decode_all()
@@ -157,19 +171,19 @@ class VideoFile:
         if self._kept:
             yield from ((position, self._kept[position]) for position in positions.tolist())
             return
-        # After a seek into an open GOP, the strict h264 decoder reports errors, unlike the lenient
-        # single-threaded one. The mode that worked is used first from then on.
-        for single_threaded in (False, True) if self._can_seek else (False,):
-            if self._seek_single_threaded and not single_threaded:
+        # After a seek into an open GOP, the strict h264 decoder reports errors, unlike the tolerant
+        # one. The mode that worked is used first from then on.
+        for tolerant in (False, True) if self._can_seek else (self._is_tolerant,):
+            if self._is_tolerant and not tolerant:
                 continue
             try:
-                yield from self._decode_runs(positions, single_threaded=single_threaded)
-                self._seek_single_threaded = single_threaded
+                yield from self._decode_runs(positions, tolerant=tolerant)
+                self._is_tolerant = tolerant
                 return
             except IndexMismatchError:
                 pass
         try:
-            yield from self._decode_single_threaded(positions)
+            yield from self._decode_from_start(positions)
             # Without damage, the mismatch was caused by seeking.
             self._can_seek = self._can_seek and bool(self._timeline.damaged.any())
         except IndexMismatchError:
@@ -181,16 +195,16 @@ class VideoFile:
                     f"it declares more frames than the {self.num_frames} that can be decoded",
                 ) from None
             self._reject_damaged(positions)
-            yield from self._decode_single_threaded(positions)
+            yield from self._decode_from_start(positions)
 
-    def _decode_runs(self, positions: Ints, *, single_threaded: bool) -> NumberedFrames:
-        if not self._can_seek or single_threaded != self._decoder.is_single_threaded:
-            self._decoder.rewind(single_threaded=single_threaded)
+    def _decode_runs(self, positions: Ints, *, tolerant: bool) -> NumberedFrames:
+        if not self._can_seek or tolerant != self._decoder.is_tolerant:
+            self._decoder.rewind(tolerant=tolerant)
         for run in self._timeline.plan(positions, can_seek=self._can_seek):
             yield from self._decode_run(run, is_trial=True)
 
-    def _decode_single_threaded(self, positions: Ints) -> NumberedFrames:
-        self._decoder.rewind(single_threaded=True)
+    def _decode_from_start(self, positions: Ints) -> NumberedFrames:
+        self._decoder.rewind(tolerant=True)
         run = self._timeline.plan(positions, can_seek=False)[0]
         yield from self._decode_run(run, is_trial=False)
 
@@ -209,36 +223,48 @@ class VideoFile:
 
     def _try_index(self) -> bool:
         """Builds the timeline from the packets. Returns False if that is not reliable."""
-        if not self._is_indexable or self._decoder.estimated_bytes() <= MAX_KEPT_BYTES:
+        is_indexable = self._decoder.format in _INDEXABLE_FORMATS
+        if not is_indexable or self._decoder.estimated_bytes() <= MAX_KEPT_BYTES:
             return False
-        for _ in self._decoder.packets():
-            pass
-        order = self._decoder.table.display_order()
-        if order is None:
+        if not self._decoder.read_sample_table():
+            for _ in self._decoder.packets():
+                pass
+        order = self._decoder.display_order()
+        table = self._decoder.table
+        is_malformed = PacketContent.MALFORMED in table.content
+        if order is None or is_malformed or table.undecodable.any():
             return False
         self._timeline = Timeline(order, self._decoder.table, one_to_one=True)
         head = np.arange(min(NUM_HEAD_FRAMES, len(order)), dtype=np.int64)
         try:
-            frames = [frame for _, frame in self._decode_runs(head, single_threaded=False)]
+            frames = [frame for _, frame in self._decode_runs(head, tolerant=False)]
         except IndexMismatchError:
             return False
         self._set_size(frames[0])
         self.num_frames = len(order)
+        self._mark_packet_damage()
         return True
 
     def _decode_all(self) -> None:
         """Decodes the whole video and builds the timeline from the output."""
-        is_short = self._decoder.estimated_bytes() <= MAX_KEPT_BYTES
+        decoder = self._decoder
+        is_short = decoder.estimated_bytes() <= MAX_KEPT_BYTES
         # Threads are of little use for short videos.
-        single_threaded = self._decoder.flags_damage and is_short
-        complete = self._decode_completely(single_threaded=single_threaded)
-        indexed = self._decoder.table.display_order() if self._is_indexable else None
-        if not single_threaded and self._has_mismatch(complete, indexed):
-            complete = self._decode_completely(single_threaded=True)
+        tolerant = decoder.flags_damage and is_short
+        complete = self._decode_completely(tolerant=tolerant)
+        if len(decoder.table.part_starts) > 1:  # known now: the decoder starts anew at each joint
+            complete = self._decode_completely(tolerant=tolerant)
+        indexed = decoder.display_order()
+        if not tolerant and self._has_mismatch(complete, indexed):
+            complete = self._decode_completely(tolerant=True)
+            if self._has_habitual_complaints():
+                decoder.is_lenient = True
+                lenient = self._decode_completely(tolerant=True)
+                decoder.is_lenient = not (decoder.faults or lenient.corrupt)
+                complete = lenient if decoder.is_lenient else complete
         table = self._decoder.table
-        # Frames before the first key packet cannot be decoded; that is not damage.
-        first_key = int(table.keys[0]) if len(table.keys) else 0
-        faults = [fault for fault in self._decoder.faults if fault >= first_key]
+        # Frames before the first key frame cannot be decoded; that is not damage.
+        faults = [fault for fault in decoder.faults if not table.undecodable[fault]]
         if not complete.order:
             cause = "all its frames are damaged" if faults else "it contains no displayed frame"
             raise decode_error(self._name, cause)
@@ -247,23 +273,46 @@ class VideoFile:
             indexed = None  # nothing is damaged; the packets do not determine the frames
         order = decoded if indexed is None else indexed
         timeline = Timeline(order, table, one_to_one=indexed is not None)
-        damaged = complete.corrupt + np.flatnonzero(np.frombuffer(table.corrupt, np.uint8)).tolist()
+        damaged = complete.corrupt
         if indexed is not None:
             damaged += np.setdiff1d(indexed, decoded).tolist()
         elif faults:
             damaged += decoded[decoded >= faults[0]].tolist()
+            if not damaged:
+                raise decoder.truncated(len(decoded))
         if damaged:
             timeline.mark_damaged(damaged)
+        self._timeline = timeline
+        self._mark_packet_damage()
         if indexed is None and faults:  # the number of lost frames is unknown
             timeline.damaged |= np.cumsum(timeline.damaged) > 0
-        self._timeline = timeline
         self.num_frames = len(order)
         self._can_seek = self._can_seek and timeline.unique
         self._keep_frames(complete)
 
-    def _decode_completely(self, *, single_threaded: bool) -> _CompleteDecode:
+    def _mark_packet_damage(self) -> None:
+        """Marks damage that the packets show, whether the decoder noticed it or not."""
+        timeline, table = self._timeline, self._decoder.table
+        lacking = np.flatnonzero(np.frombuffer(table.lacks_reference, np.uint8))
+        is_key = np.isin(lacking, table.keys)
+        malformed = np.flatnonzero(
+            np.frombuffer(table.content, np.uint8) == PacketContent.MALFORMED
+        )
+        # Damage may begin at the end of the packet before a malformed one.
+        neighbors = malformed[malformed > 0] - 1
+        timeline.mark_damaged(np.concatenate([lacking[~is_key], malformed, neighbors]).tolist())
+        timeline.mark_damaged(self._decoder.corrupt_packets(), is_loss=True)
+        # Some decoders output garbage instead.
+        timeline.damaged |= table.undecodable[timeline.packet_indices]
+
+    def _has_habitual_complaints(self) -> bool:
+        num_complaints = len(self._decoder.faults)
+        min_complaints = _MIN_SHARE_OF_HABITUAL_COMPLAINTS * len(self._decoder.table)
+        return num_complaints >= max(min_complaints, _MIN_HABITUAL_COMPLAINTS)
+
+    def _decode_completely(self, *, tolerant: bool) -> _CompleteDecode:
         complete = _CompleteDecode()
-        self._decoder.rewind(single_threaded=single_threaded)
+        self._decoder.rewind(tolerant=tolerant)
         for packet_index, frame in self._decoder.frames(self._decoder.packets()):
             if not complete.order:
                 self._set_size(frame)
@@ -374,6 +423,8 @@ class PacketDecoder:
     Attributes:
         table: The packet metadata, complete after the first pass over all packets.
         faults: Packet indices at which the decoder reported an error since the last reset.
+        is_lenient: Whether a tolerant decoder raises errors only if it cannot continue.
+        is_tolerant: Whether the current decoder is tolerant; see `rewind`.
     """
 
     def __init__(self, path: str, name: str) -> None:
@@ -381,15 +432,16 @@ class PacketDecoder:
         self.table = PacketTable()
         self._is_complete = False  # whether the table is complete
         self.faults: list[int] = []
+        self.is_lenient = False
         self._is_fresh = False
         self.rewind()
 
-    def rewind(self, *, single_threaded: bool = False) -> None:
+    def rewind(self, *, tolerant: bool = False) -> None:
         """Reopens the container with a new decoder.
 
-        By default, the decoder is multi-threaded and strict. With `single_threaded`, errors and
-        flags are guaranteed to belong to the last packet; with threads, FFmpeg may lose the flags
-        of non-reference frames.
+        By default, the decoder is multi-threaded and strict. A tolerant decoder is single-threaded,
+        since with threads errors and flags may belong to another packet, or be lost. It ignores
+        messages, and a codec that flags damaged frames is not stopped by errors.
         """
         self.faults = []
         if not self._is_fresh:
@@ -400,13 +452,18 @@ class PacketDecoder:
         self.codec = str(context.name)
         self.format = self._container.format.name.split(",")[0]
         context.thread_type = "AUTO"  # frame or slice threading, depending on the codec
-        context.thread_count = 1 if single_threaded else 0
-        self.is_single_threaded = single_threaded
-        is_lenient = single_threaded and self.flags_damage
+        context.thread_count = 1 if tolerant else 0
+        self.is_tolerant = tolerant
+        is_lenient = tolerant and (self.flags_damage or self.is_lenient)
+        is_lenient = is_lenient or self.codec in _LENIENT_CODECS
         context.options = {
             "max_pixels": str(MAX_PIXELS),
             "err_detect": "crccheck" if is_lenient else "crccheck+explode",
         }
+        if self.codec == "h264":
+            # Without this, frames are lost if the stream does not state the reorder depth.
+            context.options["strict"] = "strict"
+        self._parser = parser_for(self.codec, context.extradata)
 
     def close(self) -> None:
         """Closes the file. Can be called repeatedly."""
@@ -446,7 +503,7 @@ class PacketDecoder:
 
     def packets(self) -> NumberedPackets:
         """Yields all packets of a newly opened file. The first complete pass builds the table."""
-        self.table = self.table if self._is_complete else PacketTable()
+        self.table = self.table if self._is_complete else self._new_table()
         for packet_index, packet in enumerate(self._demuxed()):
             if not self._is_complete:
                 self._record(packet)
@@ -456,6 +513,59 @@ class PacketDecoder:
         if not self._is_complete:
             self._require_complete()
             self._is_complete = True
+
+    def display_order(self) -> Ints | None:
+        """Returns the packet indices in display order; None if packets do not determine it."""
+        return self.table.display_order() if self.format in _TIMED_FORMATS else None
+
+    def _new_table(self) -> PacketTable:
+        from av.format import Flags
+
+        seconds = self.seconds_per_tick
+        may_jump = bool(Flags(self._container.format.flags) & Flags.ts_discont)
+        if not seconds or not may_jump:
+            return PacketTable()
+        return PacketTable(max_gap=round(MAX_GAP_SECONDS / seconds))
+
+    def read_sample_table(self) -> bool:
+        """Fills the packet table from the header of an mp4 file, reading little of the frames.
+
+        Returns:
+            Whether that was possible. Otherwise, all packets have to be read.
+
+        Raises:
+            VideoDecodeError: The file ends before its last sample.
+        """
+        parser = self._parser
+        if self.format != "mov" or not isinstance(parser, NalParser) or not parser.length_bytes:
+            return False
+        samples = list(getattr(self._stream, "index_entries", ()))  # not in older PyAV
+        if not 0 < len(samples) <= MAX_PACKETS:
+            return False
+        offsets = composition_offsets(self._path, self._stream.id, len(samples))
+        if offsets is None:
+            return False
+        first = next(self._demuxed(), None)
+        if first is None or first.pts is None or first.pos != samples[0].pos:
+            return False
+        shift = first.pts - samples[0].timestamp - int(offsets[0])
+        table = self._new_table()
+        table.dts.extend(sample.timestamp for sample in samples)
+        table.pts.extend((np.asarray(table.dts, np.int64) + offsets + shift).tolist())
+        table.pos.extend(sample.pos for sample in samples)
+        table.size.extend(sample.size for sample in samples)
+        table.key.extend(sample.is_keyframe for sample in samples)
+        table.corrupt.extend(bytes(len(samples)))
+        with Path(self._path).open("rb", buffering=0) as file:
+            file_end = file.seek(0, os.SEEK_END)
+            for packet_index, sample in enumerate(samples):
+                if sample.pos + sample.size > file_end:
+                    raise self.truncated(packet_index)
+                content = parser.content_by_parts(_reader_at(file, sample.pos), sample.size)
+                table.content.append(PacketContent.HIDDEN if sample.is_discard else content)
+                table.lacks_reference.append(parser.lacks_reference)
+        self.table, self._is_complete = table, True
+        return True
 
     def packets_from(self, key_packet: int) -> NumberedPackets:
         """Seeks, and yields packets from `key_packet` or an earlier key packet."""
@@ -492,7 +602,7 @@ class PacketDecoder:
                     raise
                 if self._is_complete:  # the first pass succeeded
                     raise IndexMismatchError from error
-                raise self._truncated(len(self.table.pts)) from error
+                raise self.truncated(len(self.table.pts)) from error
             if packet is None:
                 return
             if packet.size:  # empty: a dropped frame (avi) or the end of the stream
@@ -507,7 +617,9 @@ class PacketDecoder:
         table.pos.append(UNKNOWN if packet.pos is None else packet.pos)
         table.size.append(packet.size)
         table.key.append(packet.is_keyframe)
-        table.hidden.append(packet.is_discard or _is_hidden(self.codec, packet))
+        content = self._parser.content(memoryview(packet))
+        table.content.append(PacketContent.HIDDEN if packet.is_discard else content)
+        table.lacks_reference.append(self._parser.lacks_reference)
         table.corrupt.append(packet.is_corrupt or _is_partial(self.codec, packet))
 
     def _compare(self, packet_index: int, packet: Packet[VideoStream]) -> None:
@@ -516,6 +628,8 @@ class PacketDecoder:
         if packet_index >= len(table):
             raise IndexMismatchError
         if (table.pos[packet_index], table.size[packet_index]) != (pos, packet.size):
+            raise IndexMismatchError
+        if packet.pts is not None and packet.pts != table.pts[packet_index]:
             raise IndexMismatchError
 
     def _seek_target(self, packet: Packet[VideoStream], key_packet: int) -> int:
@@ -540,9 +654,61 @@ class PacketDecoder:
             declared = len(getattr(self._stream, "index_entries", ()))
         # The last packet may be the remainder of a partial one before it.
         is_partial = any(table.corrupt[-2:])
-        if is_partial or declared > num_packets or self._ends_early():
+        is_incomplete = declared > num_packets or self._ends_early() or self._lacks_blocks()
+        if is_partial or is_incomplete:
+            num_packets = len(table)
             num_whole = len((table.corrupt[:-1] + b"\1").rstrip(b"\1"))
-            raise self._truncated(num_whole if is_partial else num_packets)
+            raise self.truncated(num_whole if is_partial else num_packets)
+
+    def _lacks_blocks(self) -> bool:
+        """Whether the demuxer skipped a part of the file because it is damaged.
+
+        Matroska files are examined only if there is a gap between their packets, in time and in
+        bytes.
+        """
+        if self.format == "avi":
+            num_chunks = count_avi_chunks(self._path, self._stream.index)
+            return num_chunks is None or num_chunks > len(self.table)
+        if self.format != "matroska":
+            return False
+        table = self.table
+        pts, pos, size = (
+            np.asarray(values, np.int64) for values in (table.pts, table.pos, table.size)
+        )
+        seconds = float(self.seconds_per_tick or 0)
+        duration = (self._container.duration or 0) / 1e6
+        steps = np.diff(np.sort(pts[pts != UNKNOWN]))
+        step = float(np.median(steps)) if len(steps) else 0.0
+        gaps = pos[1:] - pos[:-1] - size[:-1]
+        skips_bytes = len(gaps) and gaps.max() > MIN_SKIPPED_BYTES
+        skips_time = len(steps) and steps.max() > 1.5 * step
+        ends_early = (pts.max() + 2 * step) * seconds < duration
+        if not ((skips_bytes and skips_time) or ends_early):
+            return False
+        num_blocks = count_matroska_blocks(self._path, self._stream.id)
+        return num_blocks is None or num_blocks > len(table)
+
+    def corrupt_packets(self) -> list[int]:
+        """Returns packets flagged by the demuxer as damaged, except at the joints of streams."""
+        table = self.table
+        corrupt = np.flatnonzero(np.frombuffer(table.corrupt, np.uint8)).tolist()
+        if self.format != "mpegts":
+            return corrupt
+        scan = scan_transport_stream(self._path)
+        at_breaks = np.searchsorted(np.asarray(table.pos), scan.breaks) - 1
+        corrupt += np.maximum(at_breaks, 0).tolist()
+        starts = set(table.part_starts.tolist())
+        damaged = []
+        for packet_index in corrupt:
+            # The flag belongs to this packet or the next one.
+            following = [at for at in (packet_index + 1, packet_index + 2) if at < len(table)]
+            is_joint = not starts.isdisjoint(following)
+            for at in following:
+                between = np.searchsorted(scan.joints, [table.pos[packet_index], table.pos[at]])
+                is_joint = is_joint or bool(table.key[at] and between[0] < between[1])
+            if not is_joint:
+                damaged += [packet_index, *following[:1]]
+        return damaged
 
     def _ends_early(self) -> bool:
         """Whether the file is shorter than its container declares."""
@@ -550,7 +716,8 @@ class PacketDecoder:
             end = expected_end(self.format, file)
             return end is not None and end > file.seek(0, os.SEEK_END)
 
-    def _truncated(self, num_frames: int) -> VideoDecodeError:
+    def truncated(self, num_frames: int) -> VideoDecodeError:
+        """Returns the error for a file that is incomplete after some readable frames."""
         return decode_error(
             self._name,
             f"the file is truncated or damaged after {num_frames} readable frames; "
@@ -572,9 +739,14 @@ class PacketDecoder:
         """
         context = self._stream.codec_context
         last_sent = 0
+        parameter_sets = b""
         upcoming = list(reversed(needed or ()))
+        joints = set(self.table.part_starts[1:].tolist()) if self._is_complete else set()
         for packet_index, packet in packets:
-            packet.pts = packet.dts = last_sent = packet_index
+            if packet_index in joints:
+                yield from self._decoded(None, last_sent)
+                context.flush_buffers()
+            last_sent = packet_index
             if needed is not None:
                 while upcoming and upcoming[-1] < packet_index:
                     upcoming.pop()
@@ -582,11 +754,39 @@ class PacketDecoder:
                     bool(upcoming) and upcoming[-1] - packet_index > MIN_FRAMES_BEFORE_REQUESTED
                 )
                 context.skip_frame = "NONREF" if is_far else "DEFAULT"
-            yield from self._decoded(packet, last_sent)
+            is_malformed = self.table.content[packet_index] == PacketContent.MALFORMED
+            if is_malformed or self._parser.is_damaged(memoryview(packet)):
+                self.faults.append(packet_index)
+            elif self._has_no_picture(packet_index):
+                # Decoders reject such a packet; its parameter sets precede the next picture.
+                parameter_sets += bytes(packet)
+            else:
+                prepared = self._prepared(packet, parameter_sets)
+                parameter_sets = b""
+                prepared.pts = prepared.dts = packet_index
+                yield from self._decoded(prepared, last_sent)
             if packet_index == last:
                 break
         context.skip_frame = "DEFAULT"
         yield from self._decoded(None, last_sent)
+
+    def _has_no_picture(self, packet_index: int) -> bool:
+        is_nal = isinstance(self._parser, NalParser)
+        return is_nal and self.table.content[packet_index] == PacketContent.NO_PICTURE
+
+    def _prepared(self, packet: Packet[VideoStream], prefix: bytes) -> Packet[VideoStream]:
+        """Returns the packet after `prefix`; for a tolerant decoder, without messages."""
+        from av.packet import Packet
+
+        parser = self._parser
+        is_tolerant = self.is_tolerant and not self.flags_damage
+        if not isinstance(parser, NalParser) or not (prefix or is_tolerant):
+            return packet
+        data = prefix + bytes(packet)
+        if is_tolerant:
+            data = parser.without_messages(data) or data
+        prepared: Packet[VideoStream] = Packet(data)  # type: ignore[assignment]
+        return prepared
 
     def _decoded(
         self, packet: Packet[VideoStream] | None, last_sent: int
@@ -606,14 +806,19 @@ class PacketDecoder:
             yield frame.pts, frame
 
 
+def _reader_at(file: BinaryIO, start: int) -> ReadBytes:
+    """Returns a function that reads a range of the file, relative to `start`."""
+
+    def read(at: int, end: int) -> bytes:
+        file.seek(start + at)
+        return file.read(end - at)
+
+    return read
+
+
 def _is_partial(codec: str, packet: Packet[VideoStream]) -> bool:
     """Whether a gif image is truncated; demuxer and decoder do not report this."""
     return codec == "gif" and not is_complete_gif(bytes(packet))
-
-
-def _is_hidden(codec: str, packet: Packet[VideoStream]) -> bool:
-    """Whether the frame of a packet is not displayed (VP8 alternate reference frames)."""
-    return codec == "vp8" and not bytes(packet)[0] & 0x10
 
 
 class FrameConverter:
