@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import collections
+import datetime
 import io
 import json
 import os
@@ -67,15 +69,9 @@ def foreign_object(monkeypatch, module, name):
 
 
 def test_objects_of_other_tools_get_a_sentence_on_what_to_do(tmp_path, monkeypatch):
-    history = foreign_object(monkeypatch, "mmengine.logging.history_buffer", "HistoryBuffer")
-    node = foreign_object(monkeypatch, "yacs.config", "CfgNode")
-    for left_behind, what in [
-        (np.zeros(3), "NumPy arrays"),
-        (history, "mmengine's training history"),
-        (node, "a yacs config"),
-        (argparse.Namespace(lr=1), "the arguments of a training script"),
-        (Path("x"), "paths"),
-    ]:
+    config = foreign_object(monkeypatch, "mmcv.utils.config", "ConfigDict")
+    node = foreign_object(monkeypatch, "omegaconf.dictconfig", "DictConfig")
+    for left_behind, what in [(config, "mmcv's config objects"), (node, "an OmegaConf config")]:
         path = save({"state_dict": SMALL, "left": left_behind}, tmp_path / "file.pth")
         with pytest.raises(CheckpointError, match=what) as caught:
             load_checkpoint(path)
@@ -99,6 +95,160 @@ def test_numbers_of_numpy_are_dropped_without_calling_numpy(legacy, tmp_path):
     with pytest.raises(CheckpointError, match="can run arbitrary code"):
         read_weights_file(save(content, path, legacy=legacy))
     assert not (tmp_path / "ran").exists()
+
+
+def extras(monkeypatch):
+    """Objects that training programs leave next to the weights."""
+    counts = collections.defaultdict(list)
+    counts["loss"].append(0.5)
+    history = foreign_object(monkeypatch, "mmengine.logging.history_buffer", "HistoryBuffer")
+    history.values = np.arange(3.0)
+    return {
+        "args": argparse.Namespace(lr=1e-3, out=Path("runs")),
+        "defaultdict": counts,
+        "counter": collections.Counter(a=2),
+        "datetime": datetime.datetime(2026, 11, 26, tzinfo=datetime.UTC),
+        "timedelta": datetime.timedelta(hours=3),
+        "array": np.zeros(3, np.float32),
+        "score": np.float64(0.5),
+        "path": Path("x"),
+        "history": history,
+        "namespace": types.SimpleNamespace(a=1),
+    }
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_read_weights_file_drops_harmless_objects_without_running_code(
+    legacy, tmp_path, monkeypatch
+):
+    objects = extras(monkeypatch)
+    path = save({"state_dict": SMALL, "epoch": 3, **objects}, tmp_path / "file.pth", legacy=legacy)
+    raw = read_weights_file(path)
+    assert raw.metadata["epoch"] == 3
+    for name, tensor in SMALL.items():
+        torch.testing.assert_close(raw.tensors[name], tensor, rtol=0, atol=0)
+    for name, value in objects.items():
+        if name != "counter":  # torch loads counters
+            assert type(raw.metadata[name]) is not type(value), f"{name} was loaded"
+
+
+@pytest.mark.parametrize("name", ["os.system", "builtins.eval", "builtins.getattr", "numpy.load"])
+def test_read_weights_file_calls_no_other_global(name, tmp_path):
+    path = save({"state_dict": SMALL, "left": argparse.Namespace()}, tmp_path / "file.pth", True)
+    module, _, function = name.rpartition(".")
+    data = path.read_bytes()
+    old = b"cargparse\nNamespace\n"
+    assert old in data
+    path.write_bytes(data.replace(old, f"c{module}\n{function}\n".encode()))
+    with pytest.raises(CheckpointError):
+        read_weights_file(path)
+
+
+KEYS = ["state_dict", "model", "model_state_dict", "model_state", "module", "net", "state_dict_ema"]
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_load_checkpoint_finds_the_state_dict_under_usual_keys(key, tmp_path):
+    path = save({key: SMALL, "optimizer": {"state": {}}, "epoch": 3}, tmp_path / "file.pth")
+    raw = read_weights_file(path)
+    assert raw.unwrapped == (key,) and raw.tensors.keys() == SMALL.keys()
+
+
+@pytest.mark.parametrize(
+    "prefix", ["model.", "module.", "model.module.", "_orig_mod.", "net.", "model._orig_mod."]
+)
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_load_checkpoint_removes_prefixes(prefix, suffix, tmp_path):
+    state = {prefix + name: tensor for name, tensor in SMALL.items()}
+    path = tmp_path / f"file{suffix}"
+    if suffix == ".pth":
+        save({"state_dict": state}, path)
+    else:
+        path.write_bytes(safetensors_bytes(state))
+    assert read_weights_file(path).tensors.keys() == SMALL.keys()
+
+
+@pytest.mark.parametrize("nested", [("model", "state_dict"), ("state_dict", "model")])
+def test_load_checkpoint_finds_nested_state_dicts(nested, tmp_path):
+    path = save({nested[0]: {nested[1]: SMALL, "version": 1}}, tmp_path / "file.pth")
+    raw = read_weights_file(path)
+    assert raw.unwrapped == nested and raw.tensors.keys() == SMALL.keys()
+
+
+@pytest.mark.parametrize("averaged", ["state_dict_ema", "model_ema", "ema"])
+def test_load_checkpoint_takes_raw_weights_and_offers_averaged_ones(averaged, tmp_path):
+    ema = {name: tensor * 2 for name, tensor in SMALL.items()}
+    path = save({averaged: ema, "state_dict": SMALL}, tmp_path / "file.pth")
+    raw, _ = load_checkpoint(path)
+    smooth, report = load_checkpoint(path, state_dict_key=averaged)
+    name = "backbone.norm.weight"
+    torch.testing.assert_close(raw.state_dict()[name], SMALL[name])
+    torch.testing.assert_close(smooth.state_dict()[name], ema[name])
+    assert "the file also contains state_dict" in str(report)
+    assert averaged in str(load_checkpoint(path)[1])
+    with pytest.raises(CheckpointError, match=f"no state dict under 'other'.*{averaged}"):
+        load_checkpoint(path, state_dict_key="other")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".bin"])
+@pytest.mark.parametrize("num_shards", [1, 3])
+def test_load_checkpoint_reads_sharded_weights(suffix, num_shards, tmp_path):
+    stem = "model" if suffix == ".safetensors" else "pytorch_model"
+    names = list(SMALL)
+    weight_map: dict[str, str] = {}
+    for number in range(num_shards):
+        part = {name: SMALL[name] for name in names[number::num_shards]}
+        shard = tmp_path / f"{stem}-{number + 1:05d}-of-{num_shards:05d}{suffix}"
+        if suffix == ".bin":
+            save(part, shard)
+        else:
+            shard.write_bytes(safetensors_bytes(part))
+        weight_map |= dict.fromkeys(part, shard.name)
+    index = tmp_path / f"{stem}{suffix}.index.json"
+    index.write_text(json.dumps({"metadata": {}, "weight_map": weight_map}))
+    whole, _ = load_checkpoint(save({"state_dict": SMALL}, tmp_path / "whole.pth"))
+    for source in (tmp_path, index):
+        model, _ = load_checkpoint(source)
+        for name, tensor in whole.state_dict().items():
+            torch.testing.assert_close(model.state_dict()[name], tensor, rtol=0, atol=0)
+    index.write_text(json.dumps({"weight_map": weight_map | {"extra.weight": shard.name}}))
+    with pytest.raises(CheckpointError, match=r"extra\.weight"):
+        load_checkpoint(index)
+    shard.unlink()
+    with pytest.raises(CheckpointError, match="does not exist"):
+        load_checkpoint(index)
+
+
+@pytest.mark.parametrize("name", ["../model.safetensors", "/etc/passwd", 3, None])
+def test_load_checkpoint_reads_no_shard_outside_of_the_folder(name, tmp_path):
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": name}}))
+    with pytest.raises(CheckpointError, match="not an index of weights"):
+        load_checkpoint(index)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_load_checkpoint_reads_mixed_floating_dtypes(dtype, tmp_path):
+    mixed = {
+        name: tensor.to(dtype) if name.endswith("qkv.weight") else tensor
+        for name, tensor in SMALL.items()
+    }
+    model, report = load_checkpoint(save({"state_dict": mixed}, tmp_path / "file.pth"))
+    assert {tensor.dtype for tensor in model.parameters()} == {torch.float32}
+    name = "backbone.layers.0.blocks.0.attn.qkv.weight"
+    torch.testing.assert_close(model.state_dict()[name], mixed[name].float(), rtol=0, atol=0)
+    assert f"float32 and {str(dtype).removeprefix('torch.')} to float32" in str(report)
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_load_checkpoint_reports_buffers_of_metrics(prefix, tmp_path):
+    state = {prefix + name: tensor for name, tensor in SMALL.items()}
+    state |= {"train_acc.correct": torch.tensor(3), "train_acc.counts": torch.tensor([3, 4])}
+    _, report = load_checkpoint(save({"state_dict": state}, tmp_path / "file.pth"))
+    assert set(report.ignored_keys) >= {"train_acc.correct", "train_acc.counts"}
+    state["train_acc.weight"] = torch.ones(3, 3)
+    with pytest.raises(CheckpointError):
+        load_checkpoint(save({"state_dict": state}, tmp_path / "file.pth"))
 
 
 # --- claims --------------------------------------------------------------------------------------

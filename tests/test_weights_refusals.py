@@ -54,11 +54,11 @@ def _reshape(state, name):
     state[name] = torch.cat([state[name], state[name][:1]])
 
 
-def _mixed(state, name):
-    state[name] = state[name].half()
+def _integers(state, name):
+    state[name] = state[name].to(torch.int32)
 
 
-DAMAGES = {"drop": _drop, "rename": _rename, "reshape": _reshape, "mixed dtype": _mixed}
+DAMAGES = {"drop": _drop, "rename": _rename, "reshape": _reshape, "integer dtype": _integers}
 
 
 def victims(state):

@@ -9,6 +9,7 @@ import typer
 
 from ..errors import ConfigError, ImageWeightsError
 from .console import say
+from .options import StateDictKey
 
 _DTYPES = ("f32", "f16")
 
@@ -48,6 +49,7 @@ def convert(
             help="Allow a mismatch: head, in_chans, window or inflate. Repeatable.",
         ),
     ] = None,
+    state_dict_key: StateDictKey = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite an existing file.")] = False,
 ) -> int:
     """Convert weights to another format; partial loads are rejected."""
@@ -70,6 +72,7 @@ def convert(
             num_classes=num_classes,
             in_chans=in_chans,
             allow=allow or (),
+            state_dict_key=state_dict_key,
         )
     except ImageWeightsError as error:
         raise ImageWeightsError(f"{error} The option is --allow inflate.") from error

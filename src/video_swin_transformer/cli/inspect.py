@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .options import StateDictKey
+
 if TYPE_CHECKING:
     from ..weights.inspection import Inspection
 
@@ -23,12 +25,13 @@ def inspect(
     file: Annotated[
         str, typer.Argument(metavar="FILE", help="A weights file, a model folder or a name.")
     ],
+    state_dict_key: StateDictKey = None,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> int:
     """Print the format, architecture, size and metadata of weights, and keys that do not match."""
     from ..weights.inspection import inspect_checkpoint
 
-    inspection = inspect_checkpoint(file)
+    inspection = inspect_checkpoint(file, state_dict_key)
     if json:
         print(jsonlib.dumps(_as_dict(inspection), ensure_ascii=False))
     else:

@@ -87,6 +87,14 @@ DataFormat: TypeAlias = Annotated[
         show_default="detected",
     ),
 ]
+StateDictKey: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="KEY",
+        help="Key of the state dict in the file, such as state_dict_ema.",
+        show_default="the first of the usual ones",
+    ),
+]
 Delimiter: TypeAlias = Annotated[
     str | None,
     typer.Option(

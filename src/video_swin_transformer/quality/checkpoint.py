@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..errors import CheckpointError, UnknownNameError
-from ..weights.checkpoint import common_dtype, describe_conversions, dtype_name
+from ..weights.checkpoint import describe_conversions, dtype_names, floating_dtypes
 from ..weights.key_mapping import NamedTensors
 from ..weights.readers import RawCheckpoint, read_weights_file
 from ..weights.report import LoadReport, compare, shorten
@@ -141,14 +141,14 @@ def _convert(key_format: _QualityFormat, tensors: Mapping[str, Tensor]) -> Named
 def _report(
     raw: RawCheckpoint, key_format: _QualityFormat, named: NamedTensors, network: VideoQualityModel
 ) -> LoadReport:
-    dtype = common_dtype(str(raw.path), named)
+    dtypes = floating_dtypes(str(raw.path), named)
     branches = sorted({match[1] for key in named.ignored if (match := _BRANCH.match(key))})
     report = LoadReport(
         source=str(raw.path),
         format=key_format.title,
         config=network.config.network.backbone,
-        dtype=dtype_name(dtype),
-        conversions=describe_conversions(raw, named, dtype),
+        dtype=dtype_names(dtypes),
+        conversions=describe_conversions(raw, named, dtypes),
         ignored_keys=named.ignored,
         adaptations=tuple(f"the {name} branch is left out" for name in branches),
     )

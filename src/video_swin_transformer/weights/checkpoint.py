@@ -41,7 +41,7 @@ class Checkpoint:
     raw: RawCheckpoint
     key_format: KeyFormat
     named: NamedTensors
-    dtype: torch.dtype
+    dtypes: tuple[torch.dtype, ...]  # most frequent first
 
     @property
     def is_image(self) -> bool:
@@ -85,10 +85,10 @@ class Checkpoint:
             source=str(self.raw.path),
             format=self.key_format.title,
             config=target,
-            dtype=dtype_name(self.dtype),
-            conversions=describe_conversions(self.raw, self.named, self.dtype)
+            dtype=dtype_names(self.dtypes),
+            conversions=describe_conversions(self.raw, self.named, self.dtypes)
             + adapted.conversions,
-            ignored_keys=self.named.ignored,
+            ignored_keys=(*self.named.ignored, *self.raw.dropped),
             adaptations=adapted.adaptations,
         )
         return compare(report, self.key_format.from_official, self.named, adapted.tensors, expected)
@@ -101,6 +101,7 @@ def load_checkpoint(
     num_classes: int | None = None,
     in_chans: int | None = None,
     allow: Iterable[str] = (),
+    state_dict_key: str | None = None,
 ) -> tuple[VideoSwinTransformer, LoadReport]:
     """Loads a checkpoint into a matching model.
 
@@ -120,6 +121,8 @@ def load_checkpoint(
             repeated), "patch_time" (patch weights summed over time for patches of one frame),
             "window" (bias tables interpolated) and "inflate" (image weights inflated to video
             weights; the image classifier is kept unless "head" and `num_classes` replace it).
+        state_dict_key: Key of the state dict in the file, such as "state_dict_ema"; None for the
+            first of the usual ones, raw weights before averaged ones.
 
     Returns:
         The model (float32, eval mode) and the load report.
@@ -130,7 +133,7 @@ def load_checkpoint(
     """
     allowed = _validate_allow(allow)
     resolved = resolve_model(source)
-    checkpoint = open_checkpoint(resolved.path)
+    checkpoint = open_checkpoint(resolved.path, state_dict_key)
     target = _target(checkpoint, architecture, resolved.card, num_classes, in_chans)
     if checkpoint.is_image and "inflate" not in allowed:
         raise ImageWeightsError(
@@ -219,9 +222,9 @@ def _adapt_and_report(
     return adapted, report
 
 
-def open_checkpoint(path: Path) -> Checkpoint:
+def open_checkpoint(path: Path, state_dict_key: str | None = None) -> Checkpoint:
     """Reads a checkpoint file or folder and detects its format. Raises CheckpointError."""
-    raw = read_weights_file(path)
+    raw = read_weights_file(path, state_dict_key)
     name = str(raw.path)
     key_format = recognize_format(raw.tensors)
     if key_format is None:
@@ -233,51 +236,52 @@ def open_checkpoint(path: Path) -> Checkpoint:
     if key_format is OFFICIAL and raw.kind == "safetensors" and raw.bundle is not None:
         key_format = OWN
     named = convert(key_format, raw.tensors)
-    return Checkpoint(raw, key_format, named, common_dtype(name, named))
+    return Checkpoint(raw, key_format, named, floating_dtypes(name, named))
 
 
 def describe_conversions(
-    raw: RawCheckpoint, named: NamedTensors, dtype: torch.dtype
+    raw: RawCheckpoint, named: NamedTensors, dtypes: tuple[torch.dtype, ...]
 ) -> tuple[str, ...]:
     """Returns what was done to the names and values of a file, for the load report."""
     done: list[str] = []
     if raw.unwrapped:
         done.append(f"taken out of {' > '.join(raw.unwrapped)}")
+    if raw.other_state_dicts:
+        others = ", ".join(raw.other_state_dicts)
+        done.append(f"the file also contains {others}")
     if renamed := sum(keys != (name,) for name, keys in named.sources.items()):
         done.append(f"{renamed} tensors renamed")
     if joined := sum(len(keys) > 1 for keys in named.sources.values()):
         done.append(f"query, key and value joined in {joined} tensors")
     if named.derived:
         done.append(f"{len(named.derived)} derived buffers dropped")
-    if dtype != torch.float32:
-        done.append(f"{dtype_name(dtype)} to float32")
+    if dtypes != (torch.float32,):
+        done.append(f"{dtype_names(dtypes)} to float32")
     return tuple(done)
 
 
-def common_dtype(path: str, named: NamedTensors) -> torch.dtype:
-    """Returns the dtype that all weights share. Raises CheckpointError if they differ."""
+def floating_dtypes(path: str, named: NamedTensors) -> tuple[torch.dtype, ...]:
+    """Returns the dtypes of the weights, most frequent first. Raises CheckpointError for others."""
     counted = Counter(tensor.dtype for tensor in named.tensors.values())
     if not counted:
         raise CheckpointError(
             f"{path!r} contains no tensor of a Swin model; give a checkpoint of a Swin model."
         )
-    usual = max(counted, key=lambda dtype: (dtype in _FLOATS, counted[dtype]))
     odd = [
-        f"{' + '.join(named.sources[name])} ({dtype_name(tensor.dtype)})"
+        f"{' + '.join(named.sources[name])} ({dtype_names([tensor.dtype])})"
         for name, tensor in named.tensors.items()
-        if tensor.dtype != usual or usual not in _FLOATS
+        if tensor.dtype not in _FLOATS
     ]
     if odd:
         raise CheckpointError(
-            f"{path!r} mixes dtypes: most weights are {dtype_name(usual)}, except {shorten(odd)}. "
-            "All weights must have the same dtype, one of float32, float16, bfloat16 and float64; "
-            "call model.float() and save them again."
+            f"{path!r} has weights that are not floating-point numbers: {shorten(odd)}. The dtype "
+            "must be float32, float16, bfloat16 or float64; call model.float() and save them again."
         )
-    return usual
+    return tuple(dtype for dtype, _ in counted.most_common())
 
 
-def dtype_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+def dtype_names(dtypes: Iterable[torch.dtype]) -> str:
+    return " and ".join(str(dtype).removeprefix("torch.") for dtype in dtypes)
 
 
 def _validate_allow(allow: Iterable[str]) -> frozenset[str]:

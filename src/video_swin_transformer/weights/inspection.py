@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from ..config import ModelConfig
 from ..saving import METADATA_KEY
 from .checkpoint import open_checkpoint
+from .readers import DroppedObject
 from .report import LoadReport
 from .resolve import resolve_model
 
@@ -41,7 +42,7 @@ class Inspection:
     metadata: dict[str, PlainValue]
 
 
-def inspect_checkpoint(source: str | Path) -> Inspection:
+def inspect_checkpoint(source: str | Path, state_dict_key: str | None = None) -> Inspection:
     """Describes a checkpoint and compares it with the model it belongs to.
 
     Tensors that are missing, unexpected or mismatched are listed in the report; they raise no
@@ -49,6 +50,7 @@ def inspect_checkpoint(source: str | Path) -> Inspection:
 
     Args:
         source: A model name, folder or file; see `resolve_model`.
+        state_dict_key: Key of the state dict in the file; see `load_checkpoint`.
 
     Returns:
         The description.
@@ -59,7 +61,7 @@ def inspect_checkpoint(source: str | Path) -> Inspection:
     """
     resolved = resolve_model(source)
     card = resolved.card
-    checkpoint = open_checkpoint(resolved.path)
+    checkpoint = open_checkpoint(resolved.path, state_dict_key)
     config = card.bundle.model if card is not None else checkpoint.file_config()
     adapted = checkpoint.adapted_to(config, frozenset(["inflate"]))
     container = checkpoint.raw
@@ -82,4 +84,5 @@ def _iter_plain_entries(metadata: Mapping[str, Any]) -> Iterator[tuple[str, Plai
         entries = {str(key): value for key, value in meta.items()} | entries
     for key, value in list(entries.items())[:_MAX_ENTRIES]:
         if key != METADATA_KEY:
-            yield key, value if isinstance(value, PlainValue) else f"({type(value).__name__})"
+            kind = "not loaded" if isinstance(value, DroppedObject) else type(value).__name__
+            yield key, value if isinstance(value, PlainValue) else f"({kind})"

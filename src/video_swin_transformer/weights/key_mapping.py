@@ -188,7 +188,9 @@ def convert(key_format: KeyFormat, tensors: Mapping[str, Tensor]) -> NamedTensor
     incomplete: list[str] = []
     for key, tensor in tensors.items():
         ours = key_format.to_official(key)
-        if ours is None or ours in found:
+        if ours is None and _is_counter(tensor):
+            dropped[IGNORED].append(key)
+        elif ours is None or ours in found:
             unexpected.append(key)
         elif ours in dropped:
             dropped[ours].append(key)
@@ -217,6 +219,11 @@ def convert(key_format: KeyFormat, tensors: Mapping[str, Tensor]) -> NamedTensor
         tuple(unexpected),
         tuple(incomplete),
     )
+
+
+def _is_counter(tensor: Tensor) -> bool:
+    """Whether a tensor cannot be a weight, but may belong to a metric."""
+    return tensor.ndim == 0 or (tensor.ndim == 1 and not tensor.is_floating_point())
 
 
 def _can_be_joined(thirds: Collection[Tensor]) -> bool:

@@ -8,6 +8,7 @@ allocated.
 
 from __future__ import annotations
 
+import json
 import pickle
 import pickletools
 import re
@@ -24,9 +25,15 @@ from ..config import WEIGHTS_FILE, BundleConfig
 from ..errors import CheckpointError, ConfigError
 from ..saving import METADATA_KEY, read_bundle, read_safetensors
 
-WRAPPERS = ("module.", "_orig_mod.")  # prefixes added by DistributedDataParallel, torch.compile
-CONTAINER_KEYS = ("state_dict", "model")  # keys of the state dict, in order of preference
+# Prefixes added by DistributedDataParallel, torch.compile, Lightning and other wrappers.
+WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.")
+# Keys of the state dict, in order of preference: raw weights before averaged (EMA) ones.
+CONTAINER_KEYS = ("state_dict", "model", "model_state_dict", "model_state", "module", "net")
+AVERAGED_KEYS = ("state_dict_ema", "model_ema", "ema_state_dict", "ema")
 FOLDER_FILES = (WEIGHTS_FILE, "pytorch_model.bin")  # in order of preference
+INDEX_SUFFIX = ".index.json"  # of a file that lists the shards of a large model
+_MAX_INDEX_BYTES = 2**26
+_MAX_NESTING = 3  # of state dicts in a file
 _LEGACY_PICKLES = 5  # a legacy file starts with magic number, protocol, system, content, keys
 
 
@@ -40,6 +47,8 @@ class RawCheckpoint:
         num_bytes: File size.
         tensors: Tensors by name, without wrapper prefixes. They may be memory-mapped.
         unwrapped: Keys and prefixes that were removed, such as "state_dict" or "module.".
+        other_state_dicts: Keys of further state dicts in the file, such as "state_dict_ema".
+        dropped: Names of small tensors next to the weights, such as the counts of a metric.
         metadata: The other entries of the file.
         bundle: Configuration stored in the file or next to it; None if there is none.
     """
@@ -49,15 +58,23 @@ class RawCheckpoint:
     num_bytes: int
     tensors: dict[str, Tensor]
     unwrapped: tuple[str, ...]
+    other_state_dicts: tuple[str, ...]
+    dropped: tuple[str, ...]
     metadata: dict[str, Any]
     bundle: BundleConfig | None
 
 
-def read_weights_file(source: str | Path) -> RawCheckpoint:
+def read_weights_file(source: str | Path, state_dict_key: str | None = None) -> RawCheckpoint:
     """Reads a checkpoint file, or the one in a folder.
 
+    Args:
+        source: The file or folder. A model in several files is given by its folder or by its
+            index (.index.json).
+        state_dict_key: Key of the state dict in a pickle; None for the first of the usual ones.
+
     Raises:
-        CheckpointError: The file does not exist, is damaged or is unsafe to load.
+        CheckpointError: The file does not exist, is damaged or is unsafe to load, or lacks the
+            key.
     """
     path = _weights_file(Path(source))
     try:
@@ -68,15 +85,31 @@ def read_weights_file(source: str | Path) -> RawCheckpoint:
         raise CheckpointError(f"{str(path)!r} cannot be read ({error.strerror}).") from error
     if num_bytes == 0:
         raise CheckpointError(f"{str(path)!r} is empty; copy or download it again.")
-    if head[8:9] == b"{" or path.suffix == ".safetensors":
-        return _read_safetensors(path, num_bytes)
+    is_index = path.name.endswith(INDEX_SUFFIX)
+    is_safetensors = head[8:9] == b"{" or path.suffix == ".safetensors"
+    if state_dict_key is not None and (is_index or is_safetensors):
+        raise CheckpointError(
+            f"{str(path)!r} contains a single state dict, so it has no key {state_dict_key!r}."
+        )
+    if is_index:
+        return _read_shards(path, num_bytes)
+    if is_safetensors:
+        tensors, metadata = read_safetensors(path)
+        return _raw_safetensors(path, num_bytes, tensors, metadata, path)
     is_zip = head.startswith(b"PK")
-    content = _read_pickle(path, num_bytes, is_zip)
-    state, metadata, unwrapped = _unwrap(path, content)
+    content = _unwrap(path, _read_pickle(path, num_bytes, is_zip), state_dict_key)
+    state, wrappers, dropped = _strip_wrappers(content.tensors)
     _check_tensors(path, state, num_bytes)
-    kind = "pickle (zip)" if is_zip else "pickle (legacy)"
     return RawCheckpoint(
-        path, kind, num_bytes, state, unwrapped, metadata, _bundle_in_pickle(path, metadata)
+        path,
+        "pickle (zip)" if is_zip else "pickle (legacy)",
+        num_bytes,
+        state,
+        (*content.keys, *wrappers),
+        content.other_keys,
+        dropped,
+        content.metadata,
+        _bundle_in_pickle(path, content.metadata),
     )
 
 
@@ -86,7 +119,7 @@ def _weights_file(path: Path) -> Path:
             if path.is_file():
                 return path
             raise CheckpointError(f"There is no file or folder {str(path)!r}.")
-        for name in FOLDER_FILES:
+        for name in (*FOLDER_FILES, *(f"{name}{INDEX_SUFFIX}" for name in FOLDER_FILES)):
             if (path / name).is_file():
                 return path / name
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
@@ -100,12 +133,51 @@ def _weights_file(path: Path) -> Path:
 # --- safetensors --------------------------------------------------------------------------------
 
 
-def _read_safetensors(path: Path, num_bytes: int) -> RawCheckpoint:
-    tensors, metadata = read_safetensors(path)
-    state, wrappers = _strip_wrappers(tensors)
+def _raw_safetensors(
+    path: Path, num_bytes: int, tensors: dict[str, Tensor], metadata: dict[str, str], file: Path
+) -> RawCheckpoint:
+    """Returns the checkpoint. Its configuration belongs to `file`."""
+    state, wrappers, dropped = _strip_wrappers(tensors)
     _check_tensors(path, state, num_bytes)
-    bundle = read_bundle(path, metadata)
-    return RawCheckpoint(path, "safetensors", num_bytes, state, wrappers, metadata, bundle)
+    bundle = read_bundle(file, metadata)
+    kind = "safetensors"
+    return RawCheckpoint(path, kind, num_bytes, state, wrappers, (), dropped, metadata, bundle)
+
+
+def _read_shards(index: Path, index_bytes: int) -> RawCheckpoint:
+    """Reads all files that an index lists, as `save_pretrained` of transformers writes them."""
+    try:
+        if index_bytes > _MAX_INDEX_BYTES:
+            raise ValueError(f"it has {index_bytes} bytes")
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = sorted(set(weight_map.values()))
+        if any(Path(name).name != name or name == index.name for name in names):
+            raise ValueError("it lists files outside of its folder")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise CheckpointError(
+            f"{str(index)!r} is not an index of weights ({error}); it must have a weight_map from "
+            "tensor names to file names."
+        ) from error
+    tensors: dict[str, Tensor] = {}
+    num_bytes = 0
+    for shard in map(index.with_name, names):
+        if not shard.is_file():
+            raise CheckpointError(f"{str(index)!r} lists {shard.name!r}, which does not exist.")
+        shard_bytes = shard.stat().st_size
+        if shard.suffix == ".safetensors":
+            tensors |= read_safetensors(shard)[0]
+        else:
+            is_zip = zipfile.is_zipfile(shard)
+            content = _unwrap(shard, _read_pickle(shard, shard_bytes, is_zip), None)
+            tensors |= content.tensors
+        num_bytes += shard_bytes
+    if missing := sorted(weight_map.keys() - tensors.keys()):
+        raise CheckpointError(
+            f"The files that {str(index)!r} lists lack {len(missing)} of its tensors, such as "
+            f"{missing[0]!r}; copy or download them again."
+        )
+    model_file = index.with_name(index.name.removesuffix(INDEX_SUFFIX))
+    return _raw_safetensors(index, num_bytes, tensors, {}, model_file)
 
 
 # --- pickles ------------------------------------------------------------------------------------
@@ -122,10 +194,13 @@ def _bundle_in_pickle(path: Path, metadata: Mapping[str, Any]) -> BundleConfig |
         raise CheckpointError(f"The config of {str(path)!r} is invalid. {error}") from error
 
 
-class _NumPyNumber:
-    """Takes the place of a NumPy number, such as an accuracy next to the weights, or its dtype.
+_FACTORIES = ("list", "dict", "int", "float", "set", "str", "bool", "tuple")
 
-    Nothing of NumPy is called, and the value is dropped.
+
+class DroppedObject:
+    """Takes the place of an object next to the weights, such as the arguments of a training script.
+
+    Nothing of the object's class is called, and its content is dropped.
     """
 
     def __init__(self, *_: object) -> None: ...
@@ -133,10 +208,37 @@ class _NumPyNumber:
     def __setstate__(self, _: object) -> None: ...
 
 
-_NUMPY_NUMBERS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
-    (_NumPyNumber, "numpy.dtype"),
-    (_NumPyNumber, "numpy.core.multiarray.scalar"),  # written by NumPy 1
-    (_NumPyNumber, "numpy._core.multiarray.scalar"),
+def _plain_dict(*_: object) -> dict[Any, Any]:
+    """Takes the place of `defaultdict`."""
+    return {}
+
+
+# Classes and functions that only hold data in checkpoints.
+_DATA_GLOBALS = (
+    "numpy.dtype",
+    "numpy.ndarray",
+    "numpy.core.multiarray.scalar",  # written by NumPy 1
+    "numpy.core.multiarray._reconstruct",
+    "numpy._core.multiarray.scalar",
+    "numpy._core.multiarray._reconstruct",
+    "argparse.Namespace",
+    "types.SimpleNamespace",
+    "datetime.datetime",
+    "datetime.date",
+    "datetime.timedelta",
+    "datetime.timezone",
+    "pathlib.PosixPath",
+    "pathlib.WindowsPath",
+    "pathlib.PurePosixPath",
+    "pathlib._local.PosixPath",  # Python 3.13
+    "pathlib._local.WindowsPath",
+    "mmengine.logging.history_buffer.HistoryBuffer",
+    # Factories of defaultdicts.
+    *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in _FACTORIES),
+)
+_PLACEHOLDERS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
+    (_plain_dict, "collections.defaultdict"),
+    *((DroppedObject, name) for name in _DATA_GLOBALS),
 ]
 
 
@@ -152,9 +254,9 @@ def _read_pickle(path: Path, num_bytes: int, is_zip: bool) -> object:
         try:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
         except pickle.UnpicklingError as error:
-            if "multiarray.scalar" not in str(error):
+            if "GLOBAL" not in str(error):
                 raise
-        with torch.serialization.safe_globals(_NUMPY_NUMBERS):
+        with torch.serialization.safe_globals(_PLACEHOLDERS):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except CheckpointError:
         raise
@@ -239,16 +341,44 @@ def _pickle_error_message(path: Path, error: Exception) -> str:
 # --- content ------------------------------------------------------------------------------------
 
 
-def _unwrap(path: Path, content: object) -> tuple[dict[str, Tensor], dict[str, Any], Any]:
-    """Splits the content of a pickle into tensors, metadata and removed keys."""
+@dataclass(frozen=True, eq=False)
+class _StateDict:
+    """The state dict in a pickle.
+
+    Attributes:
+        tensors: Its tensors.
+        keys: Keys that lead to it.
+        other_keys: Keys of other state dicts beside it.
+        metadata: All entries that are no tensors of the state dict.
+    """
+
+    tensors: dict[str, Tensor]
+    keys: tuple[str, ...]
+    other_keys: tuple[str, ...]
+    metadata: dict[str, Any]
+
+
+def _unwrap(path: Path, content: object, state_dict_key: str | None) -> _StateDict:
+    """Finds the state dict in the content of a pickle."""
     metadata: dict[str, Any] = {}
-    unwrapped: list[str] = []
-    for key in CONTAINER_KEYS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            metadata = {str(k): v for k, v in content.items() if k != key}
-            unwrapped.append(key)
-            content = content[key]
+    keys: list[str] = []
+    other_keys: list[str] = []
+    wanted = (*CONTAINER_KEYS, *AVERAGED_KEYS) if state_dict_key is None else (state_dict_key,)
+    while isinstance(content, Mapping) and len(keys) < _MAX_NESTING:
+        found = [key for key in wanted if _has_tensors(content.get(key))]
+        if not found:
             break
+        metadata |= {str(k): v for k, v in content.items() if k != found[0]}
+        known = (*CONTAINER_KEYS, *AVERAGED_KEYS)
+        other_keys += [k for k in known if k != found[0] and _has_tensors(content.get(k))]
+        keys.append(found[0])
+        content = content[found[0]]
+        wanted = (*CONTAINER_KEYS, *AVERAGED_KEYS)
+    if state_dict_key is not None and not keys:
+        names = ", ".join(map(repr, content)) if isinstance(content, Mapping) else "no keys"
+        raise CheckpointError(
+            f"{str(path)!r} has no state dict under {state_dict_key!r}; its keys are {names[:300]}."
+        )
     if not isinstance(content, Mapping):
         raise CheckpointError(
             f"{str(path)!r} contains a {type(content).__name__}, not a dict of named tensors; save "
@@ -260,24 +390,44 @@ def _unwrap(path: Path, content: object) -> tuple[dict[str, Tensor], dict[str, A
         names = ", ".join(repr(str(name)) for name in list(content)[:5]) or "nothing"
         raise CheckpointError(
             f"{str(path)!r} contains no tensors, neither at the top level nor under "
-            f"{' or '.join(map(repr, CONTAINER_KEYS))}; it contains {names}."
+            f"{', '.join(map(repr, CONTAINER_KEYS))}; it contains {names}."
         )
-    tensors, wrappers = _strip_wrappers(tensors)
-    return tensors, metadata, (*unwrapped, *wrappers)
+    return _StateDict(tensors, tuple(keys), tuple(other_keys), metadata)
 
 
-def _strip_wrappers(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], tuple[str, ...]]:
-    """Removes wrapper prefixes that all names share."""
+def _has_tensors(value: object, depth: int = 1) -> bool:
+    """Whether a value is a dict with tensors, or with such a dict."""
+    return isinstance(value, Mapping) and any(
+        isinstance(item, Tensor) or (depth < _MAX_NESTING and _has_tensors(item, depth + 1))
+        for item in value.values()
+    )
+
+
+def _strip_wrappers(
+    tensors: dict[str, Tensor],
+) -> tuple[dict[str, Tensor], tuple[str, ...], tuple[str, ...]]:
+    """Removes wrapper prefixes that all weights share.
+
+    Returns:
+        The tensors, the prefixes, and the names of small tensors without the prefix, which belong
+        to the training program, not to the model.
+    """
     removed: list[str] = []
-    while tensors:
+    dropped: list[str] = []
+    while True:
         for wrapper in WRAPPERS:
-            if all(name.startswith(wrapper) for name in tensors):
-                tensors = {name.removeprefix(wrapper): t for name, t in tensors.items()}
+            others = [name for name in tensors if not name.startswith(wrapper)]
+            if len(others) < len(tensors) and all(tensors[name].ndim <= 1 for name in others):
+                tensors = {
+                    name.removeprefix(wrapper): tensor
+                    for name, tensor in tensors.items()
+                    if name.startswith(wrapper)
+                }
                 removed.append(wrapper)
+                dropped += others
                 break
         else:
-            break
-    return tensors, tuple(removed)
+            return tensors, tuple(removed), tuple(dropped)
 
 
 def _check_tensors(path: Path, tensors: Mapping[str, Tensor], num_bytes: int) -> None:
