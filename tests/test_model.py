@@ -10,12 +10,15 @@ import pickle
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
 
 from tests.oracle import fill_by_name, input_by_shape, reference
 from video_swin_transformer.config import ModelConfig
 from video_swin_transformer.errors import ConfigError
 from video_swin_transformer.layers import WindowAttention3D
 from video_swin_transformer.model import SwinTransformer3D, VideoSwinTransformer
+from video_swin_transformer.weights import create_model
 from video_swin_transformer.windows import (
     MAX_CACHED_PLANS,
     _cached_plan,
@@ -508,3 +511,39 @@ def test_vmap_and_functional_gradients():
     model(x).square().sum().backward()
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(grads[name], parameter.grad, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("is_training", [False, True])
+@pytest.mark.parametrize("needs_grad", [False, True])
+def test_forward_of_an_empty_batch_has_no_rows(is_training: bool, needs_grad: bool) -> None:
+    """As in torchvision; the last batch of a filtered loader may be empty."""
+    model = create_model("swin-t-k400").train(is_training)
+    with torch.set_grad_enabled(needs_grad):
+        logits = model(torch.zeros(0, 3, 8, 64, 64))
+        assert logits.shape == (0, 400)
+    if needs_grad:
+        logits.sum().backward()
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 32, 224, 224), (2, 3, 9, 65, 63)])
+@pytest.mark.parametrize("needs_grad", [False, True])
+def test_forward_on_the_meta_device_counts_flops(shape: tuple[int, ...], needs_grad: bool) -> None:
+    counts = []
+    for device in ("meta", "cpu") if shape[2] < 16 else ("meta",):
+        with torch.device(device):
+            model = create_model("swin-t-k400").eval()
+        x = torch.zeros(shape, device=device)
+        with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(needs_grad):
+            assert model(x).shape == (shape[0], 400)
+        counts.append(counter.get_total_flops())
+    assert counts[0] > 1e9 and len(set(counts)) == 1
+
+
+def test_forward_under_fake_tensors_leaves_the_model_as_it_was() -> None:
+    model = create_model("camera-motion", pretrained=True)
+    x = torch.rand(1, 3, 16, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = model(x)
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            assert model(torch.zeros(2, 3, 16, 64, 64)).shape == (2, expected.shape[1])
+        torch.testing.assert_close(model(x), expected, rtol=0, atol=0)

@@ -10,6 +10,7 @@ from typing import Any, Generic, Self, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import is_in_torch_dispatch_mode
 
 T = TypeVar("T")
 
@@ -26,7 +27,8 @@ def is_tracing() -> bool:
 
 def is_cpu_inference(x: Tensor) -> bool:
     """Whether the fast path applies to `x`."""
-    return x.device.type == "cpu" and not torch.is_grad_enabled() and not is_tracing()
+    is_plain = x.device.type == "cpu" and not torch.is_grad_enabled() and not is_tracing()
+    return is_plain and not is_in_torch_dispatch_mode()  # such as FakeTensorMode
 
 
 def map_tokens(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -43,7 +45,8 @@ def map_tokens(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         return function(x)
     tokens = x.flatten(0, -2)  # (..., C) -> (tokens, C)
     if len(tokens) <= CPU_CHUNK_TOKENS:
-        return function(tokens).view(*x.shape[:-1], -1)
+        result = function(tokens)
+        return result.view(*x.shape[:-1], result.shape[-1])
     first, *rest = torch.split(tokens, CPU_CHUNK_TOKENS)
     result = function(first)
     out = result.new_empty(len(tokens), result.shape[-1])

@@ -53,8 +53,9 @@ def _size3(sizes: Sequence[int]) -> Size3:
 
 def output_dtype(x: Tensor) -> torch.dtype:
     """Returns the dtype of a linear layer's output for `x`: autocast's where that is enabled."""
-    if torch.is_autocast_enabled(x.device.type):
-        return torch.get_autocast_dtype(x.device.type)
+    device = x.device.type
+    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device)
     return x.dtype
 
 
@@ -159,7 +160,7 @@ class WindowAttention3D(nn.Module):
         biases = self._biases(plan, output_dtype(x))
         if is_tracing():
             return self._forward_in_graph(x, biases, plan)
-        max_tokens = max(1, CPU_CHUNK_TOKENS // x.shape[0]) if is_cpu_inference(x) else None
+        max_tokens = max(1, CPU_CHUNK_TOKENS // max(1, x.shape[0])) if is_cpu_inference(x) else None
         outputs = [
             self.proj_drop(self.proj(self._attend(self.qkv(x[:, start:stop]), biases[group])))
             for group, start, stop in plan.chunks(max_tokens)
