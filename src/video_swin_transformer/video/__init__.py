@@ -4,11 +4,13 @@ reader.py        VideoReader: reads frames at indices of a file, image folder or
 container.py     opens containers safely and detects truncated files
 packet_table.py  maps packets to frames and plans which packets to decode
 video_file.py    decodes packets to frames and converts them to RGB
-images.py        reads image files with OpenCV
+images.py        reads image files and TIFF pages with OpenCV
+sequences.py     chooses the frames among the images of a folder
 metadata.py      metadata in the container header
 discovery.py     finds videos in a folder
 """
 
+from .images import FrameFolder
 from .reader import VideoReader
 
-__all__ = ["VideoReader"]
+__all__ = ["FrameFolder", "VideoReader"]
