@@ -1,7 +1,12 @@
-"""Atomic writes, digests and file locks.
+"""Atomic writes, digests, file locks, and file names as text.
 
 After a crash or on a full disk, atomic writes leave the old file or none, never a partial one.
 Python has no such function, and packages for it are no longer maintained.
+
+On Linux a file name is any bytes. Bytes that are not UTF-8 are lone surrogates in Python's str,
+which no UTF-8 file can contain. In JSON, CSV and HTML they are written as `\\xNN`, with the
+hexadecimal value of the byte: b"caf\\xe9.mp4" is the text caf\\xe9.mp4. A backslash that would look
+like the start of such a sequence is written as `\\x5c`. All other names are written as they are.
 """
 
 from __future__ import annotations
@@ -9,11 +14,18 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+_MAX_NAME_BYTES = 255  # on every common file system
+_MAX_PREFIX_CHARACTERS = 32  # of the name of a temporary file; at most 128 bytes
+_UNDECODABLE = re.compile(r"[\ud800-\udfff]|\\(?=x[0-9a-f]{2})")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +58,9 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
         OSError: The file cannot be written; `path` is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    handle, name = tempfile.mkstemp(
+        prefix=f".{path.name[:_MAX_PREFIX_CHARACTERS]}.", dir=path.parent
+    )
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -99,3 +113,75 @@ def locked(path: Path, waiting_message: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def path_to_text(path: str | Path) -> str:
+    """Returns a path as text that UTF-8 can encode; `path_from_text` reverses it.
+
+    Args:
+        path: A path.
+
+    >>> path_to_text("caf\\udce9.mp4")
+    'caf\\\\xe9.mp4'
+    """
+    return _UNDECODABLE.sub(_escape, str(path))
+
+
+def path_from_text(text: str) -> str:
+    """Returns the path of a text from `path_to_text`.
+
+    Args:
+        text: The text.
+    """
+    data = text.encode("utf-8", "surrogateescape")
+    data = _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode("ascii")), data)
+    return data.decode("utf-8", "surrogateescape")
+
+
+def plain_text(message: str) -> str:
+    """Returns a message whose file names may have undecodable bytes as text that UTF-8 can encode.
+
+    Unlike `path_to_text`, it leaves backslashes unchanged.
+
+    Args:
+        message: A message.
+    """
+    return re.sub(r"[\ud800-\udfff]", _escape, message)
+
+
+def one_line(text: str) -> str:
+    """Returns text for a terminal: undecodable bytes and control characters are escaped.
+
+    A line break in a file name would look like the end of a result.
+
+    Args:
+        text: A path.
+    """
+    return _CONTROL.sub(_escape, path_to_text(text))
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    is_byte = 0xDC80 <= code <= 0xDCFF
+    data = bytes([code - 0xDC00]) if is_byte else found[0].encode("utf-8", "surrogatepass")
+    return "".join(f"\\x{byte:02x}" for byte in data)
+
+
+def sibling_path(path: Path, suffix: str, stem: str | None = None) -> Path:
+    """Returns a path in the same folder whose name is never too long for the file system.
+
+    Args:
+        path: A path.
+        suffix: What is appended to the name.
+        stem: Replaces the name of `path`; None: the whole name.
+
+    Returns:
+        The path. A long name is shortened and gets a digest, so that different names stay
+        different.
+    """
+    name = path.name if stem is None else stem
+    if len(os.fsencode(name + suffix)) > _MAX_NAME_BYTES:
+        digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:12]
+        room = _MAX_NAME_BYTES - len(os.fsencode(suffix)) - len(digest) - 1
+        name = f"{os.fsencode(name)[:room].decode('utf-8', 'ignore')}-{digest}"
+    return path.with_name(name + suffix)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from .console import print_json
 
 if TYPE_CHECKING:
     from ..weights.inspection import Inspection
@@ -30,7 +31,7 @@ def inspect(
 
     inspection = inspect_checkpoint(file)
     if json:
-        print(jsonlib.dumps(_as_dict(inspection), ensure_ascii=False))
+        print_json(_as_dict(inspection))
     else:
         _print_table(inspection)
     return 0 if inspection.report.is_complete else 1

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import DataError, UnknownNameError
+from ..files import path_to_text
 from ..labels import LABEL_SETS, read_labels, shipped_labels
 from ..video.discovery import find_videos
 from .annotations import Annotations, ClipRecord, RejectedEntry
@@ -154,7 +155,8 @@ def _read_folder(source: Path, split: str | None) -> tuple[_Written, Path]:
     entries = []
     for folder in _subfolders(source):
         below = sorted(find_videos(folder))
-        entries += [Entry(path.relative_to(source).as_posix(), (folder.name,)) for path in below]
+        name = path_to_text(folder.name)
+        entries += [Entry(path.relative_to(source).as_posix(), (name,)) for path in below]
     if not entries:
         raise DataError(
             f"The folder {str(source)!r} is not a folder of classes; it must contain one subfolder "

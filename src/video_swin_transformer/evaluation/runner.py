@@ -10,7 +10,7 @@ import numpy as np
 
 from ..data import Annotations
 from ..errors import DataError
-from ..files import sha256_files
+from ..files import path_to_text, sha256_files
 from ..predictor import Predictor
 from .distributed import ProcessGroup
 from .scores import Plan, ScoreStore
@@ -47,14 +47,14 @@ def plan_evaluation(predictor: Predictor, annotations: Annotations) -> Plan:
             f"label, such as {', '.join(unlabeled[:_NUM_EXAMPLES])}; evaluation needs labels."
         )
     settings = {
-        "model": predictor.name,
+        "model": path_to_text(predictor.name),
         "weights_sha256": _digest(predictor.name),
         "num_classes": num_classes,
         "classes": list(bundle.labels or annotations.classes),
         "runtime": predictor.runtime.description,
         "sampling": dataclasses.asdict(bundle.sampling),
         "preprocessing": _as_json(dataclasses.asdict(bundle.preprocessing)),
-        "data": annotations.source,
+        "data": path_to_text(annotations.source),
         "format": annotations.format,
         "is_multilabel": annotations.is_multilabel,
         "average": bundle.average_clips,
