@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 
@@ -12,8 +15,17 @@ import numpy as np
 import pytest
 
 from tests.media import Clip, numbered_frame, numbers_of, save_picture
+from video_swin_transformer import ClipSampling, ConfigError, Predictor, cli, evaluate
+from video_swin_transformer.data import CheckPlan, check_dataset, read_annotations
+from video_swin_transformer.data.dataset import TrainClips
 from video_swin_transformer.errors import VideoDecodeError
 from video_swin_transformer.video import FrameFolder, VideoReader
+from video_swin_transformer.video.discovery import (
+    describe_passed_over,
+    find_videos,
+    video_suffixes,
+)
+from video_swin_transformer.video.images import IMAGE_SUFFIXES
 from video_swin_transformer.video.sequences import AmbiguousImagesError, choose_sequence
 
 FLOW = 900  # numbers of optical flow and other images that are not frames
@@ -119,6 +131,29 @@ def test_video_reader_never_shows_optical_flow(tmp_path):
         fill(folder, names(f"flow_{axis}_{{:05d}}.png", 7), FLOW)
     with VideoReader(folder) as reader:
         assert numbers_of(reader.frames_at(range(reader.num_frames))) == list(range(8))
+    (tmp_path / "list.txt").write_text("clip 6 0\n")
+    found = read_annotations(tmp_path / "list.txt")
+    clips = TrainClips(found, ClipSampling(num_frames=32, stride=1, num_clips=1), short_side=64)
+    seen = {n for epoch in range(4) for n in numbers_of(clips[epoch, 0].views[0])}
+    assert seen <= set(range(6)), "the list says 6 frames"
+
+
+def test_evaluate_reads_the_annotated_number_of_frames(tmp_path):
+    """Frames after the annotated number are black and must not change the logits."""
+    for name, count in (("long", 30), ("short", 12)):
+        folder = fill(tmp_path / name, names("img_{:05d}.png", 12))
+        for number in range(12, count):
+            save_picture(folder / f"img_{number + 1:05d}.png", np.zeros((64, 96, 3), np.uint8))
+    (tmp_path / "list.txt").write_text("long 12 0\nshort 12 0\nlong 30 0\n")
+    predictor = Predictor.load(runtime="torch").with_views(1, 1)
+    result = evaluate(predictor, tmp_path / "list.txt", tmp_path / "out")
+    scores = [clip.label_score for clip in result.clips]
+    assert scores[0] == scores[1] != scores[2]
+    again = evaluate(predictor, tmp_path / "list.txt", tmp_path / "out", resume=True)
+    assert [clip.label_score for clip in again.clips] == scores
+    (tmp_path / "list.txt").write_text("long 13 0\nshort 12 0\nlong 30 0\n")
+    with pytest.raises(ConfigError, match="clips or their labels have changed"):
+        evaluate(predictor, tmp_path / "list.txt", tmp_path / "out", resume=True)
 
 
 def test_frame_folder_with_too_few_images_is_rejected(tmp_path):
@@ -127,6 +162,21 @@ def test_frame_folder_with_too_few_images_is_rejected(tmp_path):
         VideoReader(FrameFolder(str(folder), 9))
     with VideoReader(FrameFolder(str(folder), 2)) as reader:
         assert reader.num_frames == 2 and str(folder) in repr(reader)
+
+
+def test_check_data_reports_gaps_and_other_images(tmp_path):
+    fill(tmp_path / "a", ["img_1.png", "img_2.png", "img_4.png", "img_5.png", "cover.png"])
+    fill(tmp_path / "b", names("cam1_{}.png", 2) + names("cam2_{}.png", 2))
+    (tmp_path / "l.txt").write_text("a 4 0\nb 4 0\n")
+    report = check_dataset(
+        {"l": read_annotations(tmp_path / "l.txt")},
+        CheckPlan(ClipSampling(num_frames=4, stride=1, num_clips=1)),
+    )
+    assert [problem.detail for problem in report.of("gaps")] == [
+        "1 numbers are missing among its images: 3"
+    ]
+    assert "1 images in the folder" in report.of("other_images")[0].detail
+    assert "cam1_#.png (2 images), cam2_#.png" in report.of("unreadable")[0].detail
 
 
 # --- several pages, animations and pixels without a range --------------------------------------
@@ -263,3 +313,113 @@ def test_an_image_with_several_frames_in_a_folder_is_rejected(tmp_path, kind, at
     with pytest.raises(VideoDecodeError, match=rf"{bad.name}.*(2 pages|animated)"):  # noqa: SIM117
         with VideoReader(folder) as reader:
             reader.frames_at([at])
+
+
+# --- folders --------------------------------------------------------------------------------------
+
+
+def found_in(root: Path) -> tuple[list[str], Counter[str]]:
+    passed_over: Counter[str] = Counter()
+    paths = [path.relative_to(root).as_posix() for path in find_videos(root, passed_over)]
+    return paths, passed_over
+
+
+def touch(root: Path, *files: str) -> None:
+    for name in files:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"x")
+
+
+@pytest.mark.parametrize(
+    ("files", "expected", "others"),
+    [
+        (["a/vid1.mp4", "a/vid1.jpg", "a/vid2.mp4"], ["a/vid1.mp4", "a/vid2.mp4"], {".jpg": 1}),
+        (["a/1.mkv", "a/thumbs_1.png", "a/thumbs_2.png"], ["a/1.mkv"], {".png": 2}),
+        (["a/b/1.mp4", "a/cover.jpg"], ["a/b/1.mp4"], {".jpg": 1}),
+        (["a/img_1.jpg", "a/img_2.jpg", "a/b/1.mp4"], ["a", "a/b/1.mp4"], {}),
+        (["a/1.jpg", "a/2.jpg", "a/notes.txt"], ["a"], {".txt": 1}),
+        (["a/one.jpg"], ["a"], {}),
+        (["a/b/img_1.jpg", "a/c/img_1.jpg", "a/x.png"], ["a/b", "a/c"], {".png": 1}),
+        (["1.MP4", "1.srt", "README", ".hidden.jpg", "quarantine.jsonl"], ["1.MP4"],
+         {".srt": 1, "without suffix": 1}),
+    ],
+)  # fmt: skip
+def test_find_videos_takes_no_thumbnail_for_a_clip(tmp_path, files, expected, others):
+    touch(tmp_path, *files)
+    assert found_in(tmp_path) == (expected, Counter(others))
+
+
+def test_thumbnails_beside_clips_add_nothing_to_a_class(tmp_path):
+    touch(tmp_path, "run/1.mp4", "run/1.jpg", "run/notes.txt", "walk/2.mp4", "walk/2.jpg")
+    found = read_annotations(tmp_path)
+    assert [Path(item.path).name for item in found.items] == ["1.mp4", "2.mp4"]
+    assert found.notes == ("3 files were passed over: 2 .jpg, 1 .txt.",)
+
+
+READABLE = """
+    mp4 m4v mov qt 3gp 3g2 3gpp mj2 f4v ismv mkv mk3d webm avi divx mpg mpeg mpe m1v m2v m2p vob mod
+    tod ts mts m2ts m2t trp flv wmv asf ogv ogm mxf gif apng y4m dv dif mjpeg mjpg h261 h263 h264
+    264 avc hevc h265 265 vvc 266 obu ivf nut rm rmvb wtv nsv nuv gxf swf pva vc1 drc dnxhd evc insv
+    lrv
+"""
+
+
+def test_video_suffixes_are_those_that_the_reader_can_read():
+    assert {f".{suffix}" for suffix in READABLE.split()} <= video_suffixes()
+    audio = {".m4a", ".m4b", ".mka", ".oga", ".opus", ".mp3", ".wav", ".flac", ".wma"}
+    others = {".txt", ".srt", ".json", ".avs", ".ism", ".heic", ".avif", ".mks", ".j2k", ".py"}
+    assert not video_suffixes() & (audio | others | IMAGE_SUFFIXES)
+    assert all(suffix == suffix.lower() and suffix[0] == "." for suffix in video_suffixes())
+
+
+@pytest.mark.parametrize(
+    ("suffix", "muxer", "codec"),
+    [
+        (".qt", "mov", "libx264"),
+        (".f4v", "mp4", "libx264"),
+        (".y4m", "yuv4mpegpipe", "wrapped_avframe"),
+        (".m2p", "vob", "mpeg2video"),
+        (".mod", "vob", "mpeg2video"),
+        (".divx", "avi", "mpeg4"),
+        (".mjpeg", "mjpeg", "mjpeg"),
+        (".m2t", "mpegts", "mpeg2video"),
+        (".nut", "nut", "mpeg4"),
+    ],
+)
+def test_find_videos_finds_what_the_reader_reads(tmp_path, suffix, muxer, codec):
+    path = tmp_path / f"clip{suffix}"
+    with av.open(str(path), "w", format=muxer) as container:
+        stream = container.add_stream(codec, rate=25)
+        stream.width, stream.height = 96, 64
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        for number in range(6):
+            frame = av.VideoFrame.from_ndarray(numbered_frame(number), format="rgb24")
+            container.mux(stream.encode(frame.reformat(format=stream.pix_fmt)))
+        container.mux(stream.encode(None))
+    assert found_in(tmp_path) == ([path.name], Counter())
+    with VideoReader(path) as reader:
+        assert numbers_of(reader.frames_at(range(reader.num_frames))) == list(range(6))
+    (tmp_path / "list.txt").write_text(f"clip{suffix} two words\n")
+    assert read_annotations(tmp_path / "list.txt").classes == ("two words",)
+
+
+def test_describe_passed_over():
+    assert describe_passed_over({}) is None
+    assert describe_passed_over({".txt": 1}) == "1 file was passed over: 1 .txt."
+    many = {f".{n}": 1 for n in range(20)} | {".txt": 10}
+    assert str(describe_passed_over(many)).startswith("30 files were passed over: 10 .txt, 1 .0,")
+    assert str(describe_passed_over(many)).endswith(", ....")
+
+
+def test_importing_discovery_loads_no_av():
+    script = (
+        "import sys, video_swin_transformer.data, video_swin_transformer.video.discovery\n"
+        "sys.exit('av' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
+
+
+def test_a_folder_without_videos_says_what_it_contains(tmp_path, capsys):
+    touch(tmp_path, "a.txt", "b.txt", "c.srt")
+    assert cli.run(["classify", str(tmp_path)]) == 1
+    assert "3 files were passed over: 2 .txt, 1 .srt." in capsys.readouterr().err

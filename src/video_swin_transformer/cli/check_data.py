@@ -141,8 +141,8 @@ def _write_quarantines(report: CheckReport, quarantines: Mapping[str, Quarantine
             for problem in report.problems
             if problem.is_unusable
             and quarantines[problem.split] is quarantine
-            # A label outside the map is an error of the list, which the next run reads again.
-            and problem.kind != "outside_map"
+            # Errors of the list, which the next run reads again.
+            and problem.kind not in ("outside_map", "fewer_frames")
         ]
         if found:
             quarantine.add(found)

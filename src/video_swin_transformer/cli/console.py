@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -134,20 +135,31 @@ def expand_inputs(inputs: Iterable[str]) -> list[str]:
     """Expands files, folders and glob patterns to videos, in order and without duplicates.
 
     A folder is expanded to all videos in it and its subfolders; a folder with images is a video
-    itself. A pattern with *, ? or [ is expanded unless a file has that name. An input without a
-    match is kept, so that reading it reports the error.
+    itself. Files in it that are not videos are counted on stderr. A pattern with *, ? or [ is
+    expanded unless a file has that name. An input without a match is kept, so that reading it
+    reports the error.
     """
+    from ..video.discovery import describe_passed_over
+
+    passed_over: Counter[str] = Counter()
+    found = _expand(inputs, passed_over)
+    if note := describe_passed_over(passed_over):
+        say(note)
+    return found
+
+
+def _expand(inputs: Iterable[str], passed_over: Counter[str]) -> list[str]:
     from ..video.discovery import find_videos
 
     found: dict[str, None] = {}
     for text in inputs:
         # os.path returns False if pathlib raises: no permission on a parent, a NUL in the name.
         if os.path.isdir(text):  # noqa: PTH112
-            below = [str(path) for path in find_videos(Path(text))]
+            below = [str(path) for path in find_videos(Path(text), passed_over)]
             found.update(dict.fromkeys(below or [text]))
         elif glob.has_magic(text) and not os.path.exists(text):  # noqa: PTH110
             matches = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 (takes any path)
-            found.update(dict.fromkeys(expand_inputs(matches) if matches else [text]))
+            found.update(dict.fromkeys(_expand(matches, passed_over) if matches else [text]))
         else:
             found[text] = None
     return list(found)

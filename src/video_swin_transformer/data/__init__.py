@@ -15,7 +15,7 @@ dataset.py        clips for training and evaluation
 
 from .annotations import Annotations, ClipRecord, hold_out, require_disjoint
 from .checking import CheckPlan, check_dataset
-from .dataset import EvalClips, Sample, TrainClips
+from .dataset import EvalClips, Sample, TrainClips, clip_source
 from .quarantine import Quarantine, default_quarantine
 from .readers import FORMATS, find_splits, label_map, read_annotations
 from .report import CheckReport, Problem
@@ -32,6 +32,7 @@ __all__ = [
     "Sample",
     "TrainClips",
     "check_dataset",
+    "clip_source",
     "default_quarantine",
     "find_splits",
     "hold_out",

@@ -11,16 +11,14 @@ everything after it is the label, so class names may contain spaces, too. If no 
 
 from __future__ import annotations
 
+import functools
 import re
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ..errors import DataError
-from ..video.discovery import VIDEO_SUFFIXES
+from ..video.discovery import video_suffixes
 
-_SUFFIXES = "|".join(re.escape(suffix) for suffix in sorted(VIDEO_SUFFIXES, key=len, reverse=True))
-# The path up to its last video suffix that is followed by a separator or the end of the line.
-_VIDEO_LINE = re.compile(rf"(.*(?:{_SUFFIXES}))\"?(?:[\s,;|]+(.*))?$", re.IGNORECASE)
 _NUMBERS = re.compile(r"-?[0-9]+(?:[\s,;]+-?[0-9]+)*$")
 
 
@@ -51,7 +49,7 @@ def recognize_list(lines: list[tuple[int, str]]) -> str:
     """Detects "list", "multilabel" or "frames"; ambiguous lines are a "list"."""
     counts, are_videos = set(), True
     for _, line in lines:
-        matched = _VIDEO_LINE.match(line)
+        matched = _video_line().match(line)
         are_videos = are_videos and matched is not None
         tail = (matched[2] or "") if matched else _trailing_numbers(line)
         counts.add(len(re.split(r"[\s,;]+", tail)) if _NUMBERS.match(tail) else 0)
@@ -96,13 +94,21 @@ def _split_path(line: str, kind: str, delimiter: str | None) -> tuple[str, str]:
     if delimiter is not None and kind == "list":
         path, found, tail = line.rpartition(delimiter)
         return (_unquoted(path), tail) if found else (_unquoted(line), "")
-    if matched := _VIDEO_LINE.match(line):
+    if matched := _video_line().match(line):
         return _unquoted(matched[1]), (matched[2] or "").strip(delimiter)
     if kind == "multilabel":
         tail = _trailing_numbers(line)
         return _unquoted(line[: len(line) - len(tail)].rstrip(" \t,;|")), tail
     path, _, tail = line.rpartition(" ") if " " in line else line.rpartition("\t")
     return (_unquoted(path), tail) if path else (_unquoted(line), "")
+
+
+@functools.cache
+def _video_line() -> re.Pattern[str]:
+    """The path up to its last video suffix that is followed by a separator or the line's end."""
+    suffixes = sorted(video_suffixes(), key=len, reverse=True)
+    any_suffix = "|".join(re.escape(suffix) for suffix in suffixes)
+    return re.compile(rf"(.*(?:{any_suffix}))\"?(?:[\s,;|]+(.*))?$", re.IGNORECASE)
 
 
 def _trailing_numbers(line: str) -> str:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ..errors import DataError, UnknownNameError
 from ..files import path_to_text
 from ..labels import LABEL_SETS, read_labels, shipped_labels
-from ..video.discovery import find_videos
+from ..video.discovery import describe_passed_over, find_videos
 from .annotations import Annotations, ClipRecord, RejectedEntry
 from .lists import Entry, list_lines, read_list, read_text, recognize_list
 from .path_resolver import PathResolver, plain_name
@@ -37,6 +37,7 @@ class _Written(NamedTuple):
     format: str
     entries: list[Entry]
     is_multilabel: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def read_annotations(
@@ -153,16 +154,18 @@ def _read_folder(source: Path, split: str | None) -> tuple[_Written, Path]:
             f"with --split, or give {str(source / splits[0])!r}."
         )
     entries = []
+    passed_over: Counter[str] = Counter()
     for folder in _subfolders(source):
-        below = sorted(find_videos(folder))
+        below = sorted(find_videos(folder, passed_over))
         name = path_to_text(folder.name)
         entries += [Entry(path.relative_to(source).as_posix(), (name,)) for path in below]
+    note = describe_passed_over(passed_over)
     if not entries:
         raise DataError(
             f"The folder {str(source)!r} is not a folder of classes; it must contain one subfolder "
-            "per class with its clips."
+            f"per class with its clips.{f' {note}' if note else ''}"
         )
-    return _Written("folder", entries), source
+    return _Written("folder", entries, notes=() if note is None else (note,)), source
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -273,7 +276,7 @@ def _resolved(
         numbers.classes,
         written.is_multilabel,
         tuple(refused),
-        tuple(notes),
+        (*written.notes, *notes),
     )
 
 
