@@ -154,7 +154,7 @@ def test_a_label_outside_the_map_is_refused_by_name(tmp_path):
         "label is -3, but must be 0 to 4",
     ]
     with pytest.raises(
-        DataError, match=r"2 clips of .* not in the label map: .*b\.mp4: label is 7"
+        DataError, match=r"2 clips of .* not in the label map: .*b\.mp4 \(line 2\): label is 7"
     ):
         found.require_valid()
 

@@ -1,6 +1,7 @@
 """Datasets: annotation formats, dataset checks, quarantine lists, and clips for the model.
 
 annotations.py    a dataset split: clips and their labels
+columns.py        names of columns and keys
 lists.py          text lists, one clip per line
 tables.py         published CSV and JSON formats
 path_resolver.py  annotation paths -> files on disk

@@ -31,10 +31,20 @@ class ClipRecord:
 
 @dataclass(frozen=True, slots=True)
 class RejectedEntry:
-    """An annotation entry rejected because its label is not in the label map."""
+    """An annotation entry rejected because its label is not in the label map.
+
+    Attributes:
+        path: Path of the clip.
+        reason: What is wrong with the label.
+        place: Where the entry is in the list, such as "line 3"; empty for folders.
+    """
 
     path: str
     reason: str
+    place: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.path}{f' ({self.place})' if self.place else ''}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -94,7 +104,7 @@ class Annotations:
             DataError: A label is not in the label map, or there are no clips.
         """
         if self.refused:
-            first = "; ".join(f"{r.path}: {r.reason}" for r in self.refused[:_NUM_NAMED])
+            first = "; ".join(map(str, self.refused[:_NUM_NAMED]))
             more = len(self.refused) - _NUM_NAMED
             raise DataError(
                 f"{len(self.refused)} clips of {self.source!r} have a label that is not in the "

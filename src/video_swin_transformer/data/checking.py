@@ -109,7 +109,8 @@ def _is_readable(facts: Mapping[str, ClipFacts | TaskFailure]) -> Callable[[Clip
 
 def _refusals(name: str, annotations: Annotations) -> Iterator[Problem]:
     for refusal in annotations.refused:
-        yield Problem(name, "outside_map", refusal.path, refusal.reason)
+        where = f" ({refusal.place})" if refusal.place else ""
+        yield Problem(name, "outside_map", refusal.path, f"{refusal.reason}{where}")
 
 
 def _of_clips(
