@@ -11,6 +11,8 @@ import pytest
 
 from video_swin_transformer import DataError, cli
 from video_swin_transformer.data import Annotations, find_splits, read_annotations
+from video_swin_transformer.training.config import DataConfig
+from video_swin_transformer.training.data import read_training_data
 
 # Twelve classes: sorted as text, 10 and 11 come before 2.
 LABELS = (2, 10, 0, 11, 3, 1, 4, 5, 6, 7, 8, 9)
@@ -69,6 +71,8 @@ def test_read_annotations_recognizes_a_heading(
 
 
 def test_a_heading_gives_the_order_of_the_columns(tmp_path):
+    pandas = read_annotations(written(tmp_path, ",Unnamed: 0,path,label\n0,0,a.mp4,2\n", "l.csv"))
+    assert names_of(pandas) == ["a.mp4"] and labels_of(pandas) == [(2,)]
     text = 'id,label,clip_name,video_path,fps\n0,2,x,"a, b.mp4",25\n1,10,y,c.mp4,30\n'
     found = read_annotations(written(tmp_path, text, "l.csv"))
     assert names_of(found) == ["a, b.mp4", "c.mp4"] and labels_of(found) == [(2,), (10,)]
@@ -95,6 +99,9 @@ def test_a_row_with_more_cells_than_the_heading_is_rejected_by_line(tmp_path):
         read_annotations(written(tmp_path, "path,label\na.mp4,1\nb, c.mp4,2\n"))
     with pytest.raises(DataError, match=r"Line 2 .* has 1 columns, but the heading has 2"):
         read_annotations(written(tmp_path, "path,label\na.mp4\n"))
+    for line in ("a.mp4 0 16 1", "a.mp4 0 16 jump", "a.mp4 120 5"):
+        with pytest.raises(DataError, match=r"Line 2 .* several numbers"):
+            read_annotations(written(tmp_path, f"path label\n{line}\n"))
     with pytest.raises(DataError, match="the columns start, stop; segments"):
         read_annotations(written(tmp_path, "path,start,stop,label\na.mp4,0,16,1\n"))
     with pytest.raises(DataError, match=r"Line 2 .* number of frames is 'x'"):
@@ -395,6 +402,18 @@ def test_frame_folders_and_labels_with_spaces_need_no_delimiter(tmp_path, separa
     frames = read_annotations(written(tmp_path, counted))
     assert frames.format == "frames" and names_of(frames) == ["a b", "c"]
     assert [item.num_frames for item in frames.items] == [40, 9]
+
+
+def test_splits_with_names_and_with_numbers_are_not_compared(tmp_path, capsys):
+    for name in ("a", "b", "c", "d"):
+        (tmp_path / f"{name}.mp4").touch()
+    numbers = written(tmp_path, "a.mp4 1\nb.mp4 0\n", "train.txt")
+    names = written(tmp_path, "c.mp4 walk\nd.mp4 run\n", "val.txt")
+    config = DataConfig(train=str(numbers), val=str(names))
+    with pytest.raises(DataError, match=r"val\.txt' are names and .*train\.txt' are class"):
+        read_training_data(config, 0)
+    assert cli.run(["check-data", str(numbers), "--val", str(names)]) == 1
+    assert "give the label map with labels (--labels)" in capsys.readouterr().err
 
 
 def test_check_data_names_the_line_of_a_bad_label(tmp_path, capsys):

@@ -233,7 +233,7 @@ def test_check_data_and_evaluate_write_any_name(clips, tmp_path, capsys):
 
     labels = tmp_path / "labels.txt"
     labels.write_text("\n".join([r"caf\xe9", "static", *(f"c{n}" for n in range(8))]))
-    out = tmp_path / "evaluation"
+    out = tmp_path / os.fsdecode(b"evaluation\xe9")
     code = cli.run([
         "evaluate", str(clips), "--labels", str(labels), "--out", str(out), "--views", "1x1",
         "--quarantine", str(tmp_path / "q2.jsonl"), "--runtime", "torch",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import subprocess
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Literal
@@ -13,13 +14,15 @@ import av
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.media import Clip, numbered_frame, numbers_of, save_picture
 from video_swin_transformer import ClipSampling, ConfigError, Predictor, cli, evaluate
 from video_swin_transformer.data import CheckPlan, check_dataset, read_annotations
 from video_swin_transformer.data.dataset import TrainClips
 from video_swin_transformer.errors import VideoDecodeError
-from video_swin_transformer.video import FrameFolder, VideoReader
+from video_swin_transformer.video import FrameFolder, VideoReader, images
 from video_swin_transformer.video.discovery import (
     describe_passed_over,
     find_videos,
@@ -233,13 +236,20 @@ GRAY = [numbered_frame(n)[:, :, 0] for n in range(5)]
 @pytest.mark.parametrize("suffix", [".tif", ".TIFF"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("order", ["<", ">"])
-def test_video_reader_reads_all_pages_of_a_tiff(tmp_path, suffix, dtype, order):
+@pytest.mark.parametrize("is_mapped", [False, True])
+def test_video_reader_reads_all_pages_of_a_tiff(
+    tmp_path, monkeypatch, suffix, dtype, order, is_mapped
+):
+    if is_mapped:
+        monkeypatch.setattr(images, "MAX_TIFF_BYTES", 0)
     pages = [page.astype(dtype) * (257 if dtype is np.uint16 else 1) for page in GRAY]
     path = raw_tiff(tmp_path / f"\u00fcber{suffix}", pages, order)
+    data = path.read_bytes()
     with VideoReader(path) as reader:
         assert (reader.num_frames, reader.height, reader.width) == (5, 64, 96)
         assert numbers_of(reader.frames_at([4, 0, 2, 2, 1])) == [4, 0, 2, 2, 1]
         np.testing.assert_array_equal(reader.frames_at([3])[0], numbered_frame(3))
+    assert path.read_bytes() == data, "the mapping is private"
     compressed = tiff(tmp_path / f"c{suffix.lower()}", *map(numbered_frame, range(3)))
     with VideoReader(compressed) as reader:
         assert numbers_of(reader.frames_at(range(3))) == [0, 1, 2]
@@ -290,6 +300,42 @@ def test_pages_that_form_a_loop_end(tmp_path):
     path.write_bytes(data)
     with pytest.raises(VideoDecodeError, match="damaged"):
         VideoReader(path)
+
+
+def test_overlapping_directories_end_quickly(tmp_path):
+    """Half a million directories of 1000 entries each, one every eight bytes."""
+    size = 4_000_000
+    data = bytearray(b"II*\0\x08\0\0\0" + bytes(size + 20_000))
+    for at in range(8, size, 8):
+        struct.pack_into("<H", data, at, 1000)
+        struct.pack_into("<I", data, at + 2 + 12 * 1000, at + 8)
+    path = tmp_path / "a.tif"
+    path.write_bytes(data)
+    start = time.monotonic()
+    with pytest.raises(VideoDecodeError, match="truncated or damaged"):
+        VideoReader(path)
+    assert time.monotonic() - start < 10
+
+
+@given(
+    st.lists(
+        st.from_regex(
+            r"[a-z_\-]{0,4}[0-9]{0,3}[a-z_]{0,3}[0-9]{0,2}\.(jpg|png|tif)", fullmatch=True
+        ),
+        min_size=1,
+        unique=True,
+    ),
+    st.none() | st.integers(1, 9),
+)
+def test_choose_sequence_of_any_names(files: list[str], num_frames: int | None) -> None:
+    try:
+        found = choose_sequence(files, num_frames)
+    except AmbiguousImagesError:
+        return
+    assert set(found.names) <= set(files) and not set(found.names) & set(found.passed_over)
+    assert len({Path(name).stem for name in found.names}) == len(found.names)
+    assert found.num_images + len(found.passed_over) == len(files)
+    assert len(found.names) == min(found.num_images, num_frames or found.num_images)
 
 
 @pytest.mark.parametrize("kind", ["tif", "png", "webp"])

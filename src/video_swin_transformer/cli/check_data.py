@@ -100,7 +100,7 @@ def _read_splits(
     labels: str | None,
 ) -> dict[str, Annotations]:
     """All splits by name; the first one numbers the classes."""
-    from ..data import find_splits, label_map, read_annotations
+    from ..data import find_splits, label_map, read_annotations, require_same_labels
 
     names = None if labels is None else label_map(labels)
     splits: dict[str, Annotations] = {}
@@ -118,6 +118,8 @@ def _read_splits(
                 split=split,
             )
             names = names or annotations.classes or None
+            if splits:
+                require_same_labels(next(iter(splits.values())), annotations)
             name = split or Path(source).name or source
             splits[name if name not in splits else f"{source} {split or ''}".strip()] = annotations
     return splits

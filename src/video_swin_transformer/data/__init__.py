@@ -14,7 +14,13 @@ report.py         the results of a check
 dataset.py        clips for training and evaluation
 """
 
-from .annotations import Annotations, ClipRecord, hold_out, require_disjoint
+from .annotations import (
+    Annotations,
+    ClipRecord,
+    hold_out,
+    require_disjoint,
+    require_same_labels,
+)
 from .checking import CheckPlan, check_dataset
 from .dataset import EvalClips, Sample, TrainClips, clip_source
 from .quarantine import Quarantine, default_quarantine
@@ -40,4 +46,5 @@ __all__ = [
     "label_map",
     "read_annotations",
     "require_disjoint",
+    "require_same_labels",
 ]

@@ -137,6 +137,25 @@ def require_disjoint(train: Annotations, other: Annotations) -> None:
         )
 
 
+def require_same_labels(train: Annotations, other: Annotations) -> None:
+    """Checks that two splits do not use class indices and class names for their labels.
+
+    Args:
+        train: The training split.
+        other: The split to validate or test on.
+
+    Raises:
+        DataError: One has class names and the other class indices.
+    """
+    if not (train.num_classes and other.num_classes) or bool(train.classes) == bool(other.classes):
+        return
+    named, numbered = (train, other) if train.classes else (other, train)
+    raise DataError(
+        f"The labels of {named.source!r} are names and those of {numbered.source!r} are class "
+        "indices, so they cannot be compared; give the label map with labels (--labels)."
+    )
+
+
 def hold_out(
     annotations: Annotations,
     fraction: float,

@@ -77,7 +77,7 @@ def find_columns(names: Sequence[str], *, is_prose: bool = False) -> Columns | N
     """
     plain = [_plain(name) for name in names]
     path, label = _position(plain, PATHS), _position(plain, LABELS)
-    if path is None or not all(re.fullmatch(r"[^\W\d][\w.]*|", name) for name in plain):
+    if path is None or not all(re.fullmatch(r"[^\W\d][^/\\]*|", name) for name in plain):
         return None
     if (label is None or is_prose) and not set(plain) <= _KNOWN:
         return None

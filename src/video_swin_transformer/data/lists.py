@@ -283,7 +283,7 @@ def _read_table(path: Path, lines: _Lines, columns: Columns, format: str | None)
 def _cells(line: str, columns: Columns, delimiter: str | None, format: str | None) -> list[str]:
     num = len(columns.names)
     if delimiter is None:
-        cells = _whitespace_cells(line, columns)
+        cells = _whitespace_cells(line, columns, format)
     else:
         cells = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter))]
     may_repeat = columns.label == num - 1 and (columns.has_many_labels or format == "multilabel")
@@ -299,15 +299,30 @@ def _cells(line: str, columns: Columns, delimiter: str | None, format: str | Non
     return [_unquoted(cell) for cell in cells]
 
 
-def _whitespace_cells(line: str, columns: Columns) -> list[str]:
+def _whitespace_cells(line: str, columns: Columns, format: str | None) -> list[str]:
     num = len(columns.names)
     if columns.path == 0:
         matched = _video_line().match(line)
         if matched and (columns.label == num - 1 or num == 1):  # names may contain spaces
             tail = matched[2] or ""
+            if num == 2:
+                _require_one_label(tail.strip(), columns, format)
             return [matched[1], *(tail.split(None, num - 2) if num > 1 else tail.split())]
         return line.rsplit(None, num - 1)
     return line.split(None, num - 1) if columns.path == num - 1 else line.split()
+
+
+def _require_one_label(tail: str, columns: Columns, format: str | None) -> None:
+    """Raises ValueError for "0 16 1" and "0 16 jump" below a heading with a single label."""
+    if columns.has_many_labels or format == "multilabel" or not re.search(r"\s", tail):
+        return
+    leading = _LEADING_NUMBERS.match(tail)
+    num_leading = len(re.split(_SEPARATOR, leading[1].strip(" \t,;|"))) if leading else 0
+    if _NUMBERS.match(tail) or num_leading > 1:
+        raise ValueError(
+            f"it has several numbers, but the heading has one column after {columns.names[0]}; "
+            "call it labels if a clip has several, or name all columns"
+        )
 
 
 def _holds_several(label: str) -> bool:

@@ -292,10 +292,11 @@ class ScoreStore:
                 "same command again with --resume."
             )
         from safetensors import SafetensorError
-        from safetensors.numpy import load_file
+        from safetensors.numpy import load
 
         try:
-            logits = load_file(self.folder / LOGITS_FILE)["logits"]
+            # Not load_file, which rejects paths with undecodable bytes.
+            logits = load((self.folder / LOGITS_FILE).read_bytes())["logits"]
             clips = tuple(self._index())
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise DataError(

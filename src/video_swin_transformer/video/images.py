@@ -31,6 +31,7 @@ TIFF_HEADS = (b"II*\0", b"MM\0*")
 _TIFF_TAGS = frozenset({254, 256, 257, 258, 339})  # kind, width, height, bits, sample format
 _TIFF_DESCRIPTION = 270
 _TIFF_REDUCED, _TIFF_MASK = 1, 4  # bits of tag 254
+MAX_TIFF_BYTES = 256 * 2**20  # of a file that is read as a whole
 _MAX_TIFF_BITS = 16
 _MAX_DESCRIPTION_BYTES = 4096
 _PNM_HEADER = re.compile(rb"P[1-6]\s+(?:#.*\n\s*)*(\d{1,9})\s+(?:#.*\n\s*)*(\d{1,9})\s")
@@ -95,7 +96,7 @@ class ImageFolder:
 class TiffPages:
     """The pages of a TIFF file as a video, without timestamps.
 
-    The file is mapped into memory, so that only the requested pages are loaded. Pages with a
+    Large files are mapped into memory, so that only the requested pages are loaded. Pages with a
     reduced copy or a mask of another page are not frames.
     """
 
@@ -104,8 +105,11 @@ class TiffPages:
 
     def __init__(self, path: str, name: str) -> None:
         self._name = name
-        # A private copy-on-write mapping: `_page` changes its header, not the file.
-        self._data = np.memmap(path, np.uint8, mode="c")
+        self._data: NDArray[np.uint8]
+        if Path(path).stat().st_size <= MAX_TIFF_BYTES:
+            self._data = np.fromfile(path, np.uint8)
+        else:  # a private copy-on-write mapping: `_page` changes its header, not the file
+            self._data = np.memmap(path, np.uint8, mode="c")
         self._pages = tiff_pages(self._data.data, name)
         for number, page in enumerate(self._pages, start=1):
             _require_decodable(name if len(self._pages) == 1 else f"{name} (page {number})", page)
@@ -114,7 +118,7 @@ class TiffPages:
         self.height, self.width = self._first.shape[:2]
 
     def close(self) -> None:
-        """Unmaps the file."""
+        """Frees or unmaps the file."""
         del self._data
 
     def read(self, positions: Ints) -> Iterator[tuple[int, Pixels]]:
@@ -310,7 +314,7 @@ class TiffPage:
         bits: Bits per sample.
         sample_format: 1 unsigned, 2 signed, 3 float, and others.
         is_auxiliary: Whether it is a reduced copy or a mask of another page.
-        description: Text of the writing program.
+        description: Text of the writing program, of the first page only.
     """
 
     offset: int
@@ -355,18 +359,20 @@ def _iter_tiff_pages(data: memoryview) -> Iterator[TiffPage]:
     """Yields all pages. Raises struct.error or IndexError if a directory is outside the file."""
     order = "<" if data[:2].tobytes() == b"II" else ">"
     (offset,) = struct.unpack(order + "I", data[4:8])
-    seen: set[int] = set()
-    while offset or not seen:  # the last directory points to 0
-        if offset in seen:
-            raise IndexError("the directories form a loop")
-        seen.add(offset)
+    first, num_bytes = offset, 0
+    while offset or not num_bytes:  # the last directory points to 0
         (num_entries,) = struct.unpack(order + "H", data[offset : offset + 2])
         end = offset + 2 + 12 * num_entries
-        yield _tiff_page(data, offset, num_entries, order)
+        num_bytes += end + 4 - offset
+        if num_bytes > len(data):
+            raise IndexError("the directories overlap or form a loop")
+        yield _tiff_page(data, offset, num_entries, order, has_text=offset == first)
         (offset,) = struct.unpack(order + "I", data[end : end + 4])
 
 
-def _tiff_page(data: memoryview, offset: int, num_entries: int, order: str) -> TiffPage:
+def _tiff_page(
+    data: memoryview, offset: int, num_entries: int, order: str, *, has_text: bool
+) -> TiffPage:
     found: dict[int, int] = {}
     description = b""
     for at in range(offset + 2, offset + 2 + 12 * num_entries, 12):
@@ -379,7 +385,7 @@ def _tiff_page(data: memoryview, offset: int, num_entries: int, order: str) -> T
         if tag in _TIFF_TAGS and count:
             layout = {2: "H", 4: "I"}.get(num_bytes, "B")
             (found[tag],) = struct.unpack(order + layout, data[place : place + num_bytes])
-        elif tag == _TIFF_DESCRIPTION:
+        elif has_text and tag == _TIFF_DESCRIPTION:
             description = data[place : place + min(count, _MAX_DESCRIPTION_BYTES)].tobytes()
     return TiffPage(
         offset,
