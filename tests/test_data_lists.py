@@ -148,9 +148,21 @@ def test_a_name_that_begins_with_a_hash_can_be_listed(tmp_path):
 
 @pytest.mark.parametrize(
     "format_label",
-    ["{}.0".format, "{}.".format, "{}.000".format, "+{}".format, "{:03d}".format, '"{}"'.format],
+    [
+        "{}.0".format,
+        "{}.".format,
+        "{}.000".format,
+        "{:.18e}".format,  # np.savetxt
+        "+{}".format,
+        "{:03d}".format,
+        '"{}"'.format,
+        "'{}'".format,
+        "[{}]".format,
+        "{},".format,  # an empty column
+        "{}  # good".format,
+    ],
 )
-@pytest.mark.parametrize("separator", [" ", "\t", ","])
+@pytest.mark.parametrize("separator", [" ", "\t", ",", ", "])
 def test_numbers_written_otherwise_are_the_same_classes(tmp_path, format_label, separator):
     lines = [f"{path}{separator}{format_label(label)}" for path, label in PLAIN]
     assert_plain(read_annotations(written(tmp_path, "\n".join(lines)), num_classes=12))
@@ -233,6 +245,9 @@ def test_num_classes_holds_for_names(tmp_path, num_classes):
     [
         "{} 0 16 1",
         "{},0,16,1",
+        "{}, 0, 16, 1",
+        "{} ; 0 ; 16 ; 1",
+        "{},0,16,1,",
         "{}\t0\t16\t1",
         "{} 0.0 3.5 1",
         "{} 00:00:01 00:00:04 1",
@@ -284,6 +299,7 @@ def test_the_format_says_what_several_numbers_are(tmp_path):
         ("a.mp4 3,17,40\nb.mp4 1,2,3\n", [(3, 17, 40), (1, 2, 3)]),  # one field
         ("a.mp4\t3,17\nb.mp4\t1,2\n", [(3, 17), (1, 2)]),
         ("a.mp4,3 17\nb.mp4,1 2\n", [(3, 17), (1, 2)]),
+        ("a.mp4 3, 17\nb.mp4 1, 2\n", [(3, 17), (1, 2)]),
         ("a.mp4 3;17\nb.mp4 2;4\n", [(3, 17), (2, 4)]),
         ("path labels\na.mp4 0 16 1\nb.mp4 2 4 6\n", [(0, 1, 16), (2, 4, 6)]),
         ("a.mp4 3.0 1.0\nb.mp4 0.0\n", [(1, 3), (0,)]),

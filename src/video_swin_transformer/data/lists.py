@@ -33,6 +33,7 @@ _NUMBERS = re.compile(rf"{_NUMBER}(?:{_SEPARATOR}{_NUMBER})*$")
 _TRAILING_NUMBERS = re.compile(rf"(?<=[\s,;|]){_NUMBER}(?:{_SEPARATOR}{_NUMBER})*$")
 _LEADING_NUMBERS = re.compile(rf"((?:{_NUMBER}{_SEPARATOR})+)(?=\S)")
 _DELIMITERS = "\t,;|"
+_MAX_INDEX = 2**53  # floats are exact integers up to here
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,13 +172,25 @@ def list_splits(path: Path) -> list[str]:
     return list(dict.fromkeys(entry.split for entry in entries if entry.split))
 
 
-def is_number(label: str) -> bool:
-    """Returns whether a label is a class index: 2, 2.0 or -1.
+def class_index(label: str) -> int | None:
+    """Returns the class index of a label such as 2, 2.0 or 2.0e+00; None if it is not an integer.
 
     Args:
         label: The label as written.
     """
-    return re.fullmatch(r"[+-]?[0-9]+(?:\.0*)?", label, re.ASCII) is not None
+    if not is_float(label):
+        return None
+    value = float(label)
+    return int(value) if value.is_integer() and abs(value) < _MAX_INDEX else None
+
+
+def is_float(label: str) -> bool:
+    """Returns whether a label is a number, also a fraction.
+
+    Args:
+        label: The label as written.
+    """
+    return re.fullmatch(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", label) is not None
 
 
 # --- lines --------------------------------------------------------------------------------------
@@ -206,7 +219,18 @@ def _find_lines(text: str, delimiter: str | None) -> _Lines:
         lines = f"{len(comments)} lines" if len(comments) > 1 else f"Line {comments[0]}"
         verb = "are comments and were" if len(comments) > 1 else "is a comment and was"
         notes.append(f"{lines} with # {verb} skipped.")
+    if columns is None:
+        clips = [(number, _without_empty_end(line)) for number, line in clips]
     return _Lines(clips, columns, delimiter, tuple(notes))
+
+
+def _without_empty_end(line: str) -> str:
+    """Removes empty columns, and a comment after the label of a video."""
+    if " #" in line and (matched := _video_line().match(line)):
+        tail = matched[2] or ""
+        comment = re.search(r"(?<=[0-9.\])}])\s+#.*$", tail)
+        line = line[: len(line) - len(tail) + comment.start()] if comment else line
+    return line.rstrip(" \t,;|")
 
 
 def _heading(line: str, delimiter: str | None) -> tuple[Columns | None, str | None]:
@@ -261,14 +285,15 @@ def _read_table(path: Path, lines: _Lines, columns: Columns, format: str | None)
             parts = re.split(_SEPARATOR, labels[0].strip("[](){} "))
             labels = _several_labels(parts)
         count = None if columns.count is None else cells[columns.count]
-        if count and not is_number(count):
+        num_frames = class_index(count) if count else None
+        if count and num_frames is None:
             problem = ValueError(f"its number of frames is {count!r}, but must be an integer")
             raise _line_error(path, number, ", ".join(cells), problem)
         entries.append(
             Entry(
                 cells[columns.path],
                 labels,
-                int(float(count)) if count else None,
+                num_frames,
                 f"line {number}",
                 None if columns.split is None else cells[columns.split],
             )
@@ -367,9 +392,14 @@ def _recognize(path: Path, lines: list[tuple[int, str]]) -> str:
 def _is_joined(matched: re.Match[str]) -> bool:
     """Whether several labels are one field: "a.mp4 3,17" or "a.mp4,3 17"."""
     tail = (matched[2] or "").strip()
-    separator = matched.string[matched.end(1) :][: len(matched.string) - matched.end(1) - len(tail)]
-    is_by_whitespace = not separator.strip(' \t"')
-    return is_by_whitespace != bool(re.search(r"\s", tail))
+    rest = matched.string[matched.end(1) :].rstrip()
+    outer = _separator_kind(rest[: len(rest) - len(tail)])
+    return all(_separator_kind(inner) != outer for inner in re.findall(_SEPARATOR, tail))
+
+
+def _separator_kind(text: str) -> str:
+    """A comma, semicolon or bar, also with blanks around it; else a blank."""
+    return next((char for char in text if char in ",;|"), " ")
 
 
 def _ambiguous(path: Path, line: tuple[int, str], count: int, what: str) -> DataError:
@@ -483,13 +513,15 @@ def _trailing_numbers(line: str) -> str:
 
 
 def _label(text: str) -> tuple[str, ...]:
-    return _several_labels([_unquoted(text)])
+    """The label without quotes; a number also without brackets."""
+    plain = text.strip(" \t'\"[](){}")
+    return _several_labels([plain if is_float(plain) else _unquoted(text)])
 
 
 def _several_labels(parts: Iterable[str]) -> tuple[str, ...]:
     """Removes blanks, -1 (unknown) and repetitions."""
     labels = dict.fromkeys(part.strip() for part in parts)
-    return tuple(label for label in labels if label and not re.fullmatch(r"-1(\.0*)?", label))
+    return tuple(label for label in labels if label and class_index(label) != -1)
 
 
 def _unquoted(text: str) -> str:

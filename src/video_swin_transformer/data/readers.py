@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,7 +14,7 @@ from ..labels import LABEL_SETS, read_labels, shipped_labels
 from ..video.discovery import describe_passed_over, find_videos, video_suffixes
 from .annotations import Annotations, ClipRecord, RejectedEntry
 from .columns import LABELS, first_key
-from .lists import Entry, is_number, list_splits, read_list, read_text
+from .lists import Entry, class_index, is_float, list_splits, read_list, read_text
 from .path_resolver import PathResolver, plain_name
 from .tables import (
     JSON_LINES_SUFFIXES,
@@ -335,13 +334,13 @@ def _require_consistent(
     names: list[tuple[Entry, str]] = []
     for entry in entries:
         for label in entry.labels:
-            if is_number(label):
+            if class_index(label) is not None:
                 numbers.append((entry, label))
             elif label not in known:
                 names.append((entry, label))
     if known and all(label in known for _, label in numbers):
         return
-    fraction = next((found for found in names if _is_fraction(found[1])), None)
+    fraction = next((found for found in names if is_float(found[1])), None)
     if not names or (not numbers and fraction is None):
         return
     rare, kind = (names, "numbers") if len(names) <= len(numbers) else (numbers, "names")
@@ -356,10 +355,6 @@ def _require_consistent(
 
 def _is_video(entry: Entry) -> bool:
     return Path(entry.path).suffix.lower() in video_suffixes()
-
-
-def _is_fraction(label: str) -> bool:
-    return re.fullmatch(r"[+-]?[0-9]*\.[0-9]*[1-9][0-9]*", label, re.ASCII) is not None
 
 
 def _require_num_classes(source: Path, classes: Sequence[str], num_classes: int | None) -> None:
@@ -384,7 +379,7 @@ class _Numbers:
         are_names: bool,
     ) -> None:
         written = {label for entry in entries for label in entry.labels}
-        look_like_numbers = all(map(is_number, written))
+        look_like_numbers = all(class_index(label) is not None for label in written)
         are_known = labels is not None and written <= set(labels)
         self._are_numbers = look_like_numbers and not are_known and not are_names
         self.classes: tuple[str, ...] = tuple(labels or ())
@@ -415,4 +410,6 @@ class _Numbers:
 
 
 def _index(label: str) -> int:
-    return int(label.partition(".")[0])
+    found = class_index(label)
+    assert found is not None
+    return found
