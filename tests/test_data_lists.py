@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from video_swin_transformer import DataError, cli
 from video_swin_transformer.data import Annotations, find_splits, read_annotations
@@ -106,6 +108,31 @@ def test_a_row_with_more_cells_than_the_heading_is_rejected_by_line(tmp_path):
         read_annotations(written(tmp_path, "path,start,stop,label\na.mp4,0,16,1\n"))
     with pytest.raises(DataError, match=r"Line 2 .* number of frames is 'x'"):
         read_annotations(written(tmp_path, "path,num_frames,label\na,x,1\n"))
+
+
+@pytest.mark.parametrize(
+    ("text", "delimiter"),
+    [
+        ("path::label\na b.mp4::2\n", "::"),
+        ("path label\na b.mp4 2\n", ""),
+        ("path label\na b.mp4 2\n", " "),
+        ('path, label\n"a b.mp4", "2"\n', None),
+        ('label, path\n2, "a b.mp4"\n', ","),
+        ("a b.mp4::2\n", "::"),
+    ],
+)
+def test_any_delimiter(tmp_path, text, delimiter):
+    found = read_annotations(written(tmp_path, text), delimiter=delimiter)
+    assert names_of(found) == ["a b.mp4"] and labels_of(found) == [(2,)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a 0 3\n", "a -4 3\n", "path,num_frames,label\na,0,3\n", "path num_frames label\na -1 3\n"],
+)
+def test_a_number_of_frames_is_at_least_one(tmp_path, text):
+    with pytest.raises(DataError, match=r"Line [12] .* number of frames is .*, but must be 1"):
+        read_annotations(written(tmp_path, text))
 
 
 def test_a_column_of_splits_is_selected_and_never_mixed(tmp_path):
@@ -363,6 +390,8 @@ def test_json_keeps_the_split_and_the_number_of_frames(tmp_path):
         {"frame_dir": "b", "total_frames": 9, "label": 10, "split": "val"},
     ]
     path = written(tmp_path, "\n".join(map(json.dumps, rows)), "l.jsonl")
+    unknown = '{"filename": "a.mp4", "total_frames": -1, "label": 1}'
+    assert read_annotations(written(tmp_path, unknown, "u.json")).items[0].num_frames is None
     assert find_splits(path) == ["train", "val"]
     (item,) = read_annotations(path, split="val").items
     assert (Path(item.path).name, item.labels, item.num_frames) == ("b", (10,), 9)
@@ -418,6 +447,47 @@ def test_frame_folders_and_labels_with_spaces_need_no_delimiter(tmp_path, separa
     frames = read_annotations(written(tmp_path, counted))
     assert frames.format == "frames" and names_of(frames) == ["a b", "c"]
     assert [item.num_frames for item in frames.items] == [40, 9]
+
+
+PIECES = st.sampled_from(
+    ["a.mp4", "b c.avi", "dir", "path", "label", "labels", "num_frames", "start", "walk"]
+    + [
+        "3",
+        "2.0",
+        "-1",
+        "1e400",
+        "00:01",
+        "?",
+        "#",
+        "\n",
+        "\n",
+        "\r\n",
+        " ",
+        " ",
+        "\t",
+        ",",
+        ";",
+        "|",
+    ]
+    + ['"', "{", "}", "[", "]", ":", "\u00e9", "\\", "\0", "\ufeff", "/"]
+)
+
+
+@given(
+    st.lists(PIECES, max_size=30).map("".join),
+    st.sampled_from([None, "list", "frames", "multilabel", "json", "sthv2", "kinetics"]),
+    st.sampled_from([None, ",", "\t", "", "::"]),
+    st.sampled_from(["utf-8", "cp1252", "utf-16"]),
+)
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_text_is_read_or_rejected(tmp_path, text, format, delimiter, encoding):
+    path = written(tmp_path, text.encode(encoding, "replace"))
+    try:
+        found = read_annotations(path, format=format, delimiter=delimiter, num_classes=4)
+    except DataError:
+        return
+    assert all(0 <= label < 4 for item in found.items for label in item.labels)
+    assert all(item.num_frames is None or item.num_frames > 0 for item in found.items)
 
 
 def test_splits_with_names_and_with_numbers_are_not_compared(tmp_path, capsys):

@@ -163,6 +163,8 @@ def test_frame_folder_with_too_few_images_is_rejected(tmp_path):
     folder = fill(tmp_path / "clip", names("img_{}.png", 3))
     with pytest.raises(VideoDecodeError, match="says 9 frames, but it contains 3 images"):
         VideoReader(FrameFolder(str(folder), 9))
+    with pytest.raises(ConfigError, match="num_frames is 0"):
+        FrameFolder(str(folder), 0)
     with VideoReader(FrameFolder(str(folder), 2)) as reader:
         assert reader.num_frames == 2 and str(folder) in repr(reader)
 

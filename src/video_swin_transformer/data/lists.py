@@ -143,6 +143,7 @@ def read_list(path: Path, format: str | None, delimiter: str | None) -> TextList
             more than one meaning.
     """
     text, is_unicode = _read(path)
+    delimiter = delimiter or None
     lines = _find_lines(text, delimiter)
     if lines.columns is not None:
         parsed = _read_table(path, lines, lines.columns, format)
@@ -156,11 +157,12 @@ def read_list(path: Path, format: str | None, delimiter: str | None) -> TextList
     return replace(parsed, notes=tuple(notes))
 
 
-def list_splits(path: Path) -> list[str]:
+def list_splits(path: Path, format: str | None) -> list[str]:
     """Returns the distinct values of the split column; empty if there is none.
 
     Args:
         path: The file.
+        format: See `read_list`.
 
     Raises:
         DataError: See `read_list`.
@@ -168,7 +170,7 @@ def list_splits(path: Path) -> list[str]:
     lines = _find_lines(read_text(path), None)
     if lines.columns is None or lines.columns.split is None:
         return []
-    entries = read_list(path, None, None).entries
+    entries = read_list(path, format, None).entries
     return list(dict.fromkeys(entry.split for entry in entries if entry.split))
 
 
@@ -286,8 +288,8 @@ def _read_table(path: Path, lines: _Lines, columns: Columns, format: str | None)
             labels = _several_labels(parts)
         count = None if columns.count is None else cells[columns.count]
         num_frames = class_index(count) if count else None
-        if count and num_frames is None:
-            problem = ValueError(f"its number of frames is {count!r}, but must be an integer")
+        if count and (num_frames is None or num_frames < 1):
+            problem = ValueError(f"its number of frames is {count!r}, but must be 1 or more")
             raise _line_error(path, number, ", ".join(cells), problem)
         entries.append(
             Entry(
@@ -310,7 +312,7 @@ def _cells(line: str, columns: Columns, delimiter: str | None, format: str | Non
     if delimiter is None:
         cells = _whitespace_cells(line, columns, format)
     else:
-        cells = [cell.strip() for cell in next(csv.reader([line], delimiter=delimiter))]
+        cells = _split_cells(line, delimiter)
     may_repeat = columns.label == num - 1 and (columns.has_many_labels or format == "multilabel")
     if may_repeat and len(cells) >= num - 1:
         cells = [*cells[: num - 1], " ".join(cells[num - 1 :])]
@@ -322,6 +324,16 @@ def _cells(line: str, columns: Columns, delimiter: str | None, format: str | Non
     if not cells[columns.path]:
         raise ValueError("it has no path")
     return [_unquoted(cell) for cell in cells]
+
+
+def _split_cells(line: str, delimiter: str) -> list[str]:
+    if len(delimiter) > 1:  # the csv module allows one character
+        return [cell.strip() for cell in line.split(delimiter)]
+    try:
+        cells = next(csv.reader([line], delimiter=delimiter, skipinitialspace=True))
+    except csv.Error as error:
+        raise ValueError(f"it is not CSV ({error})") from error
+    return [cell.strip() for cell in cells]
 
 
 def _whitespace_cells(line: str, columns: Columns, format: str | None) -> list[str]:
@@ -475,9 +487,12 @@ def _line_error(path: Path, number: int, line: str, error: ValueError) -> DataEr
 def _entry(line: str, kind: str, delimiter: str | None) -> Entry:
     if kind == "frames":
         parts = line.rsplit(delimiter, 2)
-        if len(parts) != 3 or not parts[1].strip().isdecimal():
+        num_frames = class_index(parts[1].strip()) if len(parts) == 3 else None
+        if num_frames is None:
             raise ValueError("it must be a folder, a number of frames and a label")
-        return Entry(_unquoted(parts[0]), _label(parts[2]), int(parts[1]))
+        if num_frames < 1:
+            raise ValueError(f"its number of frames is {num_frames}, but must be 1 or more")
+        return Entry(_unquoted(parts[0]), _label(parts[2]), num_frames)
     path, tail = _split_path(line, kind, delimiter)
     if not path:
         raise ValueError("it has no path; a line must be a path and a label")

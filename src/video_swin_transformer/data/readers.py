@@ -123,7 +123,7 @@ def find_splits(source: str | Path, format: str | None = None) -> list[str]:
         return _splits_of(object_entries(source, rows)[0]) if known else []
     if format == "kinetics" or (format is None and is_kinetics(read_text(source))):
         return kinetics_splits(read_kinetics_rows(source))
-    return list_splits(source)
+    return list_splits(source, format)
 
 
 def label_map(name_or_file: str) -> tuple[str, ...]:

@@ -244,7 +244,8 @@ def object_entries(path: Path, rows: list[dict[str, Any]]) -> tuple[list[Entry],
             Entry(
                 name,
                 tuple(_label_text(path, number, label) for label in labels if _is_known(label)),
-                total if isinstance(total, int) else None,
+                # -1 means unknown in mmaction2's lists of videos.
+                total if isinstance(total, int) and total > 0 else None,
                 place,
                 None if split_key is None else str(row[split_key]),
             )

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ConfigError
 from .arrays import Ints, Pixels
 from .container import (
     decode_error,
@@ -45,10 +46,17 @@ class FrameFolder:
         path: Path of the folder.
         num_frames: Number of frames; further images are not frames. If there are fewer, the
             folder cannot be read.
+
+    Raises:
+        ConfigError: `num_frames` is less than 1.
     """
 
     path: str
     num_frames: int
+
+    def __post_init__(self) -> None:
+        if self.num_frames < 1:
+            raise ConfigError(f"num_frames is {self.num_frames}, but must be 1 or more.")
 
     def __str__(self) -> str:
         return self.path
