@@ -449,27 +449,9 @@ def test_frame_folders_and_labels_with_spaces_need_no_delimiter(tmp_path, separa
     assert [item.num_frames for item in frames.items] == [40, 9]
 
 
+WORDS = """a.mp4 b.avi dir path label labels num_frames start walk 3 2.0 -1 1e400 00:01"""
 PIECES = st.sampled_from(
-    ["a.mp4", "b c.avi", "dir", "path", "label", "labels", "num_frames", "start", "walk"]
-    + [
-        "3",
-        "2.0",
-        "-1",
-        "1e400",
-        "00:01",
-        "?",
-        "#",
-        "\n",
-        "\n",
-        "\r\n",
-        " ",
-        " ",
-        "\t",
-        ",",
-        ";",
-        "|",
-    ]
-    + ['"', "{", "}", "[", "]", ":", "\u00e9", "\\", "\0", "\ufeff", "/"]
+    [*WORDS.split(), "c d.mkv", "\r\n", *'?#\n\n  \t,;|"{}[]:\u00e9\\\0\ufeff/']
 )
 
 

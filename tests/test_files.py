@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 from tests.media import Clip, save_picture
 from tests.samples import EXAMPLE_CLIPS
 from tests.training import make_clip, write_tiny
-from video_swin_transformer import ConfigError, cli, train
+from video_swin_transformer import ConfigError, DataError, cli, train
 from video_swin_transformer.data import Quarantine, default_quarantine, read_annotations
 from video_swin_transformer.evaluation.scores import Plan
 from video_swin_transformer.files import (
     one_line,
+    output_paths,
     path_from_text,
     path_to_text,
     plain_text,
@@ -116,6 +117,28 @@ def test_sibling_path_is_never_too_long(tmp_path, length, character):
     other = sibling_path(tmp_path / f"{name[:-1]}b", ".quarantine.jsonl")
     assert other != path and sibling_path(tmp_path / name, ".quarantine.jsonl") == path
     assert sibling_path(tmp_path / "list.txt", ".q").name == "list.txt.q"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs"),
+    [
+        (["a/x.mp4", "b/y.mp4"], ["x", "y"]),
+        (["a/x.mp4", "b/x.mp4"], ["a/x", "b/x"]),
+        (["r/a/x.mp4", "r/b/x.mp4", "r/b/c/y.mp4"], ["a/x", "b/x", "b/c/y"]),
+        (["a/x.mp4", "a/x.avi", "a/y.avi"], ["x.mp4", "x.avi", "y"]),
+        (["x.mp4", "b/x.mp4"], ["x", "b/x"]),
+        (["x.mp4", "./x.mp4"], ["x", "x"]),  # the same file
+        (["/m/a/x.mp4", "/n/x.mp4"], ["m/a/x", "n/x"]),
+    ],
+)
+def test_output_paths_never_make_one_of_two(inputs, outputs):
+    found = output_paths(inputs, Path("out"), ".npy")
+    assert [path.as_posix() for path in found.values()] == [f"out/{name}.npy" for name in outputs]
+
+
+def test_output_paths_that_clash_are_rejected():
+    with pytest.raises(DataError, match=r"x\.mp4\.avi.* would both be written"):
+        output_paths(["a/x.mp4", "a/x.avi", "a/x.mp4.avi", "b/x.mp4"], Path("out"), ".npy")
 
 
 def test_default_quarantine_of_a_long_list_can_be_written(tmp_path):

@@ -16,10 +16,13 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from .errors import DataError
 
 _MAX_NAME_BYTES = 255  # on every common file system
 _MAX_PREFIX_CHARACTERS = 32  # of the name of a temporary file; at most 128 bytes
@@ -185,3 +188,54 @@ def sibling_path(path: Path, suffix: str, stem: str | None = None) -> Path:
         room = _MAX_NAME_BYTES - len(os.fsencode(suffix)) - len(digest) - 1
         name = f"{os.fsencode(name)[:room].decode('utf-8', 'ignore')}-{digest}"
     return path.with_name(name + suffix)
+
+
+def output_paths(inputs: Sequence[str], out: Path, suffix: str) -> dict[str, Path]:
+    """Chooses the output file of each input, named after it.
+
+    If inputs have equal names, the folders below their common folder are kept; if they are in the
+    same folder, so is the suffix of the input.
+
+    Args:
+        inputs: Paths of the inputs.
+        out: Folder for the files.
+        suffix: Suffix of the files.
+
+    Returns:
+        The output paths by input.
+
+    Raises:
+        DataError: Two inputs would have the same output.
+    """
+    stems = {name: Path(name).stem or "output" for name in inputs}
+    targets = {name: sibling_path(out / "x", suffix, stem) for name, stem in stems.items()}
+    if _clash(targets) is not None:
+        folders = {name: Path(os.path.abspath(name)).parent for name in inputs}  # noqa: PTH100
+        try:
+            common = os.path.commonpath(folders.values())
+        except ValueError:  # different drives of Windows
+            common = ""
+        for name, folder in folders.items():
+            below = folder.relative_to(common) if common else Path(*folder.parts[1:])
+            targets[name] = sibling_path(out / below / "x", suffix, stems[name])
+        counts = Counter(targets.values())
+        for name, target in targets.items():
+            if counts[target] > 1:
+                targets[name] = sibling_path(target, suffix, Path(name).name)
+    if (clash := _clash(targets)) is not None:
+        first, second, target = clash
+        raise DataError(
+            f"{first!r} and {second!r} would both be written to {str(target)!r}; "
+            "write them to different folders."
+        )
+    return targets
+
+
+def _clash(targets: dict[str, Path]) -> tuple[str, str, Path] | None:
+    """Two different inputs with the same target."""
+    taken: dict[Path, str] = {}
+    for name, target in targets.items():
+        other = taken.setdefault(target, name)
+        if os.path.abspath(other) != os.path.abspath(name):  # noqa: PTH100
+            return other, name, target
+    return None

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import io
-import os
-from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..errors import DataError
-from ..files import one_line, sibling_path, write_atomic
+from ..files import one_line, output_paths, write_atomic
 from .console import describe_predictor, expand_inputs, report_failures, say, with_progress
 from .options import (
     CheckpointFile,
@@ -51,7 +48,7 @@ def features(
     from ..predictor import Predictor, parse_views
 
     inputs = expand_inputs(videos)
-    targets = _targets(inputs, out)
+    targets = output_paths(inputs, out, ".npy")
     clips_and_crops = None if views is None else parse_views(views)
     predictor = Predictor.load(
         model,
@@ -84,43 +81,3 @@ def features(
         shape = "x".join(map(str, result.features.shape))
         print(f"{one_line(str(targets[name]))}  {shape}", flush=True)
     return report_failures(num_failed, len(inputs))
-
-
-def _targets(inputs: list[str], out: Path) -> dict[str, Path]:
-    """The file for each input, named after it. Raises DataError if two would be the same.
-
-    If inputs have equal names, the folders below their common folder are kept; the suffix is kept
-    if they are in the same folder.
-    """
-    stems = {name: Path(name).stem or "features" for name in inputs}
-    targets = {name: sibling_path(out / "x", ".npy", stem) for name, stem in stems.items()}
-    if _clash(targets) is not None:
-        folders = {name: Path(os.path.abspath(name)).parent for name in inputs}  # noqa: PTH100
-        try:
-            common = os.path.commonpath(folders.values())
-        except ValueError:  # different drives of Windows
-            common = ""
-        for name, folder in folders.items():
-            below = folder.relative_to(common) if common else Path(*folder.parts[1:])
-            targets[name] = sibling_path(out / below / "x", ".npy", stems[name])
-        counts = Counter(targets.values())
-        for name, target in targets.items():
-            if counts[target] > 1:
-                targets[name] = sibling_path(target, ".npy", Path(name).name)
-    if (clash := _clash(targets)) is not None:
-        first, second, target = clash
-        raise DataError(
-            f"{first!r} and {second!r} would both be written to {str(target)!r}; "
-            "write them to different folders."
-        )
-    return targets
-
-
-def _clash(targets: dict[str, Path]) -> tuple[str, str, Path] | None:
-    """Two different inputs with the same target."""
-    taken: dict[Path, str] = {}
-    for name, target in targets.items():
-        other = taken.setdefault(target, name)
-        if os.path.abspath(other) != os.path.abspath(name):  # noqa: PTH100
-            return other, name, target
-    return None
