@@ -216,10 +216,12 @@ def test_lists_that_tell_a_wrong_number_of_images(tmp_path):
         (tmp_path / name).mkdir()
         for number in range(count):
             save_picture(tmp_path / name / f"{number}.png", numbered_frame(number))
-    (tmp_path / "l.txt").write_text("a 5 0\nb 9 0\n")
+    (tmp_path / "l.txt").write_text("a 4 0\nb 9 0\n")
     found = check_dataset({"l": read_annotations(tmp_path / "l.txt")}, CheckPlan(SHORT))
     (problem,) = found.of("listed_count")
-    assert problem.detail == "9 frames listed, 6 images found"
+    assert problem.detail == "4 frames listed, 5 images found" and not problem.is_unusable
+    (problem,) = found.of("fewer_frames")
+    assert "says 9 frames, but it contains 6 images" in problem.detail and problem.is_unusable
 
 
 def test_much_imbalance_is_reported(tmp_path):

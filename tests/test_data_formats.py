@@ -90,7 +90,7 @@ def test_a_list_without_labels_has_the_classes_of_its_folders(tmp_path):
     assert found.classes == ("Archery", "Surfing")
     assert [item.labels for item in found.items] == [(1,), (0,)]
     assert found.items[0].path == str(tmp_path / "Surfing" / "v_1.mp4")
-    assert found.notes == ("1 paths listed with .avi were found with .mp4.",)
+    assert found.notes == ("2 paths listed with .avi were found with .mp4.",)
 
 
 def test_frame_folders(tmp_path):
@@ -154,7 +154,7 @@ def test_a_label_outside_the_map_is_refused_by_name(tmp_path):
         "label is -3, but must be 0 to 4",
     ]
     with pytest.raises(
-        DataError, match=r"2 clips of .* not in the label map: .*b\.mp4: label is 7"
+        DataError, match=r"2 clips of .* not in the label map: .*b\.mp4 \(line 2\): label is 7"
     ):
         found.require_valid()
 

@@ -63,6 +63,19 @@ def test_an_export_carries_its_verification(suffix, nano):
     assert not list(nano.glob(".*"))
 
 
+@pytest.mark.parametrize("suffix", FORMATS.values())
+def test_an_export_can_be_renamed_together_with_its_sidecar(suffix, nano, tmp_path):
+    for path in nano.glob(f"nano.{suffix}*"):
+        shutil.copy(path, tmp_path / path.name.replace("nano", "my model.v2"))
+    if suffix == "xml":
+        shutil.copy(nano / "nano.bin", tmp_path / "my model.v2.bin")
+    renamed = Predictor.load(tmp_path / f"my model.v2.{suffix}", device="cpu")
+    original = Predictor.load(nano / f"nano.{suffix}", device="cpu")
+    np.testing.assert_array_equal(
+        renamed.classify(CLIPS[0]).scores, original.classify(CLIPS[0]).scores
+    )
+
+
 @pytest.mark.parametrize(
     ("suffix", "runtime"),
     [("onnx", "onnxruntime"), ("onnx", "openvino"), ("xml", "auto"), ("pt2", "auto")],

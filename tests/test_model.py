@@ -528,15 +528,11 @@ def test_forward_of_an_empty_batch_has_no_rows(is_training: bool, needs_grad: bo
 @pytest.mark.parametrize("shape", [(1, 3, 32, 224, 224), (2, 3, 9, 65, 63)])
 @pytest.mark.parametrize("needs_grad", [False, True])
 def test_forward_on_the_meta_device_counts_flops(shape: tuple[int, ...], needs_grad: bool) -> None:
-    counts = []
-    for device in ("meta", "cpu") if shape[2] < 16 else ("meta",):
-        with torch.device(device):
-            model = create_model("swin-t-k400").eval()
-        x = torch.zeros(shape, device=device)
-        with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(needs_grad):
-            assert model(x).shape == (shape[0], 400)
-        counts.append(counter.get_total_flops())
-    assert counts[0] > 1e9 and len(set(counts)) == 1
+    with torch.device("meta"):
+        model = create_model("swin-t-k400").eval()
+    with FlopCounterMode(display=False) as counter, torch.set_grad_enabled(needs_grad):
+        assert model(torch.zeros(shape, device="meta")).shape == (shape[0], 400)
+    assert counter.get_total_flops() > 1e9
 
 
 def test_forward_under_fake_tensors_leaves_the_model_as_it_was() -> None:

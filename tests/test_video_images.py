@@ -15,7 +15,8 @@ from tests import media
 from tests.media import Clip, numbered_frame, numbers_of, save_picture
 from video_swin_transformer.errors import VideoDecodeError
 from video_swin_transformer.video import VideoReader
-from video_swin_transformer.video.images import header_size, is_incomplete, natural_key
+from video_swin_transformer.video.images import header_size, is_incomplete
+from video_swin_transformer.video.sequences import natural_key
 
 LOSSLESS = [".png", ".bmp", ".ppm", ".tif", ".tiff"]
 LOSSY = [".jpg", ".jpeg", ".webp"]

@@ -1,7 +1,12 @@
-"""Atomic writes, digests and file locks.
+"""Atomic writes, digests, file locks, and file names as text.
 
 After a crash or on a full disk, atomic writes leave the old file or none, never a partial one.
 Python has no such function, and packages for it are no longer maintained.
+
+On Linux a file name is any bytes. Bytes that are not UTF-8 are lone surrogates in Python's str,
+which no UTF-8 file can contain. In JSON, CSV and HTML they are written as `\\xNN`, with the
+hexadecimal value of the byte: b"caf\\xe9.mp4" is the text caf\\xe9.mp4. A backslash that would look
+like the start of such a sequence is written as `\\x5c`. All other names are written as they are.
 """
 
 from __future__ import annotations
@@ -9,11 +14,21 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+from .errors import DataError
+
+_MAX_NAME_BYTES = 255  # on every common file system
+_MAX_PREFIX_CHARACTERS = 32  # of the name of a temporary file; at most 128 bytes
+_UNDECODABLE = re.compile(r"[\ud800-\udfff]|\\(?=x[0-9a-f]{2})")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+_ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 
 _log = logging.getLogger(__name__)
 
@@ -46,7 +61,9 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
         OSError: The file cannot be written; `path` is unchanged.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    handle, name = tempfile.mkstemp(
+        prefix=f".{path.name[:_MAX_PREFIX_CHARACTERS]}.", dir=path.parent
+    )
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -99,3 +116,126 @@ def locked(path: Path, waiting_message: str) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def path_to_text(path: str | Path) -> str:
+    """Returns a path as text that UTF-8 can encode; `path_from_text` reverses it.
+
+    Args:
+        path: A path.
+
+    >>> path_to_text("caf\\udce9.mp4")
+    'caf\\\\xe9.mp4'
+    """
+    return _UNDECODABLE.sub(_escape, str(path))
+
+
+def path_from_text(text: str) -> str:
+    """Returns the path of a text from `path_to_text`.
+
+    Args:
+        text: The text.
+    """
+    data = text.encode("utf-8", "surrogateescape")
+    data = _ESCAPED.sub(lambda found: bytes.fromhex(found[1].decode("ascii")), data)
+    return data.decode("utf-8", "surrogateescape")
+
+
+def plain_text(message: str) -> str:
+    """Returns a message whose file names may have undecodable bytes as text that UTF-8 can encode.
+
+    Unlike `path_to_text`, it leaves backslashes unchanged.
+
+    Args:
+        message: A message.
+    """
+    return re.sub(r"[\ud800-\udfff]", _escape, message)
+
+
+def one_line(text: str) -> str:
+    """Returns text for a terminal: undecodable bytes and control characters are escaped.
+
+    A line break in a file name would look like the end of a result.
+
+    Args:
+        text: A path.
+    """
+    return _CONTROL.sub(_escape, path_to_text(text))
+
+
+def _escape(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    is_byte = 0xDC80 <= code <= 0xDCFF
+    data = bytes([code - 0xDC00]) if is_byte else found[0].encode("utf-8", "surrogatepass")
+    return "".join(f"\\x{byte:02x}" for byte in data)
+
+
+def sibling_path(path: Path, suffix: str, stem: str | None = None) -> Path:
+    """Returns a path in the same folder whose name is never too long for the file system.
+
+    Args:
+        path: A path.
+        suffix: What is appended to the name.
+        stem: Replaces the name of `path`; None: the whole name.
+
+    Returns:
+        The path. A long name is shortened and gets a digest, so that different names stay
+        different.
+    """
+    name = path.name if stem is None else stem
+    if len(os.fsencode(name + suffix)) > _MAX_NAME_BYTES:
+        digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:12]
+        room = _MAX_NAME_BYTES - len(os.fsencode(suffix)) - len(digest) - 1
+        name = f"{os.fsencode(name)[:room].decode('utf-8', 'ignore')}-{digest}"
+    return path.with_name(name + suffix)
+
+
+def output_paths(inputs: Sequence[str], out: Path, suffix: str) -> dict[str, Path]:
+    """Chooses the output file of each input, named after it.
+
+    If inputs have equal names, the folders below their common folder are kept; if they are in the
+    same folder, so is the suffix of the input.
+
+    Args:
+        inputs: Paths of the inputs.
+        out: Folder for the files.
+        suffix: Suffix of the files.
+
+    Returns:
+        The output paths by input.
+
+    Raises:
+        DataError: Two inputs would have the same output.
+    """
+    stems = {name: Path(name).stem or "output" for name in inputs}
+    targets = {name: sibling_path(out / "x", suffix, stem) for name, stem in stems.items()}
+    if _clash(targets) is not None:
+        folders = {name: Path(os.path.abspath(name)).parent for name in inputs}  # noqa: PTH100
+        try:
+            common = os.path.commonpath(folders.values())
+        except ValueError:  # different drives of Windows
+            common = ""
+        for name, folder in folders.items():
+            below = folder.relative_to(common) if common else Path(*folder.parts[1:])
+            targets[name] = sibling_path(out / below / "x", suffix, stems[name])
+        counts = Counter(targets.values())
+        for name, target in targets.items():
+            if counts[target] > 1:
+                targets[name] = sibling_path(target, suffix, Path(name).name)
+    if (clash := _clash(targets)) is not None:
+        first, second, target = clash
+        raise DataError(
+            f"{first!r} and {second!r} would both be written to {str(target)!r}; "
+            "write them to different folders."
+        )
+    return targets
+
+
+def _clash(targets: dict[str, Path]) -> tuple[str, str, Path] | None:
+    """Two different inputs with the same target."""
+    taken: dict[Path, str] = {}
+    for name, target in targets.items():
+        other = taken.setdefault(target, name)
+        if os.path.abspath(other) != os.path.abspath(name):  # noqa: PTH100
+            return other, name, target
+    return None

@@ -24,11 +24,11 @@ from .postprocess import average_crops, average_views
 from .preprocess import Views, views_from_frames
 from .runtimes import Runtime, open_runtime
 from .sampling import clip_indices
-from .video import VideoReader
+from .video import FrameFolder, VideoReader
 from .weights import resolve_model
 
 Floats: TypeAlias = npt.NDArray[np.float32]
-Source: TypeAlias = str | Path | npt.NDArray[np.uint8]  # a file, frame folder or (T, H, W, 3)
+Source: TypeAlias = str | Path | FrameFolder | npt.NDArray[np.uint8]  # the last: (T, H, W, 3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -470,4 +470,4 @@ def _is_count(text: str) -> bool:
 
 
 def _name(source: Source) -> str:
-    return str(source) if isinstance(source, (str, Path)) else f"array {source.shape}"
+    return f"array {source.shape}" if isinstance(source, np.ndarray) else str(source)

@@ -5,6 +5,7 @@ Exit codes: 0 success, 1 failure, 2 usage error, 130 interrupted.
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -67,6 +68,8 @@ def _root(
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code; no user error ends in a traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a label or path that its encoding lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         with log_to_stderr():
             code = app(args=None if arguments is None else list(arguments), standalone_mode=False)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..files import write_atomic
+from ..files import one_line, plain_text, write_atomic
 from .console import progress_bar, say, text_table
 from .options import DataFormat, Delimiter, QuarantineFile, Root
 
@@ -84,7 +84,9 @@ def check_data(
         report = check_dataset(splits, plan, quarantines, progress)
     print(_as_text(report))
     if json is not None:
-        write_atomic(json, (jsonlib.dumps(report.to_data(), indent=2) + "\n").encode())
+        write_atomic(
+            json, (jsonlib.dumps(report.to_data(), indent=2, ensure_ascii=False) + "\n").encode()
+        )
     _write_quarantines(report, quarantines)
     return 1 if report.num_unusable else 0
 
@@ -98,7 +100,7 @@ def _read_splits(
     labels: str | None,
 ) -> dict[str, Annotations]:
     """All splits by name; the first one numbers the classes."""
-    from ..data import find_splits, label_map, read_annotations
+    from ..data import find_splits, label_map, read_annotations, require_same_labels
 
     names = None if labels is None else label_map(labels)
     splits: dict[str, Annotations] = {}
@@ -116,6 +118,8 @@ def _read_splits(
                 split=split,
             )
             names = names or annotations.classes or None
+            if splits:
+                require_same_labels(next(iter(splits.values())), annotations)
             name = split or Path(source).name or source
             splits[name if name not in splits else f"{source} {split or ''}".strip()] = annotations
     return splits
@@ -139,8 +143,8 @@ def _write_quarantines(report: CheckReport, quarantines: Mapping[str, Quarantine
             for problem in report.problems
             if problem.is_unusable
             and quarantines[problem.split] is quarantine
-            # A label outside the map is an error of the list, which the next run reads again.
-            and problem.kind != "outside_map"
+            # Errors of the list, which the next run reads again.
+            and problem.kind not in ("outside_map", "fewer_frames")
         ]
         if found:
             quarantine.add(found)
@@ -150,7 +154,8 @@ def _write_quarantines(report: CheckReport, quarantines: Mapping[str, Quarantine
 def _where(problem: Problem) -> str:
     """The path of a clip, or a class and its split."""
     is_class = problem.kind in ("singleton_class", "empty_class")
-    return f"{problem.path} in {problem.split}" if is_class else problem.path
+    path = one_line(problem.path)
+    return f"{path} in {one_line(problem.split)}" if is_class else path
 
 
 def _as_text(report: CheckReport) -> str:
@@ -162,7 +167,7 @@ def _as_text(report: CheckReport) -> str:
     for split in report.splits:
         rows.append(
             (
-                split.name,
+                one_line(split.name),
                 split.format,
                 str(split.num_listed),
                 str(split.num_usable),
@@ -172,8 +177,9 @@ def _as_text(report: CheckReport) -> str:
             )
         )
         if split.quarantined:
+            num_skipped = len(split.quarantined)
             parts.append(
-                f"{split.name}: {len(split.quarantined)} clips are in the quarantine list and were "
+                f"{one_line(split.name)}: {num_skipped} clips are in the quarantine list and were "
                 "skipped; remove the list to check them again."
             )
     for kind, (is_unusable, title) in KINDS.items():
@@ -182,7 +188,7 @@ def _as_text(report: CheckReport) -> str:
             continue
         shown = problems if is_unusable else problems[:_NUM_SHOWN]
         lines = [f"{'UNUSABLE' if is_unusable else 'note'}: {title}: {len(problems)}"]
-        lines += [f"    {_where(problem)}: {problem.detail}" for problem in shown]
+        lines += [f"    {_where(problem)}: {plain_text(problem.detail)}" for problem in shown]
         if len(shown) < len(problems):
             lines.append(f"    ... and {len(problems) - len(shown)} more; --json FILE has all")
         parts.append("\n".join(lines))

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .console import describe_predictor, expand_inputs, report_failures, say, with_progress
+from ..files import one_line
+from .console import (
+    describe_predictor,
+    expand_inputs,
+    print_json,
+    report_failures,
+    say,
+    with_progress,
+)
 from .options import (
     CheckpointFile,
     ConfigFile,
@@ -21,7 +30,7 @@ from .options import (
     Videos,
     Views,
 )
-from .results import CsvTable, classification_json
+from .results import CsvTable, classification_data
 
 EXAMPLES = (
     "videoswin classify clip.mp4 --topk 3",
@@ -83,9 +92,10 @@ def classify(
             if table is not None:
                 table.add(result)
             if json:
-                print(classification_json(result, topk), flush=True)
+                print_json(classification_data(result, topk))
             elif result.error is None:
-                print(result.summary(topk), flush=True)
+                named = dataclasses.replace(result, source=one_line(result.source))
+                print(named.summary(topk), flush=True)
             if result.error is not None:
                 num_failed += 1
                 say(f"error: {result.error}")

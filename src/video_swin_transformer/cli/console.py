@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import codecs
 import glob
+import json
 import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+from ..files import plain_text
 from ..terminal import Bar, stderr_console
 
 if TYPE_CHECKING:
@@ -23,7 +27,13 @@ T = TypeVar("T")
 
 def say(message: str) -> None:
     """Writes one line to stderr."""
-    print(message, file=sys.stderr, flush=True)
+    print(plain_text(message), file=sys.stderr, flush=True)
+
+
+def print_json(data: object) -> None:
+    """Writes one line of JSON to stdout, in ASCII if stdout is not UTF-8."""
+    is_utf8 = codecs.lookup(sys.stdout.encoding or "ascii").name == "utf-8"
+    print(json.dumps(data, ensure_ascii=not is_utf8), flush=True)
 
 
 def with_progress(items: Iterable[T], total: int, what: str) -> Iterator[T]:
@@ -112,7 +122,7 @@ class _StderrHandler(logging.Handler):
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        message = record.getMessage()
+        message = plain_text(record.getMessage())
         if record.levelno > logging.INFO:
             message = f"{record.levelname.lower()}: {message}"
         if self._console is None:
@@ -125,26 +135,34 @@ def expand_inputs(inputs: Iterable[str]) -> list[str]:
     """Expands files, folders and glob patterns to videos, in order and without duplicates.
 
     A folder is expanded to all videos in it and its subfolders; a folder with images is a video
-    itself. A pattern with *, ? or [ is expanded unless a file has that name. An input without a
-    match is kept, so that reading it reports the error.
+    itself. Files in it that are not videos are counted on stderr. A pattern with *, ? or [ is
+    expanded unless a file has that name. An input without a match is kept, so that reading it
+    reports the error.
     """
+    from ..video.discovery import describe_passed_over
+
+    passed_over: Counter[str] = Counter()
+    found = _expand(inputs, passed_over)
+    if note := describe_passed_over(passed_over):
+        say(note)
+    return found
+
+
+def _expand(inputs: Iterable[str], passed_over: Counter[str]) -> list[str]:
+    from ..video.discovery import find_videos
+
     found: dict[str, None] = {}
     for text in inputs:
         # os.path returns False if pathlib raises: no permission on a parent, a NUL in the name.
         if os.path.isdir(text):  # noqa: PTH112
-            found.update(dict.fromkeys(_videos_below(Path(text)) or [text]))
+            below = [str(path) for path in find_videos(Path(text), passed_over)]
+            found.update(dict.fromkeys(below or [text]))
         elif glob.has_magic(text) and not os.path.exists(text):  # noqa: PTH110
             matches = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 (takes any path)
-            found.update(dict.fromkeys(expand_inputs(matches) if matches else [text]))
+            found.update(dict.fromkeys(_expand(matches, passed_over) if matches else [text]))
         else:
             found[text] = None
     return list(found)
-
-
-def _videos_below(folder: Path) -> list[str]:
-    from ..video.discovery import find_videos
-
-    return [str(path) for path in find_videos(folder)]
 
 
 def describe_predictor(predictor: Predictor) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import ConfigError
+from ..files import one_line
 from .console import describe_predictor, progress_bar, say, text_table
 from .options import (
     CheckpointFile,
@@ -184,4 +185,4 @@ def _print_results(result: EvaluationResult, out: Path) -> None:
     print(text_table([(TITLES[key], percent(found)) for key, found in result.measures.items()]))
     if result.calibration is not None:
         print(f"calibration error {result.calibration.error:.3f}")
-    print(f"report: {out / 'report.html'}")
+    print(f"report: {one_line(str(out / 'report.html'))}")

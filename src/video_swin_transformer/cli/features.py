@@ -8,8 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..errors import DataError
-from ..files import write_atomic
+from ..files import one_line, output_paths, write_atomic
 from .console import describe_predictor, expand_inputs, report_failures, say, with_progress
 from .options import (
     CheckpointFile,
@@ -49,7 +48,7 @@ def features(
     from ..predictor import Predictor, parse_views
 
     inputs = expand_inputs(videos)
-    targets = _targets(inputs, out)
+    targets = output_paths(inputs, out, ".npy")
     clips_and_crops = None if views is None else parse_views(views)
     predictor = Predictor.load(
         model,
@@ -73,22 +72,12 @@ def features(
             continue
         data = io.BytesIO()
         np.save(data, result.features)
-        write_atomic(targets[name], data.getvalue())
-        print(f"{targets[name]}  {result.features.shape[0]}x{result.features.shape[1]}", flush=True)
+        try:
+            write_atomic(targets[name], data.getvalue())
+        except OSError as error:
+            say(f"error: Cannot write {str(targets[name])!r} ({error.strerror or error}).")
+            num_failed += 1
+            continue
+        shape = "x".join(map(str, result.features.shape))
+        print(f"{one_line(str(targets[name]))}  {shape}", flush=True)
     return report_failures(num_failed, len(inputs))
-
-
-def _targets(inputs: list[str], out: Path) -> dict[str, Path]:
-    """The file for each input, named after it. Raises DataError if two would be the same."""
-    targets: dict[str, Path] = {}
-    taken: dict[Path, str] = {}
-    for name in inputs:
-        target = out / f"{Path(name).stem or 'features'}.npy"
-        if target in taken:
-            raise DataError(
-                f"{taken[target]!r} and {name!r} would both be written to {str(target)!r}; "
-                "write them to different folders."
-            )
-        taken[target] = name
-        targets[name] = target
-    return targets

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .console import print_json
 from .options import StateDictKey
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def inspect(
 
     inspection = inspect_checkpoint(file, state_dict_key)
     if json:
-        print(jsonlib.dumps(_as_dict(inspection), ensure_ascii=False))
+        print_json(_as_dict(inspection))
     else:
         _print_table(inspection)
     return 0 if inspection.report.is_complete else 1

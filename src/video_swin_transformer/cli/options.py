@@ -83,7 +83,7 @@ DataFormat: TypeAlias = Annotated[
     typer.Option(
         "--format",
         metavar="KIND",
-        help="folder, list, frames, multilabel, kinetics, sthv2 or mmaction.",
+        help="folder, list, frames, multilabel, kinetics, sthv2, mmaction or json.",
         show_default="detected",
     ),
 ]
@@ -100,7 +100,7 @@ Delimiter: TypeAlias = Annotated[
     typer.Option(
         metavar="TEXT",
         help="Separator between path and label in a list.",
-        show_default="whitespace",
+        show_default="as in the heading, or whitespace",
     ),
 ]
 QuarantineFile: TypeAlias = Annotated[

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from ..files import write_atomic
+from ..files import path_to_text, plain_text, write_atomic
 
 if TYPE_CHECKING:
     from ..predictor import Classification
 
 
-def classification_json(result: Classification, top_k: int) -> str:
-    """One line of JSON: {"input", "model", "labels": [...], "error"}."""
+def classification_data(result: Classification, top_k: int) -> dict[str, Any]:
+    """The JSON data of one video: {"input", "model", "labels": [...], "error"}."""
     labels = [
         {
             "label": result.label(index),
@@ -27,9 +26,13 @@ def classification_json(result: Classification, top_k: int) -> str:
     ]
     error = None
     if result.error is not None:
-        error = {"type": type(result.error).__name__, "message": str(result.error)}
-    line = {"input": result.source, "model": result.model, "labels": labels, "error": error}
-    return json.dumps(line, ensure_ascii=False)
+        error = {"type": type(result.error).__name__, "message": plain_text(str(result.error))}
+    return {
+        "input": path_to_text(result.source),
+        "model": path_to_text(result.model),
+        "labels": labels,
+        "error": error,
+    }
 
 
 class CsvTable:
@@ -61,11 +64,12 @@ class CsvTable:
     def add(self, result: Classification) -> None:
         """Adds the rows of one video."""
         self._has_results = True
+        source = path_to_text(result.source)
         if result.error is not None:
-            self._rows.writerow([result.source, "", "", "", "", str(result.error)])
+            self._rows.writerow([source, "", "", "", "", plain_text(str(result.error))])
         for rank, index in enumerate(result.top_indices(self._top_k), start=1):
             score = f"{result.scores[index]:.6f}"
-            self._rows.writerow([result.source, rank, result.label(index), index, score, ""])
+            self._rows.writerow([source, rank, result.label(index), index, score, ""])
         if time.monotonic() - self._written > self._SECONDS_BETWEEN_WRITES:
             self._write()
 

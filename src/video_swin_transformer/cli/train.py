@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import ConfigError
+from ..files import one_line
 from ..terminal import stderr_console
 from .console import log_to_stderr, say, text_table
 
@@ -179,7 +180,7 @@ def _print_result(result: TrainResult, out: Path) -> None:
             f"test: {metric} {found.value:.1%} on {result.test.num_clips} clips, 95% interval "
             f"{found.low:.1%} to {found.high:.1%}"
         )
-    print(f"model: {result.model}")
+    print(f"model: {one_line(str(result.model))}")
 
 
 def _dry_run(recipe: Recipe, device: str) -> int:

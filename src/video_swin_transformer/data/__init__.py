@@ -1,6 +1,7 @@
 """Datasets: annotation formats, dataset checks, quarantine lists, and clips for the model.
 
 annotations.py    a dataset split: clips and their labels
+columns.py        names of columns and keys
 lists.py          text lists, one clip per line
 tables.py         published CSV and JSON formats
 path_resolver.py  annotation paths -> files on disk
@@ -13,9 +14,15 @@ report.py         the results of a check
 dataset.py        clips for training and evaluation
 """
 
-from .annotations import Annotations, ClipRecord, hold_out, require_disjoint
+from .annotations import (
+    Annotations,
+    ClipRecord,
+    hold_out,
+    require_disjoint,
+    require_same_labels,
+)
 from .checking import CheckPlan, check_dataset
-from .dataset import EvalClips, Sample, TrainClips
+from .dataset import EvalClips, Sample, TrainClips, clip_source
 from .quarantine import Quarantine, default_quarantine
 from .readers import FORMATS, find_splits, label_map, read_annotations
 from .report import CheckReport, Problem
@@ -32,10 +39,12 @@ __all__ = [
     "Sample",
     "TrainClips",
     "check_dataset",
+    "clip_source",
     "default_quarantine",
     "find_splits",
     "hold_out",
     "label_map",
     "read_annotations",
     "require_disjoint",
+    "require_same_labels",
 ]

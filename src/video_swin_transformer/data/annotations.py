@@ -31,10 +31,20 @@ class ClipRecord:
 
 @dataclass(frozen=True, slots=True)
 class RejectedEntry:
-    """An annotation entry rejected because its label is not in the label map."""
+    """An annotation entry rejected because its label is not in the label map.
+
+    Attributes:
+        path: Path of the clip.
+        reason: What is wrong with the label.
+        place: Where the entry is in the list, such as "line 3"; empty for folders.
+    """
 
     path: str
     reason: str
+    place: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.path}{f' ({self.place})' if self.place else ''}: {self.reason}"
 
 
 @dataclass(frozen=True)
@@ -94,7 +104,7 @@ class Annotations:
             DataError: A label is not in the label map, or there are no clips.
         """
         if self.refused:
-            first = "; ".join(f"{r.path}: {r.reason}" for r in self.refused[:_NUM_NAMED])
+            first = "; ".join(map(str, self.refused[:_NUM_NAMED]))
             more = len(self.refused) - _NUM_NAMED
             raise DataError(
                 f"{len(self.refused)} clips of {self.source!r} have a label that is not in the "
@@ -125,6 +135,25 @@ def require_disjoint(train: Annotations, other: Annotations) -> None:
             f"{len(both)} clips are in both {train.source!r} and {other.source!r}, such as "
             f"{', '.join(both[:_NUM_NAMED])}; remove them from one of the splits."
         )
+
+
+def require_same_labels(train: Annotations, other: Annotations) -> None:
+    """Checks that two splits do not use class indices and class names for their labels.
+
+    Args:
+        train: The training split.
+        other: The split to validate or test on.
+
+    Raises:
+        DataError: One has class names and the other class indices.
+    """
+    if not (train.num_classes and other.num_classes) or bool(train.classes) == bool(other.classes):
+        return
+    named, numbered = (train, other) if train.classes else (other, train)
+    raise DataError(
+        f"The labels of {named.source!r} are names and those of {numbered.source!r} are class "
+        "indices, so they cannot be compared; give the label map with labels (--labels)."
+    )
 
 
 def hold_out(

@@ -12,12 +12,13 @@ from ..config import ClipSampling
 from ..sampling import at_fps
 from .annotations import Annotations, ClipRecord
 from .path_resolver import PathResolver
-from .probe import ClipFacts, ProbeTask, count_images, digest_clip, probe_clip
+from .probe import ClipFacts, ProbeTask, digest_clip, probe_clip
 from .quarantine import Quarantine
 from .report import KINDS, CheckReport, Problem, SplitReport
 from .worker_pool import TaskFailure, run_in_processes
 
 MAX_CLASS_IMBALANCE = 10.0  # a larger ratio of the largest to the smallest class is reported
+_MAX_NUMBERS = 5  # listed of the missing images of a folder
 _MAX_GUESSES = 200  # path suggestions per split; each may list large folders
 
 
@@ -86,8 +87,11 @@ def _probed(
     probe: Callable[[ProbeTask], ClipFacts],
 ) -> dict[str, ClipFacts | TaskFailure]:
     """Probes each distinct path once."""
-    paths = list(dict.fromkeys(item.path for split in splits.values() for item in split.items))
-    tasks = [ProbeTask(path, plan.sampling, plan.deep) for path in paths]
+    items = {item.path: item for split in splits.values() for item in split.items}
+    paths = list(items)
+    tasks = [
+        ProbeTask(path, plan.sampling, plan.deep, item.num_frames) for path, item in items.items()
+    ]
     facts: dict[str, ClipFacts | TaskFailure] = {}
     for number, result in run_in_processes(probe, tasks, plan.num_workers, plan.timeout_seconds):
         facts[paths[number]] = result
@@ -105,7 +109,8 @@ def _is_readable(facts: Mapping[str, ClipFacts | TaskFailure]) -> Callable[[Clip
 
 def _refusals(name: str, annotations: Annotations) -> Iterator[Problem]:
     for refusal in annotations.refused:
-        yield Problem(name, "outside_map", refusal.path, refusal.reason)
+        where = f" ({refusal.place})" if refusal.place else ""
+        yield Problem(name, "outside_map", refusal.path, f"{refusal.reason}{where}")
 
 
 def _of_clips(
@@ -133,6 +138,8 @@ def _of_clips(
             guess = resolver.guess(Path(item.path)) if num_guesses <= _MAX_GUESSES else None
             hint = f"; did you mean {str(guess)!r}?" if guess is not None else ""
             yield Problem(name, "absent", item.path, f"no such file or folder{hint}")
+        elif item.num_frames is not None and (fact.num_images or item.num_frames) < item.num_frames:
+            yield Problem(name, "fewer_frames", item.path, str(fact.error))
         elif fact.error is not None:
             yield Problem(name, "unreadable", item.path, fact.error)
         else:
@@ -144,11 +151,18 @@ def _oddities(
 ) -> Iterator[Problem]:
     """Yields warnings about a readable clip."""
     num = fact.num_frames
-    counted = count_images(item.path)
-    if item.num_frames is not None and item.num_frames != (counted or num):
-        actual = f"{num} frames" if counted is None else f"{counted} images"
+    if item.num_frames is not None and item.num_frames != (fact.num_images or num):
+        actual = f"{num} frames" if fact.num_images is None else f"{fact.num_images} images"
         detail = f"{item.num_frames} frames listed, {actual} found"
         yield Problem(name, "listed_count", item.path, detail)
+    if fact.missing_numbers:
+        listed = ", ".join(map(str, fact.missing_numbers[:_MAX_NUMBERS]))
+        more = ", ..." if len(fact.missing_numbers) > _MAX_NUMBERS else ""
+        detail = f"{len(fact.missing_numbers)} numbers are missing among its images: {listed}{more}"
+        yield Problem(name, "gaps", item.path, detail)
+    if fact.num_passed_over:
+        detail = f"{fact.num_passed_over} images in the folder are not frames of its sequence"
+        yield Problem(name, "other_images", item.path, detail)
     if fact.stated_num_frames is not None and fact.stated_num_frames != num:
         detail = f"the container header says {fact.stated_num_frames} frames, {num} were decoded"
         yield Problem(name, "stated_count", item.path, detail)

@@ -16,7 +16,7 @@ from ..config import ClipSampling, Preprocessing
 from ..errors import VideoSwinError
 from ..preprocess import Frames, Views, resize_frames, views_from_frames
 from ..sampling import Indices, at_fps, clip_indices, train_clip_indices
-from ..video import VideoReader
+from ..video import FrameFolder, VideoReader
 from .annotations import Annotations, ClipRecord
 
 
@@ -136,7 +136,7 @@ def read_clips(
     `choose(num_video_frames, sampling)` returns the frame indices; only these are decoded, and
     each is resized once. Raises VideoDecodeError.
     """
-    with VideoReader(item.path) as video:
+    with VideoReader(clip_source(item)) as video:
         indices = choose(video.num_frames, at_fps(sampling, video.fps))
         needed, inverse = np.unique(indices, return_inverse=True)
         frames = resize_frames(video.frames_at(needed), short_side, interpolation)
@@ -145,6 +145,15 @@ def read_clips(
         return frames.reshape(*indices.shape, *frames.shape[1:])  # already in order: no copy
     clips: Frames = frames[inverse]
     return clips
+
+
+def clip_source(item: ClipRecord) -> str | FrameFolder:
+    """Returns the source of a clip for `VideoReader`.
+
+    Args:
+        item: The clip.
+    """
+    return item.path if item.num_frames is None else FrameFolder(item.path, item.num_frames)
 
 
 def _item_at(items: tuple[ClipRecord, ...], index: int) -> ClipRecord:

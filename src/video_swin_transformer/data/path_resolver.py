@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import os
+import unicodedata
 from collections import defaultdict
 from pathlib import Path
 
-from ..video.discovery import VIDEO_SUFFIXES, find_videos
+from ..files import path_from_text
+from ..video.discovery import find_videos, video_suffixes
 
 _MIN_SIMILARITY = 0.75  # less similar names are not suggested
 
@@ -20,16 +23,19 @@ class PathResolver:
         self._by_stem: dict[str, list[Path]] | None = None
 
     def find(self, written: str) -> tuple[Path, bool]:
-        """Returns (path, exists), trying the path as written, then other video suffixes."""
-        path = self.root / written
-        if self._is_there(path):
-            return path, True
-        if path.suffix.lower() in VIDEO_SUFFIXES or not path.suffix:
-            for name in sorted(self._names_in(path.parent)):
-                candidate = Path(name)
-                if candidate.stem == path.stem and candidate.suffix.lower() in VIDEO_SUFFIXES:
-                    return path.with_name(name), True
-        return path, False
+        """Returns (path, exists), trying the path as written, then other spellings and suffixes."""
+        spellings = [self.root / spelling for spelling in _spellings(written)]
+        for path in spellings:
+            if self._is_there(path):
+                return path, True
+        for path in spellings:
+            if path.suffix.lower() in video_suffixes() or not path.suffix:
+                for name in sorted(self._names_in(path.parent)):
+                    candidate = Path(name)
+                    is_video = candidate.suffix.lower() in video_suffixes()
+                    if candidate.stem == path.stem and is_video:
+                        return path.with_name(name), True
+        return spellings[0], False
 
     def find_below(self, written: str) -> tuple[Path, bool]:
         """Like `find`, then searches by file name below the root, preferring the same folder."""
@@ -70,6 +76,25 @@ class PathResolver:
             except (OSError, ValueError):
                 self._names[folder] = frozenset()
         return self._names[folder]
+
+
+def _spellings(written: str) -> list[str]:
+    """The path as written, and as it may be on this disk.
+
+    Separators of Windows; other Unicode normal forms; undecodable bytes as `path_to_text` writes
+    them, or in a list in Latin-1.
+    """
+    found = [written]
+    if "\\" in written:
+        found += [path_from_text(written), written.replace("\\", "/")]
+    if not written.isascii():
+        found += [unicodedata.normalize(form, written) for form in ("NFC", "NFD")]
+        for encoding in ("cp1252", "latin-1"):
+            try:
+                found.append(os.fsdecode(written.encode(encoding)))
+            except UnicodeEncodeError:
+                continue
+    return list(dict.fromkeys(found))
 
 
 def plain_name(name: str) -> str:

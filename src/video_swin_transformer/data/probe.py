@@ -13,8 +13,8 @@ from ..errors import VideoSwinError
 from ..files import sha256_files
 from ..sampling import clip_indices
 from ..video import VideoReader
-from ..video.discovery import VIDEO_SUFFIXES
-from ..video.images import IMAGE_SUFFIXES
+from ..video.discovery import video_suffixes
+from ..video.images import FrameFolder, find_frames, missing_frames_reason
 from ..video.metadata import read_metadata
 
 _FRAMES_PER_CHUNK = 64
@@ -26,11 +26,19 @@ _QUARTER_TURN = 90
 
 @dataclass(frozen=True)
 class ProbeTask:
-    """A clip to check; `deep` decodes every frame instead of only the sampled ones."""
+    """A clip to check.
+
+    Attributes:
+        path: Path of the clip.
+        sampling: Which frames to decode.
+        deep: Decode every frame.
+        num_frames: Number of frames given in the annotation, if any.
+    """
 
     path: str
     sampling: ClipSampling
     deep: bool = False
+    num_frames: int | None = None
 
 
 @dataclass(frozen=True)
@@ -48,13 +56,25 @@ class ClipFacts:
     height: int = 0
     width: int = 0
     num_bytes: int = 0
+    num_images: int | None = None  # of a frame folder, also those after the annotated number
+    num_passed_over: int = 0  # other images in a frame folder
+    missing_numbers: tuple[int, ...] = ()  # in the names of images
 
 
 def probe_clip(task: ProbeTask) -> ClipFacts:
     """Opens a clip, decodes the sampled frames (all if `deep`), and returns its properties."""
     path = Path(task.path)
     try:
-        with VideoReader(task.path) as video:
+        images = None
+        if path.is_dir():
+            images = find_frames(path, task.path, task.num_frames)
+            if task.num_frames is not None and images.num_images < task.num_frames:
+                why = missing_frames_reason(task.num_frames, images.num_images)
+                return ClipFacts(task.path, error=why, num_images=images.num_images)
+        source: str | FrameFolder = task.path
+        if task.num_frames is not None:
+            source = FrameFolder(task.path, task.num_frames)
+        with VideoReader(source) as video:
             indices = clip_indices(video.num_frames, task.sampling, video.fps)
             needed = np.arange(video.num_frames) if task.deep else np.unique(indices)
             for start in range(0, len(needed), _FRAMES_PER_CHUNK):
@@ -62,7 +82,7 @@ def probe_clip(task: ProbeTask) -> ClipFacts:
             num_frames, fps, times = video.num_frames, video.fps, video.times_seconds
             height, width = video.height, video.width
         stated_num_frames, rotation = None, 0
-        if path.suffix.lower() in VIDEO_SUFFIXES and path.is_file():
+        if path.suffix.lower() in video_suffixes() and path.is_file():
             stated = read_metadata(path)
             stated_num_frames, rotation = stated.num_frames, stated.rotation_degrees
         return ClipFacts(
@@ -74,7 +94,10 @@ def probe_clip(task: ProbeTask) -> ClipFacts:
             rotation_degrees=rotation,
             height=height,
             width=width,
-            num_bytes=sum(part.stat().st_size for part in _parts(path)),
+            num_bytes=sum(part.stat().st_size for part in _parts(path, task.num_frames)),
+            num_images=None if images is None else images.num_images,
+            num_passed_over=0 if images is None else len(images.passed_over),
+            missing_numbers=() if images is None else images.missing,
         )
     except (VideoSwinError, OSError) as error:
         reason = str(error).removeprefix(f"Cannot read {task.path!r}: ").rstrip(".")
@@ -94,26 +117,17 @@ def is_variable(times_seconds: npt.NDArray[np.float64] | None) -> bool:
 
 
 def digest_clip(path: str) -> str | None:
-    """Returns the SHA-256 of a file or of all images in a folder; None if unreadable."""
+    """Returns the SHA-256 of a file or of all frames in a folder; None if unreadable."""
     try:
         return sha256_files(_parts(Path(path)))
-    except OSError:
+    except (OSError, VideoSwinError):
         return None
 
 
-def count_images(path: str) -> int | None:
-    """Returns the number of images in a folder; None if `path` is not a folder."""
-    return len(_parts(Path(path))) if Path(path).is_dir() else None
-
-
-def _parts(path: Path) -> list[Path]:
+def _parts(path: Path, num_frames: int | None = None) -> list[Path]:
     if not path.is_dir():
         return [path]
-    return sorted(
-        part
-        for part in path.iterdir()
-        if part.suffix.lower() in IMAGE_SUFFIXES and not part.name.startswith(".")
-    )
+    return [path / name for name in sorted(find_frames(path, str(path), num_frames).names)]
 
 
 def _exists(path: Path) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
-from ..files import write_atomic
+from ..files import path_from_text, path_to_text, plain_text, sibling_path, write_atomic
 from .annotations import Annotations, ClipRecord
 
 
@@ -44,7 +44,8 @@ class Quarantine:
         for number, line in enumerate(self._lines(), start=1):
             try:
                 clip = QuarantinedClip(**json.loads(line))
-            except (json.JSONDecodeError, TypeError, RecursionError) as error:
+                clip = dataclasses.replace(clip, path=path_from_text(clip.path))
+            except (json.JSONDecodeError, TypeError, AttributeError, RecursionError) as error:
                 raise DataError(
                     f"Line {number} of {str(self.path)!r} is not a quarantine entry; give another "
                     "file with --quarantine, or delete this one."
@@ -101,7 +102,11 @@ class Quarantine:
         for path, reason in reasons:
             self._clips[_key(path)] = QuarantinedClip(_key(path), reason, *_state(path))
         lines = (
-            json.dumps(dataclasses.asdict(clip), ensure_ascii=False)
+            json.dumps(
+                dataclasses.asdict(clip)
+                | {"path": path_to_text(clip.path), "reason": plain_text(clip.reason)},
+                ensure_ascii=False,
+            )
             for clip in self._clips.values()
         )
         try:
@@ -114,7 +119,8 @@ class Quarantine:
 
     def _lines(self) -> list[str]:
         try:
-            return self.path.read_text(encoding="utf-8").splitlines()
+            # Not splitlines(): JSON strings may contain U+2028 and other line separators.
+            return self.path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
         except FileNotFoundError:
             return []
         except (OSError, UnicodeDecodeError) as error:
@@ -135,7 +141,7 @@ def default_quarantine(source: str | Path) -> Path:
     source = Path(source)
     if source.is_dir():
         return source / "quarantine.jsonl"
-    return source.with_name(f"{source.name}.quarantine.jsonl")
+    return sibling_path(source, ".quarantine.jsonl")
 
 
 def _key(path: str) -> str:

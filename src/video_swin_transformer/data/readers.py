@@ -9,24 +9,29 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import DataError, UnknownNameError
+from ..files import path_to_text
 from ..labels import LABEL_SETS, read_labels, shipped_labels
-from ..video.discovery import find_videos
+from ..video.discovery import describe_passed_over, find_videos, video_suffixes
 from .annotations import Annotations, ClipRecord, RejectedEntry
-from .lists import Entry, list_lines, read_list, read_text, recognize_list
+from .columns import LABELS, first_key
+from .lists import Entry, class_index, is_float, list_splits, read_list, read_text
 from .path_resolver import PathResolver, plain_name
 from .tables import (
+    JSON_LINES_SUFFIXES,
+    is_json,
     is_kinetics,
     kinetics_entries,
     kinetics_splits,
-    mmaction_entries,
+    object_entries,
     read_json,
     read_kinetics_rows,
     recognize_json,
     sthv2_entries,
 )
 
-FORMATS = ("folder", "list", "frames", "multilabel", "kinetics", "sthv2", "mmaction")
+FORMATS = ("folder", "list", "frames", "multilabel", "kinetics", "sthv2", "mmaction", "json")
 SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "test", "testing")
+_NAMED_FORMATS = ("kinetics", "sthv2")  # labels are names even if they look like numbers
 _STHV2_MAPS = ("something-something-v2-labels.json", "labels.json")
 
 
@@ -36,6 +41,7 @@ class _Written(NamedTuple):
     format: str
     entries: list[Entry]
     is_multilabel: bool = False
+    notes: tuple[str, ...] = ()
 
 
 def read_annotations(
@@ -59,15 +65,17 @@ def read_annotations(
         format: One of `FORMATS`. None detects it.
         labels: Class names by class index. None numbers class names alphabetically and keeps
             numeric labels.
-        num_classes: Number of classes, for numeric labels without names.
+        num_classes: Number of classes. Larger class indices are rejected; the number of class names
+            must be the same.
         delimiter: Separator between path and label in a text list. None: whitespace.
-        split: The split to read, from a list with a `split` column or a folder of splits.
+        split: The split to read, from a list with a column of splits or a folder of splits.
 
     Returns:
         The clips and their labels.
 
     Raises:
-        DataError: The source cannot be read or contains no clips.
+        DataError: The source cannot be read or contains no clips, a line is invalid or has several
+            meanings, or the number of class names differs from `num_classes`.
         UnknownNameError: Unknown format or split.
     """
     source = Path(source)
@@ -94,7 +102,7 @@ def read_annotations(
 
 
 def find_splits(source: str | Path, format: str | None = None) -> list[str]:
-    """Finds the splits in a Kinetics list or a folder.
+    """Finds the splits in a list with a column of splits, or in a folder.
 
     Args:
         source: The list or folder.
@@ -109,11 +117,13 @@ def find_splits(source: str | Path, format: str | None = None) -> list[str]:
         are_splits = bool(names) and all(name.lower() in SPLIT_FOLDERS for name in names)
         order = {name: position for position, name in enumerate(SPLIT_FOLDERS)}
         return sorted(names, key=lambda n: order[n.lower()]) if are_splits else []
-    if format == "kinetics" or (format is None and source.suffix.lower() == ".csv"):
-        if format is None and not is_kinetics(read_text(source)):
-            return []
+    if _is_json(source, format):
+        rows = read_json(source)
+        known = recognize_json(rows) in ("mmaction", "json")
+        return _splits_of(object_entries(source, rows)[0]) if known else []
+    if format == "kinetics" or (format is None and is_kinetics(read_text(source))):
         return kinetics_splits(read_kinetics_rows(source))
-    return []
+    return list_splits(source, format)
 
 
 def label_map(name_or_file: str) -> tuple[str, ...]:
@@ -152,15 +162,18 @@ def _read_folder(source: Path, split: str | None) -> tuple[_Written, Path]:
             f"with --split, or give {str(source / splits[0])!r}."
         )
     entries = []
+    passed_over: Counter[str] = Counter()
     for folder in _subfolders(source):
-        below = sorted(find_videos(folder))
-        entries += [Entry(path.relative_to(source).as_posix(), (folder.name,)) for path in below]
+        name = path_to_text(folder.name)
+        below = sorted(find_videos(folder, passed_over))
+        entries += [Entry(path.relative_to(source).as_posix(), (name,)) for path in below]
+    note = describe_passed_over(passed_over)
     if not entries:
         raise DataError(
             f"The folder {str(source)!r} is not a folder of classes; it must contain one subfolder "
-            "per class with its clips."
+            f"per class with its clips.{f' {note}' if note else ''}"
         )
-    return _Written("folder", entries), source
+    return _Written("folder", entries, notes=() if note is None else (note,)), source
 
 
 def _subfolders(folder: Path) -> list[Path]:
@@ -179,32 +192,46 @@ def _require_split(split: str, known: list[str], source: Path) -> None:
 def _read_file(
     source: Path, format: str | None, delimiter: str | None, split: str | None
 ) -> _Written:
-    if format in ("sthv2", "mmaction") or (format is None and source.suffix.lower() == ".json"):
-        _refuse_split(source, split)
-        return _read_json_file(source, format)
-    text = read_text(source)
-    if format == "kinetics" or (format is None and is_kinetics(text)):
+    if _is_json(source, format):
+        written = _read_json_file(source, format)
+        return written._replace(entries=_select_split(source, written.entries, split))
+    if format == "kinetics" or (format is None and is_kinetics(read_text(source))):
         rows = read_kinetics_rows(source)
-        splits = kinetics_splits(rows)
-        if split is not None:
-            _require_split(split, splits, source)
-        elif len(splits) > 1:
-            raise DataError(
-                f"The list {str(source)!r} contains the splits {', '.join(splits)}; select one "
-                "with --split."
-            )
+        _require_selection(source, kinetics_splits(rows), split)
         return _Written("kinetics", kinetics_entries(rows, split))
-    _refuse_split(source, split)
-    lines = list_lines(text)
-    kind = format or recognize_list(lines)
-    return _Written(kind, read_list(source, lines, kind, delimiter), kind == "multilabel")
+    found = read_list(source, format, delimiter)
+    entries = _select_split(source, found.entries, split)
+    return _Written(found.kind, entries, found.kind == "multilabel", found.notes)
 
 
-def _refuse_split(source: Path, split: str | None) -> None:
-    if split is not None:
+def _is_json(source: Path, format: str | None) -> bool:
+    if format is not None:
+        return format in ("sthv2", "mmaction", "json")
+    suffix = source.suffix.lower()
+    return suffix in (".json", *JSON_LINES_SUFFIXES) or is_json(read_text(source))
+
+
+def _splits_of(entries: Iterable[Entry]) -> list[str]:
+    return list(dict.fromkeys(entry.split for entry in entries if entry.split))
+
+
+def _select_split(source: Path, entries: list[Entry], split: str | None) -> list[Entry]:
+    _require_selection(source, _splits_of(entries), split)
+    return entries if split is None else [entry for entry in entries if entry.split == split]
+
+
+def _require_selection(source: Path, splits: list[str], split: str | None) -> None:
+    if split is not None and not splits:
         raise DataError(
             f"The list {str(source)!r} is a single split, so {split!r} cannot be selected; omit "
-            "--split, or give a Kinetics list or a folder of splits."
+            "--split, or give a list with a column of splits or a folder of splits."
+        )
+    if split is not None:
+        _require_split(split, splits, source)
+    elif len(splits) > 1:
+        raise DataError(
+            f"The list {str(source)!r} contains the splits {', '.join(splits)}; select one "
+            "with --split."
         )
 
 
@@ -213,12 +240,18 @@ def _read_json_file(source: Path, format: str | None) -> _Written:
     kind = format or recognize_json(rows)
     if kind == "sthv2":
         return _Written("sthv2", sthv2_entries(source, rows))
-    if kind == "mmaction" or not rows:
-        entries, is_multilabel = mmaction_entries(source, rows)
-        return _Written("mmaction", entries, is_multilabel)
+    if kind in ("mmaction", "json") or not rows:
+        entries, is_multilabel = object_entries(source, rows)
+        if kind == "json" and not any(first_key(row, LABELS) for row in rows):
+            raise DataError(
+                f"The objects in {str(source)!r} have no label; their keys are "
+                f"{', '.join(rows[0])}. Add label: a number, a name or a list of them."
+            )
+        return _Written(kind or "json", entries, is_multilabel)
     raise DataError(
         f"The objects in {str(source)!r} have the keys {', '.join(sorted(rows[0]))}; they must "
-        "have id and template (Something-Something), or filename or frame_dir and label."
+        "have id and template (Something-Something), or a path (path, video, filename or "
+        "frame_dir) and a label."
     )
 
 
@@ -245,8 +278,11 @@ def _resolved(
     resolver = PathResolver(root)
     is_published = written.format in ("kinetics", "sthv2")  # files are found by name
     find = resolver.find_below if is_published else resolver.find
-    are_names = written.format == "folder" and labels is None
+    if written.format not in ("folder", *_NAMED_FORMATS):
+        _require_consistent(source, root, written.entries, labels)
+    are_names = written.format in ("folder", *_NAMED_FORMATS) and labels is None
     numbers = _Numbers(written.entries, labels, num_classes, are_names=are_names)
+    _require_num_classes(source, numbers.classes, num_classes)
     items, refused = [], []
     renamed: Counter[tuple[str, str]] = Counter()
     for entry in written.entries:
@@ -257,7 +293,7 @@ def _resolved(
         try:
             labeled = tuple(sorted({numbers.of(label) for label in entry.labels}))
         except LookupError as error:
-            refused.append(RejectedEntry(str(path), str(error.args[0])))
+            refused.append(RejectedEntry(str(path), str(error.args[0]), entry.place))
             continue
         items.append(ClipRecord(str(path), labeled, entry.num_frames))
     notes = [
@@ -271,8 +307,64 @@ def _resolved(
         numbers.classes,
         written.is_multilabel,
         tuple(refused),
-        tuple(notes),
+        (*written.notes, *notes),
     )
+
+
+def _require_consistent(
+    source: Path, root: Path, entries: Sequence[Entry], labels: Sequence[str] | None
+) -> None:
+    """Rejects an unknown heading, and numbers with names among them.
+
+    One name among numbers would turn all labels into names.
+
+    Raises:
+        DataError: With the place of the first label of the rarer kind.
+    """
+    first, others = entries[0], entries[1:]
+    is_missing = not (root / first.path).exists()
+    if others and is_missing and not _is_video(first) and all(map(_is_video, others)):
+        raise DataError(
+            f"{first.place.capitalize()} of {str(source)!r} has the path {first.path!r}, which is "
+            "not a video, unlike all others. If it is a heading, call its columns path and label, "
+            "or remove it."
+        )
+    known = frozenset(labels or ())
+    numbers: list[tuple[Entry, str]] = []
+    names: list[tuple[Entry, str]] = []
+    for entry in entries:
+        for label in entry.labels:
+            if class_index(label) is not None:
+                numbers.append((entry, label))
+            elif label not in known:
+                names.append((entry, label))
+    if known and all(label in known for _, label in numbers):
+        return
+    fraction = next((found for found in names if is_float(found[1])), None)
+    if not names or (not numbers and fraction is None):
+        return
+    rare, kind = (names, "numbers") if len(names) <= len(numbers) else (numbers, "names")
+    entry, label = fraction or rare[0]
+    reason = "class indices are integers" if fraction else f"most labels of the list are {kind}"
+    raise DataError(
+        f"{entry.place.capitalize()} of {str(source)!r} has the label {label!r}, but {reason}. "
+        "Correct it; -1 means unknown. If the labels are names, give the label map with "
+        "labels (--labels)."
+    )
+
+
+def _is_video(entry: Entry) -> bool:
+    return Path(entry.path).suffix.lower() in video_suffixes()
+
+
+def _require_num_classes(source: Path, classes: Sequence[str], num_classes: int | None) -> None:
+    """Raises DataError if the class names are not as many as there are classes."""
+    if classes and num_classes is not None and len(classes) != num_classes:
+        raise DataError(
+            f"{str(source)!r} has {len(classes)} class names, but num_classes is {num_classes}; "
+            "their numbers are not known. Give the label map with labels (--labels), with one name "
+            "per class."
+        )
 
 
 class _Numbers:
@@ -287,23 +379,23 @@ class _Numbers:
         are_names: bool,
     ) -> None:
         written = {label for entry in entries for label in entry.labels}
-        look_like_numbers = all(label.lstrip("-").isdecimal() for label in written)
+        look_like_numbers = all(class_index(label) is not None for label in written)
         are_known = labels is not None and written <= set(labels)
         self._are_numbers = look_like_numbers and not are_known and not are_names
         self.classes: tuple[str, ...] = tuple(labels or ())
         if not self.classes and not self._are_numbers:
             # Numeric folder names are sorted as numbers: 2 before 10.
-            self.classes = tuple(sorted(written, key=int if look_like_numbers else None))
+            self.classes = tuple(sorted(written, key=_index if look_like_numbers else None))
         self._limit = len(self.classes) or num_classes
         self._by_name = {plain_name(n): i for i, n in reversed(list(enumerate(self.classes)))}
         self._by_name |= {name: i for i, name in enumerate(self.classes)}
-        highest = max((int(label) for label in written), default=0) if self._are_numbers else 0
-        self._starts_at_one = self._are_numbers and "0" not in written and highest == self._limit
+        found = {_index(label) for label in written} if self._are_numbers else set()
+        self._starts_at_one = 0 not in found and max(found, default=0) == self._limit
 
     def of(self, label: str) -> int:
         """Returns the index of a class. Raises LookupError with the allowed labels."""
         if self._are_numbers:
-            number = int(label)
+            number = _index(label)
             if number < 0 or (self._limit is not None and number >= self._limit):
                 allowed = "0 or more" if self._limit is None else f"0 to {self._limit - 1}"
                 hint = "; the labels seem to start at 1" if self._starts_at_one else ""
@@ -315,3 +407,9 @@ class _Numbers:
         near = difflib.get_close_matches(label, self.classes, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise LookupError(f"label {label!r} is not in the label map{hint}")
+
+
+def _index(label: str) -> int:
+    found = class_index(label)
+    assert found is not None
+    return found

@@ -6,16 +6,21 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from ..files import path_to_text, plain_text
+
 # kind -> (whether the clip is unusable, description in the table)
 KINDS: dict[str, tuple[bool, str]] = {
     "absent": (True, "file not found"),
     "unreadable": (True, "cannot be read"),
+    "fewer_frames": (True, "fewer frames than listed"),
     "crashed": (True, "crashed its decoder"),
     "timeout": (True, "timed out"),
     "outside_map": (True, "label not in the label map"),
     "unlabeled": (False, "no label"),
     "listed_count": (False, "frame count differs from the list"),
     "stated_count": (False, "frame count differs from the container"),
+    "gaps": (False, "images missing in a frame folder"),
+    "other_images": (False, "other images in a frame folder"),
     "rotated": (False, "stored rotated"),
     "variable_rate": (False, "variable frame rate"),
     "short": (False, "shorter than a clip"),
@@ -116,26 +121,29 @@ class CheckReport:
             "counts": {kind: counts[kind] for kind in KINDS},
             "splits": [
                 {
-                    "name": split.name,
-                    "source": split.source,
+                    "name": path_to_text(split.name),
+                    "source": path_to_text(split.source),
                     "format": split.format,
                     "num_listed": split.num_listed,
                     "num_usable": split.num_usable,
                     "num_frames": split.num_frames,
                     "imbalance": round(split.imbalance, 3),
                     "class_counts": split.class_counts,
-                    "quarantined": split.quarantined,
-                    "notes": list(split.notes),
+                    "quarantined": {
+                        path_to_text(path): plain_text(reason)
+                        for path, reason in split.quarantined.items()
+                    },
+                    "notes": list(map(plain_text, split.notes)),
                 }
                 for split in self.splits
             ],
             "problems": [
                 {
-                    "split": problem.split,
+                    "split": path_to_text(problem.split),
                     "kind": problem.kind,
                     "unusable": problem.is_unusable,
-                    "path": problem.path,
-                    "detail": problem.detail,
+                    "path": path_to_text(problem.path),
+                    "detail": plain_text(problem.detail),
                 }
                 for problem in self.problems
             ],

@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 
 from ..errors import MissingExtraError, VideoSwinError
+from ..files import path_to_text, plain_text
 from ..video import VideoReader
 from .charts import confusion_svg, reliability_svg
 from .intervals import Measure
@@ -71,6 +72,7 @@ def render_report(result: EvaluationResult) -> str:
     )
     known = [found for found in result.classes if found.accuracy is not None]
     known.sort(key=lambda found: (found.accuracy.value if found.accuracy else 0, found.name))
+    environment.filters |= {"as_text": path_to_text, "without_surrogates": plain_text}
     confusion = None if result.confusion is None else Markup(confusion_svg(result))
     calibration = result.calibration
     reliability = None if calibration is None else Markup(reliability_svg(calibration))

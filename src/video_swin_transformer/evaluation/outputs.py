@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import write_atomic
+from ..files import path_to_text, plain_text, write_atomic
 from .charts import confusion_svg, reliability_svg
 from .html_report import render_report
 from .intervals import Measure
@@ -86,7 +86,7 @@ def to_data(result: EvaluationResult) -> dict[str, Any]:
         ],
         "worst": [
             {
-                "path": clip.path,
+                "path": path_to_text(clip.path),
                 "labels": [result.class_name(label) for label in clip.labels],
                 "label_score": clip.label_score,
                 "predicted": result.class_name(clip.predicted),
@@ -94,7 +94,10 @@ def to_data(result: EvaluationResult) -> dict[str, Any]:
             }
             for clip in result.worst
         ],
-        "failed": [{"path": f.path, "kind": f.kind, "reason": f.reason} for f in result.failures],
+        "failed": [
+            {"path": path_to_text(f.path), "kind": f.kind, "reason": plain_text(f.reason)}
+            for f in result.failures
+        ],
     }
 
 
@@ -122,7 +125,7 @@ def _clip_rows(result: EvaluationResult) -> Iterable[Sequence[object]]:
     )
     for clip in result.clips:
         yield (
-            clip.path,
+            path_to_text(clip.path),
             ";".join(result.class_name(label) for label in clip.labels),
             result.class_name(clip.predicted),
             int(clip.is_correct),
@@ -132,7 +135,8 @@ def _clip_rows(result: EvaluationResult) -> Iterable[Sequence[object]]:
             "",
         )
     for failure in result.failures:
-        yield (failure.path, "", "", "", "", "", "", failure.reason)
+        reason = plain_text(failure.reason)
+        yield (path_to_text(failure.path), "", "", "", "", "", "", reason)
 
 
 def _class_rows(result: EvaluationResult) -> Iterable[Sequence[object]]:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from ..data import Annotations
+from ..data import Annotations, ClipRecord, clip_source
 from ..errors import DataError
-from ..files import sha256_files
+from ..files import path_to_text, sha256_files
 from ..predictor import Predictor
+from ..video import FrameFolder
 from .distributed import ProcessGroup
 from .scores import Plan, ScoreStore
 
@@ -47,23 +48,25 @@ def plan_evaluation(predictor: Predictor, annotations: Annotations) -> Plan:
             f"label, such as {', '.join(unlabeled[:_NUM_EXAMPLES])}; evaluation needs labels."
         )
     settings = {
-        "model": predictor.name,
+        "model": path_to_text(predictor.name),
         "weights_sha256": _digest(predictor.name),
         "num_classes": num_classes,
         "classes": list(bundle.labels or annotations.classes),
         "runtime": predictor.runtime.description,
         "sampling": dataclasses.asdict(bundle.sampling),
         "preprocessing": _as_json(dataclasses.asdict(bundle.preprocessing)),
-        "data": annotations.source,
+        "data": path_to_text(annotations.source),
         "format": annotations.format,
         "is_multilabel": annotations.is_multilabel,
         "average": bundle.average_clips,
         "multi_label": bundle.multi_label,
     }
+    counts = tuple(item.num_frames for item in annotations.items)
     return Plan(
         settings,
         tuple(item.path for item in annotations.items),
         tuple(item.labels for item in annotations.items),
+        counts if any(count is not None for count in counts) else (),
     )
 
 
@@ -101,8 +104,8 @@ def run_evaluation(
             part.add(item, path, no_logits, "quarantined", quarantined[path])
             num_done += 1
         readable = [item for item in pending if plan.paths[item] not in quarantined]
-        paths = [plan.paths[item] for item in readable]
-        results = predictor.view_logits_many(paths, num_workers)
+        sources = [_source(plan, item) for item in readable]
+        results = predictor.view_logits_many(sources, num_workers)
         for item, result in zip(readable, results, strict=True):
             if result.error is not None:
                 part.add(item, result.source, no_logits, "unreadable", str(result.error))
@@ -113,6 +116,11 @@ def run_evaluation(
                 part.add(item, result.source, result.logits)
             num_done += 1
             progress(num_done, len(share))
+
+
+def _source(plan: Plan, item: int) -> str | FrameFolder:
+    num_frames = plan.num_frames[item] if plan.num_frames else None
+    return clip_source(ClipRecord(plan.paths[item], plan.labels[item], num_frames))
 
 
 def _digest(model: str) -> str | None:

@@ -15,6 +15,7 @@ skips finished clips. At the end, the parts are merged into the final files.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ConfigError, DataError
-from ..files import write_atomic
+from ..files import path_from_text, path_to_text, plain_text, write_atomic
 
 PLAN_FILE = "plan.json"
 LOGITS_FILE = "logits.safetensors"
@@ -48,15 +49,21 @@ class Plan:
         settings: Model, sampling, preprocessing and dataset, as JSON data.
         paths: Paths of the clips.
         labels: Class indices of each clip, in the same order.
+        num_frames: Number of frames of each clip given in the annotation; empty if there are none.
     """
 
     settings: Mapping[str, Any]
     paths: tuple[str, ...]
     labels: tuple[tuple[int, ...], ...]
+    num_frames: tuple[int | None, ...] = ()
 
     def to_json(self) -> str:
         """Serializes the plan as JSON text."""
-        items = [[p, list(found)] for p, found in zip(self.paths, self.labels, strict=True)]
+        counts = self.num_frames or (None,) * len(self.paths)
+        items = [
+            [path_to_text(path), list(labels), *(() if count is None else (count,))]
+            for path, labels, count in zip(self.paths, self.labels, counts, strict=True)
+        ]
         return json.dumps({"settings": self.settings, "items": items}, ensure_ascii=False)
 
     @classmethod
@@ -76,10 +83,12 @@ class Plan:
         """
         data = json.loads(text)
         items = data["items"]
+        counts = tuple(item[2] if len(item) > 2 else None for item in items)
         return cls(
             data["settings"],
-            tuple(path for path, _ in items),
-            tuple(tuple(labels) for _, labels in items),
+            tuple(path_from_text(item[0]) for item in items),
+            tuple(tuple(item[1]) for item in items),
+            counts if any(count is not None for count in counts) else (),
         )
 
     def difference(self, other: Plan) -> str | None:
@@ -95,7 +104,8 @@ class Plan:
             mine, theirs = self.settings.get(key), other.settings.get(key)
             if mine != theirs:
                 return f"{key} was {mine!r} and is now {theirs!r}"
-        if self.paths != other.paths or self.labels != other.labels:
+        mine, theirs = ((p.paths, p.labels, p.num_frames) for p in (self, other))
+        if mine != theirs:
             return f"its {len(self.paths)} clips or their labels have changed"
         return None
 
@@ -248,7 +258,7 @@ class ScoreStore:
             clip, logits = found[item]
             line = {
                 "item": item,
-                "path": plan.paths[item],
+                "path": path_to_text(plan.paths[item]),
                 "first_row": first_row,
                 "num_views": clip.num_views,
                 "failure": clip.failure,
@@ -282,10 +292,11 @@ class ScoreStore:
                 "same command again with --resume."
             )
         from safetensors import SafetensorError
-        from safetensors.numpy import load_file
+        from safetensors.numpy import load
 
         try:
-            logits = load_file(self.folder / LOGITS_FILE)["logits"]
+            # Not load_file, which rejects paths with undecodable bytes.
+            logits = load((self.folder / LOGITS_FILE).read_bytes())["logits"]
             clips = tuple(self._index())
         except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
             raise DataError(
@@ -302,7 +313,8 @@ class ScoreStore:
     def _index(self) -> Iterator[ClipIndexEntry]:
         with (self.folder / INDEX_FILE).open(encoding="utf-8") as file:
             for line in file:
-                yield ClipIndexEntry(**json.loads(line))
+                entry = ClipIndexEntry(**json.loads(line))
+                yield dataclasses.replace(entry, path=path_from_text(entry.path))
 
     def _parts(self) -> list[Path]:
         return sorted(self.folder.glob("part-*.jsonl"))
@@ -354,11 +366,11 @@ class PartWriter:
         self._data.flush()
         line = {
             "item": item,
-            "path": path,
+            "path": path_to_text(path),
             "first_byte": first_byte,
             "num_views": 0 if failure else len(logits),
             "failure": failure,
-            "error": error,
+            "error": None if error is None else plain_text(error),
         }
         self._lines.write((json.dumps(line, ensure_ascii=False) + "\n").encode("utf-8"))
         self._lines.flush()
@@ -375,7 +387,7 @@ def _iter_complete_clips(part: Path, num_classes: int) -> Iterator[ClipIndexEntr
             data = json.loads(line)
             clip = ClipIndexEntry(
                 item=data["item"],
-                path=data["path"],
+                path=path_from_text(data["path"]),
                 first_row=data["first_byte"],
                 num_views=data["num_views"],
                 failure=data["failure"],

@@ -100,8 +100,10 @@ def read_exported_model(source: str | Path) -> ExportedModel:
             f"The sidecar {str(sidecar)!r} is damaged or was not written by this package "
             f"({error}); {hint}."
         ) from error
+    # By suffix: the files may be renamed together.
+    by_suffix = {Path(name).suffix: digest for name, digest in expected.items()}
     for name, digest in digests.items():
-        if expected.get(name) != digest:
+        if by_suffix.get(Path(name).suffix) != digest:
             raise CheckpointError(
                 f"{str(path.with_name(name))!r} does not match {sidecar.name!r}: one of them is "
                 f"damaged or belongs to a different export; {hint}."

@@ -15,7 +15,7 @@ import torch
 from ..config import BundleConfig
 from ..data import TrainClips
 from ..errors import ConfigError, UnknownNameError
-from ..files import write_atomic
+from ..files import path_to_text, plain_text, write_atomic
 from ..registry import find_card
 from ..saving import write_folder
 from .config import Recipe
@@ -117,6 +117,11 @@ def train(
     recipe, out = load_recipe(recipe, overrides), Path(out)
     if seed is not None:
         recipe = load_recipe(recipe, [f"seed={seed}"])
+    if plain_text(str(out)) != str(out):
+        raise ConfigError(
+            f"The output folder {str(out)!r} has bytes that are not UTF-8, which "
+            "TensorBoard cannot write to; choose another name."
+        )
     accelerator = open_accelerator(recipe.run.precision, device)
     if accelerator.device.type == "cpu":
         retain_freed_memory()
@@ -318,7 +323,7 @@ def _result_json(result: TrainResult, trainer: Trainer) -> dict[str, Any]:
         (name, value), (second_name, second_value) = result.test.metrics.items()
         interval = result.test.measure()
         test = {
-            "data": trainer.data.test.source if trainer.data.test else None,
+            "data": path_to_text(trainer.data.test.source) if trainer.data.test else None,
             "clips": result.test.num_clips,
             name: value,
             f"{name}_interval": [interval.low, interval.high],
@@ -326,7 +331,7 @@ def _result_json(result: TrainResult, trainer: Trainer) -> dict[str, Any]:
             "loss": result.test.loss,
         }
     return {
-        "model": str(result.model),
+        "model": path_to_text(result.model),
         "epochs": result.epochs,
         "steps": result.steps,
         "minutes": result.seconds / 60,
@@ -335,7 +340,9 @@ def _result_json(result: TrainResult, trainer: Trainer) -> dict[str, Any]:
         "test": test,
         "frame_order": trainer.recipe.data.frame_order,
         "train_clips": len(trainer.data.train.items),
-        "unusable_clips": [{"path": path, "reason": why} for path, why in result.failures],
+        "unusable_clips": [
+            {"path": path_to_text(path), "reason": plain_text(why)} for path, why in result.failures
+        ],
         "num_replaced": result.num_replaced,
-        "warnings": [*trainer.data.warnings, *trainer.setup.warnings],
+        "warnings": list(map(plain_text, (*trainer.data.warnings, *trainer.setup.warnings))),
     }

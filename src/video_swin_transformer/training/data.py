@@ -19,6 +19,7 @@ from ..data import (
     label_map,
     read_annotations,
     require_disjoint,
+    require_same_labels,
 )
 from ..errors import ConfigError, DataError
 from .config import DataConfig, LossConfig
@@ -104,6 +105,7 @@ def read_training_data(
     for other in (val, test):
         if other is not None:
             require_disjoint(train, other)
+            require_same_labels(train, other)
 
     source = config.train or config.val or config.test or train.source
     quarantine = Quarantine(config.quarantine or default_quarantine(source))

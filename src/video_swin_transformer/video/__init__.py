@@ -7,11 +7,13 @@ sample_table.py  reads the sample table of mp4 files
 bitstream.py     finds out what a packet contains, without decoding it
 packet_table.py  maps packets to frames and plans which packets to decode
 video_file.py    decodes packets to frames and converts them to RGB
-images.py        reads image files with OpenCV
+images.py        reads image files and TIFF pages with OpenCV
+sequences.py     chooses the frames among the images of a folder
 metadata.py      metadata in the container header
 discovery.py     finds videos in a folder
 """
 
+from .images import FrameFolder
 from .reader import VideoReader
 
-__all__ = ["VideoReader"]
+__all__ = ["FrameFolder", "VideoReader"]

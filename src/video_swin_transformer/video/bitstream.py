@@ -261,7 +261,8 @@ class _H264Parser(NalParser):
         (layout,) = self._layouts
         # Bits as text are faster than arithmetic here. The codes before the number are Exp-Golomb:
         # n zeros, then n + 1 digits.
-        bits = f"{int.from_bytes(head[1:13].replace(_ESCAPE, _ESCAPED)[:8], 'big'):064b}"
+        start = head[1:13].replace(_ESCAPE, _ESCAPED)[:8].ljust(8, b"\0")
+        bits = f"{int.from_bytes(start, 'big'):064b}"
         at = 0
         for _ in ("first_mb_in_slice", "slice_type", "pic_parameter_set_id"):
             at = 2 * bits.index("1", at) - at + 1

@@ -18,7 +18,14 @@ from numpy.typing import NDArray
 from ..errors import ConfigError, VideoDecodeError
 from .arrays import Ints, Pixels
 from .container import decode_error, is_folder, require_size, translate_errors
-from .images import IMAGE_SUFFIXES, ImageFolder, is_animated
+from .images import (
+    IMAGE_SUFFIXES,
+    TIFF_HEADS,
+    FrameFolder,
+    ImageFolder,
+    TiffPages,
+    is_animated,
+)
 from .video_file import VideoFile
 
 
@@ -55,8 +62,10 @@ class VideoReader:
     Attributes can be read after `close`.
 
     Args:
-        source: Path of a video file, of an image (a video of one frame) or of a folder of images
-            in natural order; or an array, (T, H, W, 3) uint8 RGB or (T, H, W) uint8 grayscale.
+        source: Path of a video file, of an image (a video of one frame), of a TIFF file (a video
+            of its pages) or of a folder of images in natural order (see
+            `sequences.choose_sequence`); a `FrameFolder`; or an array, (T, H, W, 3) uint8 RGB or
+            (T, H, W) uint8 grayscale.
 
     Attributes:
         num_frames: Number of frames. For long mp4, mov, mkv and webm files it is determined from
@@ -80,7 +89,7 @@ class VideoReader:
     height: int
     width: int
 
-    def __init__(self, source: str | Path | NDArray[np.uint8]) -> None:
+    def __init__(self, source: str | Path | FrameFolder | NDArray[np.uint8]) -> None:
         self._name = f"array {source.shape}" if isinstance(source, np.ndarray) else str(source)
         self._frames: _FrameSource | None = None
         frames = _open(source, self._name)
@@ -147,9 +156,12 @@ class VideoReader:
         return f"VideoReader({self._name!r}, {self.num_frames} frames, {self.width}x{self.height})"
 
 
-def _open(source: str | Path | NDArray[np.uint8], name: str) -> _FrameSource:
+def _open(source: str | Path | FrameFolder | NDArray[np.uint8], name: str) -> _FrameSource:
     if isinstance(source, np.ndarray):
         return _ArrayFrames(source, name)
+    num_frames = None
+    if isinstance(source, FrameFolder):
+        num_frames, source = source.num_frames, source.path
     if not isinstance(source, str | Path):
         raise VideoDecodeError(
             f"A video must be a path or a uint8 array (T, H, W, 3), not {type(source).__name__}."
@@ -158,21 +170,23 @@ def _open(source: str | Path | NDArray[np.uint8], name: str) -> _FrameSource:
     folder = is_folder(path, name)
     with translate_errors(name, "opening"):
         if folder:
-            return ImageFolder.from_folder(path, name)
-        if Path(path).suffix.lower() in IMAGE_SUFFIXES and not _is_animation(path, name):
-            return ImageFolder([Path(path)], [name])
-        return VideoFile(path, name)
+            return ImageFolder.from_folder(path, name, num_frames)
+        return _open_image(path, name) or VideoFile(path, name)
 
 
-def _is_animation(path: str, name: str) -> bool:
-    """Whether an image file is an animated png. Raises VideoDecodeError for animated webp."""
+def _open_image(path: str, name: str) -> _FrameSource | None:
+    """Opens an image file; None for other files and animated png. Raises VideoDecodeError."""
+    if Path(path).suffix.lower() not in IMAGE_SUFFIXES:
+        return None
     with Path(path).open("rb") as file:
         head = file.read(4096)
+    if head[:4] in TIFF_HEADS:
+        return TiffPages(path, name)
     if not is_animated(head):
-        return False
+        return ImageFolder([Path(path)], [name])
     if head[:4] == b"RIFF":
         raise decode_error(name, "animated webp is not supported; convert it to gif or mp4")
-    return True
+    return None
 
 
 class _ArrayFrames:
