@@ -94,8 +94,9 @@ def classify(
             if json:
                 print_json(classification_data(result, topk))
             elif result.error is None:
-                named = dataclasses.replace(result, source=one_line(result.source))
-                print(named.summary(topk), flush=True)
+                if not result.source.isprintable():
+                    result = dataclasses.replace(result, source=one_line(result.source))
+                print(result.summary(topk), flush=True)
             if result.error is not None:
                 num_failed += 1
                 say(f"error: {result.error}")

@@ -139,12 +139,12 @@ def expand_inputs(inputs: Iterable[str]) -> list[str]:
     expanded unless a file has that name. An input without a match is kept, so that reading it
     reports the error.
     """
-    from ..video.discovery import describe_passed_over
-
     passed_over: Counter[str] = Counter()
     found = _expand(inputs, passed_over)
-    if note := describe_passed_over(passed_over):
-        say(note)
+    if passed_over:
+        from ..video.discovery import describe_passed_over
+
+        say(describe_passed_over(passed_over) or "")
     return found
 
 

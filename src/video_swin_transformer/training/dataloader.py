@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from ..data import Annotations, ClipRecord, Sample
 from ..errors import DataError
+from ..files import one_line
 from .transforms import AugmentedClip, Mix
 
 # Keys of random numbers. They are the fifth part of a key; the keys of clips have four.
@@ -270,7 +271,7 @@ def iterate_batches(
                 path, reason = batch.failures[0]
                 raise DataError(
                     f"{len(batch.failures)} clips in a row cannot be read, the first of them "
-                    f"{path}: {reason} Check the dataset with videoswin check-data."
+                    f"{one_line(path)}: {reason} Check the dataset with videoswin check-data."
                 )
             yield batch
     except RuntimeError as error:

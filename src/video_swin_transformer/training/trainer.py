@@ -28,6 +28,7 @@ from torch import Tensor, nn
 from ..config import ClipSampling, Preprocessing
 from ..data import Annotations
 from ..errors import CheckpointError, TrainingDivergedError
+from ..files import one_line
 from ..model import VideoSwinTransformer
 from .config import Recipe
 from .console import Progress, metric_label
@@ -506,7 +507,8 @@ class Trainer:
         new = {path: why for path, why in failures if path not in self.state.failures}
         for path, why in new.items():
             self.state.failures[path] = why
-            logger.error("%s", why if path in why else f"{path}: {why}")
+            is_named = path in why or repr(path) in why
+            logger.error("%s", why if is_named else f"{one_line(path)}: {why}")
         if new and self._is_main:
             self.data.quarantine.add(new.items())
 

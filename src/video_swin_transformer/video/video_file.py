@@ -300,8 +300,10 @@ class VideoFile:
         )
         # Damage may begin at the end of the packet before a malformed one.
         neighbors = malformed[malformed > 0] - 1
-        timeline.mark_damaged(np.concatenate([lacking[~is_key], malformed, neighbors]).tolist())
-        timeline.mark_damaged(self._decoder.corrupt_packets(), is_loss=True)
+        if damaged := np.concatenate([lacking[~is_key], malformed, neighbors]).tolist():
+            timeline.mark_damaged(damaged)
+        if corrupt := self._decoder.corrupt_packets():
+            timeline.mark_damaged(corrupt, is_loss=True)
         # Some decoders output garbage instead.
         timeline.damaged |= table.undecodable[timeline.packet_indices]
 
