@@ -6,6 +6,7 @@ VideoReader -> clip_indices -> frames_at -> views_from_frames -> Runtime.run -> 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -23,6 +24,7 @@ from .labels import read_labels
 from .postprocess import average_crops, average_views
 from .preprocess import Views, views_from_frames
 from .runtimes import Runtime, open_runtime
+from .runtimes.lazy_model import weights_digest
 from .sampling import clip_indices
 from .video import VideoReader
 from .weights import resolve_model
@@ -146,15 +148,26 @@ class Predictor:
     Predictors are thread-safe and immutable: `with_views` and similar methods return a new one.
     The iterators of `classify_many` and similar methods are not thread-safe.
 
+    Args:
+        runtime: The loaded model.
+        name: Name of the model, for display.
+        weights: The files it was loaded from, if known.
+
     >>> predictor = Predictor.load("camera-motion")                            # doctest: +SKIP
     >>> predictor.classify("clip.mp4").top(1)                                  # doctest: +SKIP
     [('pan_right', 0.97)]
     """
 
-    def __init__(self, runtime: Runtime, name: str) -> None:
+    def __init__(self, runtime: Runtime, name: str, weights: Path | None = None) -> None:
         self.runtime = runtime
         self.bundle = runtime.bundle
         self.name = name
+        self._weights = weights
+
+    @functools.cached_property
+    def weights_digest(self) -> str:
+        """SHA-256 of the files of the model, which features carry; "" if they are unknown."""
+        return "" if self._weights is None else weights_digest(self._weights)
 
     @classmethod
     def load(
@@ -200,21 +213,23 @@ class Predictor:
             from .openmmlab import bundle_for_testing
 
             bundle = bundle_for_testing(config)
+            resolved = resolve_model(checkpoint)
             opened = open_runtime(
-                checkpoint, runtime, precision, device, bundle=bundle, threads=threads
+                resolved, runtime, precision, device, bundle=bundle, threads=threads
             )
-            return cls(opened, str(checkpoint))
+            return cls(opened, str(checkpoint), resolved.path)
         resolved = resolve_model(model)
         opened = open_runtime(resolved, runtime, precision, device, threads=threads)
-        return cls(opened, resolved.name)
+        return cls(opened, resolved.name, resolved.path)
 
     def with_views(self, num_clips: int, num_crops: int | Literal["full"]) -> Self:
         """Returns the same model with a different number of views per video.
 
         Args:
             num_clips: Number of clips per video.
-            num_crops: Number of square crops per clip, 1, 3 or 5; "full" uses the whole resized
-                frame.
+            num_crops: Number of square crops per clip, 1, 3, 5 or 10; "full" uses the whole resized
+                frame. For ten crops the short side is at least 8/7 of the crop, as usual (256 for
+                224), since corners of a smaller frame coincide.
 
         Returns:
             A new predictor that shares the runtime.
@@ -229,8 +244,13 @@ class Predictor:
                 f"sampling, which requires one clip; use 1x{num_crops} views."
             )
         sampling = dataclasses.replace(self.bundle.sampling, num_clips=num_clips)
+        base = self.bundle.preprocessing
+        short_side = base.short_side
+        if num_crops == 10:
+            short_side = max(short_side, round(base.crop_size * 8 / 7))
         preprocessing = dataclasses.replace(
-            self.bundle.preprocessing,
+            base,
+            short_side=short_side,
             num_crops=1 if num_crops == "full" else num_crops,
             whole_frame=num_crops == "full",
         )
@@ -270,7 +290,7 @@ class Predictor:
         return self._with(dataclasses.replace(self.bundle, labels=labels))
 
     def _with(self, bundle: BundleConfig) -> Self:
-        other = type(self)(self.runtime, self.name)
+        other = type(self)(self.runtime, self.name, self._weights)
         other.bundle = bundle
         return other
 

@@ -277,7 +277,7 @@ def ready_time_regions(
     if total is not None and total <= window:
         return [TimeRegion(total, total)] if start < total else []
     last = window if total is None else -(-total // window) * window - (window - shift)
-    regions = []
+    regions: list[TimeRegion] = []
     while True:
         length, start_in_window = window, 0
         if shift and start == 0:

@@ -36,6 +36,10 @@ class TorchRuntime:
         fixed_shape: The only shape that `model` supports, (C, T, H, W); None for any.
         threads: Number of CPU threads; None for torch's default.
 
+    Attributes:
+        model: The network, on `device`.
+        device: Where it runs.
+
     Raises:
         ConfigError: The device is not available.
     """
@@ -54,7 +58,8 @@ class TorchRuntime:
         self._threads = threads
         set_num_threads(threads)
         self.device = choose_device(device)
-        self._forward: Forward = model.to(self.device)
+        self.model = model.to(self.device)
+        self._forward: Forward = self.model
         if isinstance(model, VideoSwinTransformer):
             self._forward = model.logits_and_features
         self.bundle = bundle
@@ -85,10 +90,14 @@ class TorchRuntime:
             start += batch_size
         return outputs[0] if len(outputs) == 1 else ViewOutputs.concatenate(outputs)
 
+    def autocast(self) -> torch.autocast:
+        """Returns the context in which the model computes with the precision of this runtime."""
+        return torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None)
+
     @torch.inference_mode()
     def _run_batch(self, views: Floats) -> ViewOutputs:
         x = torch.from_numpy(views).to(self.device)
-        with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
+        with self.autocast():
             logits, features = self._forward(x)
         return ViewOutputs(logits.float().cpu().numpy(), features.float().cpu().numpy())
 
