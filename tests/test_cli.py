@@ -228,10 +228,10 @@ def test_features_are_written_for_every_video(run, tmp_path):
         "features", EXAMPLES / "pan_left.mp4", tmp_path / "no.mp4", "--out", tmp_path / "f"
     )
     assert code == 1
-    assert [p.name for p in (tmp_path / "f").iterdir()] == ["pan_left.npy"]
-    vectors = np.load(tmp_path / "f" / "pan_left.npy")
-    assert vectors.shape == (4, 192) and vectors.dtype == np.float32
-    assert "pan_left.npy" in out and "4x192" in out
+    assert [p.name for p in (tmp_path / "f").iterdir()] == ["pan_left.npz"]
+    vectors = np.load(tmp_path / "f" / "pan_left.npz")["features"]
+    assert vectors.shape == (3, 192) and vectors.dtype == np.float32
+    assert "pan_left.npz" in out and "3x192" in out
 
 
 def test_features_never_overwrite_one_another(run, tmp_path):

@@ -1,15 +1,13 @@
-"""videoswin features: vectors for search, clustering and training other models."""
+"""videoswin features: vectors for search, clustering, localization and training other models."""
 
 from __future__ import annotations
 
-import io
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from ..errors import DataError
-from ..files import write_atomic
+from ..errors import ConfigError
 from .console import describe_predictor, expand_inputs, report_failures, say, with_progress
 from .options import (
     CheckpointFile,
@@ -21,74 +19,180 @@ from .options import (
     Threads,
     Verbose,
     Videos,
-    Views,
 )
 
 EXAMPLES = (
     "videoswin features clip.mp4 --out features",
-    "videoswin features clips --out features --model swin-b-k600 --views 10x1",
+    "videoswin features clips --out features --window 32 --stride 2 --hop-seconds 0.5 --resume",
+    "videoswin features long.mp4 --out features --mode stream --stride 2",
+    "videoswin features clips --out thumos --layout actionformer --fps 30 --hop-frames 16",
 )
 
 
 def features(
     videos: Videos,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the .npy files.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the files.")],
     model: Model = None,
     config: ConfigFile = None,
     checkpoint: CheckpointFile = None,
-    views: Views = None,
+    mode: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="clip computes each window of frames alone; stream computes one pass over the "
+            "whole video, whose rows trail the input.",
+        ),
+    ] = "clip",
+    window: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Frames per window.", show_default="the model's"),
+    ] = None,
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Step between frames of a window.", show_default="the model's"
+        ),
+    ] = None,
+    hop_frames: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Frames between the starts of windows; in a stream, frames per row.",
+            show_default="one window after the other",
+        ),
+    ] = None,
+    hop_seconds: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="Seconds between the starts of windows."),
+    ] = None,
+    num_windows: Annotated[
+        int | None,
+        typer.Option(metavar="K", help="Windows per video, placed by the rule of the model."),
+    ] = None,
+    segments: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="CSV with the columns video, start_seconds and end_seconds; one window in each.",
+        ),
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RATE",
+            help="Resample to this constant frame rate; for frame folders, their rate.",
+        ),
+    ] = None,
+    pooling: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="vector (mean over time and space), tokens (one per time step) or map.",
+        ),
+    ] = "vector",
+    stage: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Stage of the network from 0.", show_default="the last"),
+    ] = None,
+    num_crops: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N", help="1, 3, 5, 10 or full (the whole frame).", show_default="the model's"
+        ),
+    ] = None,
+    average_crops: Annotated[
+        bool,
+        typer.Option("--average-crops/--keep-crops", help="Average over crops, or keep an axis."),
+    ] = True,
+    project: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K|FILE", help="Random projection to K channels, or a matrix in a .npy file."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the random projection.")] = 0,
+    format: Annotated[
+        str, typer.Option(metavar="NAME", help="npz, npy (with a .json), safetensors or parquet.")
+    ] = "npz",
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Write what another project loads, with its settings: actionformer, opentad, "
+            "tencrop or crop-files.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep complete files of the same request.")
+    ] = False,
     runtime: RuntimeName = "auto",
     precision: Precision = "f32",
     device: Device = "auto",
     threads: Threads = None,
     verbose: Verbose = False,
 ) -> int:
-    """Write the features of each video to a .npy file: float32 (clips, channels)."""
-    import numpy as np
-
-    from ..predictor import Predictor, parse_views
+    """Write features of videos, with the frames and seconds that each row covers."""
+    from ..features import FeatureOptions, read_segments, write_features
+    from ..predictor import Predictor
 
     inputs = expand_inputs(videos)
-    targets = _targets(inputs, out)
-    clips_and_crops = None if views is None else parse_views(views)
+    options = FeatureOptions(
+        mode=mode,  # type: ignore[arg-type] # checked there
+        window=window,
+        stride=stride,
+        hop_frames=hop_frames,
+        hop_seconds=hop_seconds,
+        num_windows=num_windows,
+        fps=fps,
+        pooling=pooling,  # type: ignore[arg-type]
+        stage=stage,
+        num_crops=_crops(num_crops),
+        average_crops=average_crops,
+        project=int(project) if project is not None and project.isdecimal() else project,
+        seed=seed,
+    )
+    chosen = None if segments is None else read_segments(segments)
     predictor = Predictor.load(
         model,
         config=config,
         checkpoint=checkpoint,
-        runtime=runtime,
+        # Other runtimes give pooled features only.
+        runtime="torch" if runtime == "auto" and options.needs_maps else runtime,
         precision=precision,
         device=device,
         threads=threads,
     )
-    if clips_and_crops is not None:
-        predictor = predictor.with_views(*clips_and_crops)
+    results = write_features(
+        predictor,
+        inputs,
+        out,
+        options,
+        segments=chosen,
+        format=format,
+        layout=layout,
+        resume=resume,
+    )
     if verbose:
         say(describe_predictor(predictor))
-    num_failed = 0
-    results = zip(inputs, predictor.features_many(inputs), strict=True)
-    for name, result in with_progress(results, len(inputs), "features"):
+    num_failed, lag_frames = 0, None
+    for result in with_progress(results, len(inputs), "features"):
         if result.error is not None:
             say(f"error: {result.error}")
             num_failed += 1
             continue
-        data = io.BytesIO()
-        np.save(data, result.features)
-        write_atomic(targets[name], data.getvalue())
-        print(f"{targets[name]}  {result.features.shape[0]}x{result.features.shape[1]}", flush=True)
+        if result.lag_frames not in (None, lag_frames):
+            lag_frames = result.lag_frames
+            say("Rows trail the input by {} to {} frames.".format(*lag_frames))
+        shape = "x".join(map(str, result.shape))
+        print(f"{result.path}  {shape}{'  (kept)' if result.is_kept else ''}", flush=True)
     return report_failures(num_failed, len(inputs))
 
 
-def _targets(inputs: list[str], out: Path) -> dict[str, Path]:
-    """The file for each input, named after it. Raises DataError if two would be the same."""
-    targets: dict[str, Path] = {}
-    taken: dict[Path, str] = {}
-    for name in inputs:
-        target = out / f"{Path(name).stem or 'features'}.npy"
-        if target in taken:
-            raise DataError(
-                f"{taken[target]!r} and {name!r} would both be written to {str(target)!r}; "
-                "write them to different folders."
-            )
-        taken[target] = name
-        targets[name] = target
-    return targets
+def _crops(text: str | None) -> int | Literal["full"] | None:
+    if text is None:
+        return None
+    if text == "full":
+        return "full"
+    if not text.isdecimal():
+        raise ConfigError(f"--num-crops is {text!r}, but must be 1, 3, 5, 10 or full.")
+    return int(text)
