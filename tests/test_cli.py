@@ -104,7 +104,8 @@ def test_json_lines_for_programs(run, tmp_path):
     code, out, err = run("classify", EXAMPLES / "roll_cw.mp4", tmp_path / "no.mp4", "--json")
     assert code == 1
     good, bad = map(json.loads, out.splitlines())
-    assert list(good) == ["input", "model", "labels", "error"]
+    assert list(good) == ["input", "model", "labels", "num_views", "error"]
+    assert good["num_views"] == 4
     assert good["model"] == "swin_nano_patch488_window877_camera" and good["error"] is None
     assert len(good["labels"]) == 5
     best = good["labels"][0]

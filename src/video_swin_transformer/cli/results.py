@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def classification_json(result: Classification, top_k: int) -> str:
-    """One line of JSON: {"input", "model", "labels": [...], "error"}."""
+    """One line of JSON: {"input", "model", "labels": [...], "num_views", "error"}."""
     labels = [
         {
             "label": result.label(index),
@@ -28,7 +28,13 @@ def classification_json(result: Classification, top_k: int) -> str:
     error = None
     if result.error is not None:
         error = {"type": type(result.error).__name__, "message": str(result.error)}
-    line = {"input": result.source, "model": result.model, "labels": labels, "error": error}
+    line = {
+        "input": result.source,
+        "model": result.model,
+        "labels": labels,
+        "num_views": result.num_views,
+        "error": error,
+    }
     return json.dumps(line, ensure_ascii=False)
 
 
