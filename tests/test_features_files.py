@@ -343,6 +343,41 @@ def test_corrupt_files_are_named_and_counted(run, tmp_path):
     ]
 
 
+def test_the_command_takes_every_option_and_prints_json(run, tmp_path):
+    clip = Clip(num_frames=40).make(tmp_path / "clip")
+    out = tmp_path / "out"
+    code, printed, err = run(
+        "features", clip, "--out", out, "--mode", "stream", "--stride", 2, "--pooling", "tokens",
+        "--hop-frames", 16, "--num-crops", 10, "--keep-crops", "--project", 8, "--seed", 3,
+        "--format", "npy", "--json", "--fps", 25, "--stage", 0,
+    )  # fmt: skip
+    line = json.loads(printed)
+    assert code == 0 and line["error"] is None and line["path"] == str(out / "clip.npy")
+    assert line["shape"] == [2, 10, 2, 8] == list(np.load(out / "clip.npy").shape)
+    fewest, most = line["lag_frames"]
+    assert f"Rows trail the input by {fewest} to {most} frames." in err
+    again = run("features", clip, "--out", out, "--resume")[1]
+    assert "(kept)" not in again
+    again = run("features", clip, "--out", out, "--resume")[1]
+    assert again == f"{out / 'clip.npz'}  2x192  (kept)\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--hop-frames", 2, "--num-windows", 3], "hop_frames and num_windows"),
+        (["--num-crops", "two"], "--num-crops is 'two'"),
+        (["--format", "csv"], "Unknown feature format 'csv'"),
+        (["--layout", "actionforme"], "Did you mean 'actionformer'?"),
+        (["--mode", "streams"], "mode is 'streams'"),
+    ],
+)
+def test_misuse_of_the_command_is_one_sentence(run, arguments, says, tmp_path):
+    code, out, err = run("features", "x.mp4", "--out", tmp_path, "--runtime", "torch", *arguments)
+    assert (code, out) == (2, "")
+    assert says in err and len(err.strip().splitlines()) == 1
+
+
 _JOB = """
 import sys
 from pathlib import Path

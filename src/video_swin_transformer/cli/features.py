@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json as json_lines
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ..errors import ConfigError
-from .console import describe_predictor, expand_inputs, report_failures, say, with_progress
+from .console import (
+    describe_predictor,
+    expand_inputs,
+    progress_bar,
+    report_failures,
+    say,
+    with_progress,
+)
 from .options import (
     CheckpointFile,
     ConfigFile,
@@ -20,6 +29,9 @@ from .options import (
     Verbose,
     Videos,
 )
+
+if TYPE_CHECKING:
+    from ..features import WrittenFeatures
 
 EXAMPLES = (
     "videoswin features clip.mp4 --out features",
@@ -125,6 +137,9 @@ def features(
     resume: Annotated[
         bool, typer.Option("--resume", help="Keep complete files of the same request.")
     ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per video, one per line.")
+    ] = False,
     runtime: RuntimeName = "auto",
     precision: Precision = "f32",
     device: Device = "auto",
@@ -162,20 +177,26 @@ def features(
         device=device,
         threads=threads,
     )
-    results = write_features(
-        predictor,
-        inputs,
-        out,
-        options,
-        segments=chosen,
-        format=format,
-        layout=layout,
-        resume=resume,
-    )
     if verbose:
         say(describe_predictor(predictor))
     num_failed, lag_frames = 0, None
-    for result in with_progress(results, len(inputs), "features"):
+    # One bar: of the rows of the only video, or of the videos.
+    with progress_bar("features") if len(inputs) == 1 else nullcontext() as progress:
+        results = write_features(
+            predictor,
+            inputs,
+            out,
+            options,
+            segments=chosen,
+            format=format,
+            layout=layout,
+            resume=resume,
+            progress=progress or (lambda done, total: None),
+        )
+        found = list(results) if progress else with_progress(results, len(inputs), "features")
+    for result in found:
+        if json:
+            print(_json_line(result), flush=True)
         if result.error is not None:
             say(f"error: {result.error}")
             num_failed += 1
@@ -183,9 +204,25 @@ def features(
         if result.lag_frames not in (None, lag_frames):
             lag_frames = result.lag_frames
             say("Rows trail the input by {} to {} frames.".format(*lag_frames))
-        shape = "x".join(map(str, result.shape))
-        print(f"{result.path}  {shape}{'  (kept)' if result.is_kept else ''}", flush=True)
+        if not json:
+            shape = "x".join(map(str, result.shape))
+            print(f"{result.path}  {shape}{'  (kept)' if result.is_kept else ''}", flush=True)
     return report_failures(num_failed, len(inputs))
+
+
+def _json_line(result: WrittenFeatures) -> str:
+    error = None
+    if result.error is not None:
+        error = {"type": type(result.error).__name__, "message": str(result.error)}
+    line = {
+        "input": result.source,
+        "path": None if result.path is None else str(result.path),
+        "shape": result.shape,
+        "is_kept": result.is_kept,
+        "lag_frames": result.lag_frames,
+        "error": error,
+    }
+    return json_lines.dumps(line, ensure_ascii=False)
 
 
 def _crops(text: str | None) -> int | Literal["full"] | None:

@@ -68,3 +68,7 @@ def __getattr__(name: str) -> Any:
     from . import streaming
 
     return getattr(streaming, name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

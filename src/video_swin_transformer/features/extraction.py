@@ -496,7 +496,7 @@ class _StreamJob:
         if self._waiting:
             self._push()
         runtime, _ = self._network.torch_runtime()
-        with runtime.autocast():
+        with runtime.inference():
             self._steps.append(self._stream.finish().float().cpu().numpy())
         self._collect(is_end=True)
         return np.concatenate(self._rows, axis=1)
@@ -507,7 +507,7 @@ class _StreamJob:
         runtime, _ = self._network.torch_runtime()
         views = self._to_views(np.concatenate(self._waiting)[None])
         self._waiting = []
-        with runtime.autocast():
+        with runtime.inference():
             steps = self._stream.push(torch.from_numpy(views).to(runtime.device))
         self._steps.append(steps.float().cpu().numpy())
         self._collect(is_end=False)

@@ -14,6 +14,8 @@ from .options import FeatureOptions
 from .table import Floats
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ..model import VideoSwinTransformer
     from ..runtimes.torch_runtime import TorchRuntime
 
@@ -56,26 +58,20 @@ class FeatureNetwork:
         """
         if not self._needs_maps:
             return self._predictor.runtime.run(views).features
-        import torch
-
-        from ..runtimes.torch_runtime import max_batch_size
-
         runtime, model = self.torch_runtime()
-        batch_size = max_batch_size(views.shape[1:])
-        rows = []
-        with torch.inference_mode(), runtime.autocast():
-            for start in range(0, len(views), batch_size):
-                x = torch.from_numpy(views[start : start + batch_size]).to(runtime.device)
-                if self._is_last:
-                    maps = model.forward_features(x)
-                else:
-                    maps = model.forward_intermediates(x, [self.stage])[self.stage]
-                if self.pooling == "vector":
-                    maps = maps.mean(dim=(2, 3, 4))
-                elif self.pooling == "tokens":
-                    maps = maps.mean(dim=(3, 4)).transpose(1, 2)  # (V, C, D) -> (V, D, C)
-                rows.append(maps.float().cpu().numpy())
-        return np.concatenate(rows)
+
+        def rows(x: Tensor) -> Floats:
+            if self._is_last:
+                maps = model.forward_features(x)
+            else:
+                maps = model.forward_intermediates(x, [self.stage])[self.stage]
+            if self.pooling == "vector":
+                maps = maps.mean(dim=(2, 3, 4))
+            elif self.pooling == "tokens":
+                maps = maps.mean(dim=(3, 4)).transpose(1, 2)  # (V, C, D) -> (V, D, C)
+            return maps.float().cpu().numpy()
+
+        return np.concatenate(runtime.map_batches(views, rows))
 
     def torch_runtime(self) -> tuple[TorchRuntime, VideoSwinTransformer]:
         """Returns the runtime and its network.

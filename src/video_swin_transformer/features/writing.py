@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import DataError, UnknownNameError, VideoSwinError
 from ..predictor import Predictor
-from .extraction import FeatureExtractor, Segments
+from .extraction import FeatureExtractor, Progress, Segments
 from .layouts import check_layout, write_layout_config, write_layout_files
 from .options import FeatureOptions
 from .storage import FORMATS, load_features, save_features
@@ -49,6 +49,7 @@ def write_features(
     format: str = "npz",
     layout: str | None = None,
     resume: bool = False,
+    progress: Progress = lambda done, total: None,
 ) -> Iterator[WrittenFeatures]:
     """Extracts features of videos, one file each. The process may be killed at any instant.
 
@@ -64,6 +65,7 @@ def write_features(
         format: "npz", "npy", "safetensors" or "parquet".
         layout: "actionformer", "opentad", "tencrop" or "crop-files" instead of a format.
         resume: Keep complete files of the same request.
+        progress: Called with the number of finished rows and of all rows of a video.
 
     Yields:
         One result per video: first those that are kept, then the others in order. Their `error` is
@@ -83,7 +85,7 @@ def write_features(
     targets = _targets(sources, Path(out), format if layout is None else "json")
     chosen = None if segments is None else {s: _segments_of(s, segments) for s in sources}
     extractor = FeatureExtractor(predictor, options, chosen)
-    return _write(extractor, sources, targets, layout, resume)
+    return _write(extractor, sources, targets, layout, resume, progress)
 
 
 def _write(
@@ -92,6 +94,7 @@ def _write(
     targets: dict[str, Path],
     layout: str | None,
     resume: bool,
+    progress: Progress,
 ) -> Iterator[WrittenFeatures]:
     todo = []
     for source in sources:
@@ -102,7 +105,7 @@ def _write(
             todo.append(source)
         else:
             yield _written(source, targets[source], kept, is_kept=True)
-    for extracted in extractor.extract_many(todo):
+    for extracted in extractor.extract_many(todo, progress):
         source = str(extracted.source)
         try:
             if extracted.table is None:
