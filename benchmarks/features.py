@@ -1,13 +1,11 @@
-"""Features of a long video: streaming and overlapping windows against what people write.
+"""Features of a long video: streaming against sliding windows, and both against a script.
 
     python -m benchmarks.features [--model NAME] [--video FILE] [--rounds 3] [--out FILE]
 
-streaming   one pass over the video against sliding windows of 32 frames at stride 2 with a hop of
-            16 frames; both give one row per 16 frames
-windows     sliding windows of 32 frames at stride 2 with a hop of 8 frames, against a script that
-            opens the video for each window, decodes its frames and runs the network on it alone
-
-All run in alternation, in torch unless another runtime is named.
+All give one row per 16 frames: windows of 32 frames at stride 2 with a hop of 16, or time steps of
+a stream at stride 2, averaged over 16 frames. The script seeks, decodes, resizes and runs the
+network for each window, as people write it. Everything runs in alternation, the windows and the
+script in torch unless another runtime is named; streams always run in torch.
 """
 
 from __future__ import annotations
@@ -19,6 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -30,20 +29,28 @@ from video_swin_transformer.features.streaming import StreamingFeatures
 from video_swin_transformer.preprocess import views_from_frames
 from video_swin_transformer.video import VideoReader
 
-WINDOW, STRIDE = 32, 2
-STREAM_HOP, WINDOW_HOP = 16, 8
+WINDOW, STRIDE, HOP = 32, 2, 16
+SPAN = WINDOW * STRIDE
 
 
-def script(predictor: Predictor, path: Path, hop: int) -> NDArray[np.float32]:
-    """The script people write: for each window open, seek, decode, resize, one forward pass."""
-    with VideoReader(path) as video:
-        num_frames = video.num_frames
+def script(predictor: Predictor, path: Path) -> NDArray[np.float32]:
+    """For each window: seek to the key frame before it, decode, resize, one forward pass."""
     rows = []
-    for start in range(0, num_frames - WINDOW * STRIDE + 1, hop):
-        with VideoReader(path) as video:
-            frames = video.frames_at(range(start, start + WINDOW * STRIDE, STRIDE))
-        views = views_from_frames(frames[None], predictor.bundle.preprocessing)
-        rows.append(predictor.runtime.run(views).features)
+    with av.open(str(path)) as file:
+        stream = file.streams.video[0]
+        assert stream.average_rate is not None and stream.time_base is not None
+        ticks = float(1 / stream.average_rate / stream.time_base)
+        for start in range(0, stream.frames - SPAN + 1, HOP):
+            file.seek(round(start * ticks), stream=stream)
+            frames = []
+            for frame in file.decode(stream):
+                number = round((frame.pts or 0) / ticks)
+                if number >= start + SPAN:
+                    break
+                if number >= start and (number - start) % STRIDE == 0:
+                    frames.append(frame.to_ndarray(format="rgb24"))
+            views = views_from_frames(np.stack(frames)[None], predictor.bundle.preprocessing)
+            rows.append(predictor.runtime.run(views).features)
     return np.concatenate(rows)
 
 
@@ -53,73 +60,69 @@ def network_only(predictor: Predictor, num_frames: int) -> dict[str, Callable[[]
     side = predictor.bundle.preprocessing.crop_size
     fed = torch.randn(1, 3, num_frames // STRIDE, side, side)
     chunk = runtime.model.config.window_size[0] * runtime.model.config.patch_size[0]
-    starts = range(0, fed.shape[2] - WINDOW + 1, STREAM_HOP // STRIDE)
+    starts = range(0, fed.shape[2] - WINDOW + 1, HOP // STRIDE)
 
     def stream() -> None:
         features = StreamingFeatures(runtime.model)
-        for part in fed.split(chunk, dim=2):
-            features.push(part)
-        features.finish()
+        with runtime.inference():
+            for part in fed.split(chunk, dim=2):
+                features.push(part)
+            features.finish()
 
     def windows() -> None:
         for start in starts:
             runtime.run(fed[:, :, start : start + WINDOW].numpy())
 
-    return {"network: stream": stream, "network: windows": windows}
+    return {"stream, network only": stream, "windows, network only": windows}
 
 
 def features(source: str | Path, path: Path, num_rounds: int, runtime: str) -> dict[str, Any]:
-    """Seconds per row of each way, and ratios."""
+    """Seconds per row of each way, and how many times cheaper a stream is than each."""
     torch_predictor = Predictor.load(source, runtime="torch", device="cpu").with_views(1, 1)
     predictor = Predictor.load(source, runtime=runtime, device="cpu").with_views(1, 1)
     with VideoReader(path) as video:
         num_frames = video.num_frames
-
-    def sliding(hop: int) -> Any:
-        return extract_features(predictor, path, window=WINDOW, stride=STRIDE, hop_frames=hop)
-
-    def streaming() -> Any:
-        return extract_features(
-            torch_predictor, path, mode="stream", stride=STRIDE, hop_frames=STREAM_HOP
-        )
-
-    expected = script(predictor, path, WINDOW_HOP)
-    difference = float(np.abs(sliding(WINDOW_HOP).values - expected).max())
-    num_rows = {
-        "stream": len(streaming()),
-        "windows, hop 16": len(sliding(STREAM_HOP)),
-        "windows, hop 8": len(expected),
-        "script, hop 8": len(expected),
-        "network: stream": num_frames // STREAM_HOP,
-        "network: windows": (num_frames - WINDOW * STRIDE) // STREAM_HOP + 1,
+    calls: dict[str, Callable[[], object]] = {
+        "stream": lambda: extract_features(
+            torch_predictor, path, mode="stream", stride=STRIDE, hop_frames=HOP
+        ),
+        "windows": lambda: extract_features(
+            predictor, path, window=WINDOW, stride=STRIDE, hop_frames=HOP
+        ),
+        "script": lambda: script(predictor, path),
+        **network_only(torch_predictor, num_frames),
     }
-    timed = alternate(
-        {
-            "stream": streaming,
-            "windows, hop 16": lambda: sliding(STREAM_HOP),
-            "windows, hop 8": lambda: sliding(WINDOW_HOP),
-            "script, hop 8": lambda: script(predictor, path, WINDOW_HOP),
-            **network_only(torch_predictor, num_frames),
-        },
-        num_rounds,
-    )
-    per_row = {name: timed[name].median_seconds / rows for name, rows in num_rows.items()}
+    timed = alternate(calls, num_rounds)
+    num_windows = (num_frames - SPAN) // HOP + 1
+    rows = {
+        name: one.median_seconds / (num_frames // HOP if "stream" in name else num_windows)
+        for name, one in timed.items()
+    }
     return {
-        "seconds_per_row": per_row,
-        "stream_ratio": per_row["windows, hop 16"] / per_row["stream"],
-        "stream_ratio_of_the_network": per_row["network: windows"] / per_row["network: stream"],
-        "windows_ratio": per_row["script, hop 8"] / per_row["windows, hop 8"],
-        "largest_difference_to_the_script": difference,
+        "seconds_per_row": rows,
+        "stream_ratio": rows["windows"] / rows["stream"],
+        "stream_ratio_of_the_network": (
+            rows["windows, network only"] / rows["stream, network only"]
+        ),
+        "windows_ratio": rows["script"] / rows["windows"],
         "num_frames": num_frames,
     }
+
+
+def check(source: str | Path, path: Path) -> float:
+    """Largest difference between the features of windows and those of the script."""
+    predictor = Predictor.load(source, runtime="torch", device="cpu").with_views(1, 1)
+    table = extract_features(predictor, path, window=WINDOW, stride=STRIDE, hop_frames=HOP)
+    return float(np.abs(table.values - script(predictor, path)).max())
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", help="name or file; the default is Swin-T with random weights")
-    parser.add_argument("--video", type=Path, help="a video; the default is generated, 10 s")
+    parser.add_argument("--video", type=Path, help="the default is generated, 10 s")
     parser.add_argument("--runtime", default="torch", help="of the windows and the script")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--check", action="store_true", help="compare the features instead")
     parser.add_argument("--out", type=Path, help="also write the figures to this JSON file")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -132,6 +135,9 @@ def main() -> None:
         if video is None:
             video = Path(folder) / "clip.mp4"
             write_clip(video)
+        if options.check:
+            print(f"largest difference {check(source, video):.1e}")
+            return
         figures = features(source, video, options.rounds, options.runtime)
     print(json.dumps(figures, indent=1))
     if options.out is not None:
