@@ -49,7 +49,8 @@ def script(predictor: Predictor, path: Path) -> NDArray[np.float32]:
                     break
                 if number >= start and (number - start) % STRIDE == 0:
                     frames.append(frame.to_ndarray(format="rgb24"))
-            views = views_from_frames(np.stack(frames)[None], predictor.bundle.preprocessing)
+            clip = np.stack(frames).astype(np.uint8, copy=False)
+            views = views_from_frames(clip[None], predictor.bundle.preprocessing)
             rows.append(predictor.runtime.run(views).features)
     return np.concatenate(rows)
 
@@ -65,8 +66,8 @@ def network_only(predictor: Predictor, num_frames: int) -> dict[str, Callable[[]
     def stream() -> None:
         features = StreamingFeatures(runtime.model)
         with runtime.inference():
-            for part in fed.split(chunk, dim=2):
-                features.push(part)
+            for start in range(0, fed.shape[2], chunk):
+                features.push(fed[:, :, start : start + chunk])
             features.finish()
 
     def windows() -> None:
