@@ -90,6 +90,23 @@ def test_groups_are_not_split_between_training_and_test():
     assert grouped.knn.accuracy < 0.8
 
 
+def test_a_given_split_is_tested_once():
+    table = two_classes(40, 5.0)
+    labels = labels_of(table)
+    names = list(labels)
+    train, test = ({n: labels[n] for n in names[start::2]} for start in (0, 1))
+    result = probe_features(table, train, test_labels=test)
+    assert result.videos == tuple(names[1::2]) and result.linear.accuracy == 1.0
+    assert len(result.linear.fold_accuracies) == 1 and "folds" not in repr(result)
+    # What is learned from wrong labels is wrong in the test.
+    flipped = {name: "ab"[label == "a"] for name, label in train.items()}
+    assert probe_features(table, flipped, test_labels=test).linear.accuracy < 0.2
+    with pytest.raises(DataError, match="both in training and in test"):
+        probe_features(table, train, test_labels=labels)
+    with pytest.raises(DataError, match="20 training and 0 test videos"):
+        probe_features(table, train, test_labels={"x": "a"})
+
+
 def test_misuse_of_a_probe_is_named():
     table = two_classes(12, 1.0)
     labels = labels_of(table)

@@ -25,6 +25,14 @@ def probe(
             help="Annotation list of any known format, or a folder with a subfolder per class.",
         ),
     ],
+    test_labels: Annotated[
+        Path | None,
+        typer.Option(
+            "--test",
+            metavar="LABELS",
+            help="Train on LABELS and test on these videos, without cross-validation.",
+        ),
+    ] = None,
     folds: Annotated[int, typer.Option(metavar="N", min=2, help="Number of folds.")] = 5,
     num_neighbors: Annotated[
         int, typer.Option(metavar="N", min=1, help="Neighbors of the nearest-neighbor classifier.")
@@ -45,6 +53,7 @@ def probe(
     result = probe_features(
         table,
         read_video_labels(labels, table),
+        test_labels=None if test_labels is None else read_video_labels(test_labels, table),
         folds=folds,
         num_neighbors=num_neighbors,
         group_by=group_by,

@@ -1,11 +1,13 @@
 """`probe_features`: how well simple classifiers tell labels from features, in seconds.
 
 Videos are the samples: rows of one video are averaged, and are never split between training and
-test. Groups of videos (of one scene, one person) can be kept together, too.
+test. Groups of videos (of one scene, one person) can be kept together, too, or the test videos can
+be given.
 """
 
 from __future__ import annotations
 
+import importlib
 import re
 from collections import defaultdict
 from collections.abc import Mapping
@@ -23,12 +25,12 @@ from .table import FeatureTable, Floats, Ints
 
 @dataclass(frozen=True, eq=False)
 class ProbeScore:
-    """The cross-validated result of one classifier.
+    """The result of one classifier.
 
     Attributes:
-        accuracy: Share of videos with the correct label, in [0, 1].
+        accuracy: Share of test videos with the correct label, in [0, 1].
         fold_accuracies: The same for each fold.
-        predicted: (V,) int64, the label index of each video, predicted when it was not trained on.
+        predicted: (V,) int64, the label index of each test video.
     """
 
     accuracy: float
@@ -44,8 +46,8 @@ class ProbeResult:
         linear: Logistic regression on standardized features.
         knn: Vote of the nearest neighbors by cosine similarity.
         labels: Label names.
-        videos: The videos.
-        truth: (V,) int64, the label index of each video.
+        videos: The test videos: with cross-validation all of them, each when it was not trained on.
+        truth: (V,) int64, the label index of each test video.
         majority: Accuracy of always answering the most frequent label.
     """
 
@@ -60,7 +62,8 @@ class ProbeResult:
         lines = [f"{len(self.videos)} videos, {len(self.labels)} labels"]
         for name, score in (("linear", self.linear), ("knn", self.knn)):
             low, high = min(score.fold_accuracies), max(score.fold_accuracies)
-            lines.append(f"{name:8} {score.accuracy:6.1%}  (folds {low:.1%} to {high:.1%})")
+            folds = f"  (folds {low:.1%} to {high:.1%})" if len(score.fold_accuracies) > 1 else ""
+            lines.append(f"{name:8} {score.accuracy:6.1%}{folds}")
         lines.append(f"majority {self.majority:6.1%}")
         return "\n".join(lines)
 
@@ -69,6 +72,7 @@ def probe_features(
     features: FeatureTable,
     labels: Mapping[str, str],
     *,
+    test_labels: Mapping[str, str] | None = None,
     folds: int = 5,
     num_neighbors: int = 5,
     group_by: str | None = None,
@@ -79,6 +83,8 @@ def probe_features(
     Args:
         features: One or more rows per video.
         labels: The label of each video, by its name in the table. Videos without one are left out.
+        test_labels: Labels of the test videos. The classifiers are then trained on `labels` and
+            tested once, without cross-validation.
         folds: Number of folds; each label needs at least as many videos (or groups).
         num_neighbors: Neighbors of the nearest-neighbor classifier.
         group_by: Regular expression searched in the name of each video. Videos with the same match
@@ -90,21 +96,66 @@ def probe_features(
 
     Raises:
         ConfigError: The expression is invalid, or a number is out of range.
-        DataError: Too few videos have labels.
+        DataError: Too few videos have labels, or a video is in both training and test.
         MissingExtraError: scikit-learn is not installed.
     """
     require(folds >= 2, "folds", folds, "2 or more")
     require(num_neighbors >= 1, "num_neighbors", num_neighbors, "1 or more")
     vectors, names = _video_vectors(features)
-    known = [index for index, name in enumerate(names) if name in labels]
-    classes = sorted({labels[names[index]] for index in known})
+    both = {**labels, **(test_labels or {})}
+    known = [index for index, name in enumerate(names) if name in both]
+    classes = sorted({both[names[index]] for index in known})
     if len(classes) < 2:
         raise DataError(
             f"{len(known)} of {len(names)} videos have labels, and there are {len(classes)} "
             "different ones; a probe needs at least two labels."
         )
-    videos = tuple(names[index] for index in known)
-    truth = np.array([classes.index(labels[name]) for name in videos])
+    videos = [names[index] for index in known]
+    truth = np.array([classes.index(both[name]) for name in videos])
+    if test_labels is not None:
+        splits = [_given_split(videos, labels, test_labels)]
+    else:
+        splits = _folds(videos, truth, classes, folds, group_by, seed)
+    linear, knn = _fit(vectors[known], truth, splits, num_neighbors)
+    tested = np.sort(np.concatenate([test for _, test in splits]))
+    majority = float(np.bincount(truth[tested]).max() / len(tested))
+    return ProbeResult(
+        linear,
+        knn,
+        tuple(classes),
+        tuple(videos[index] for index in tested),
+        truth[tested],
+        majority,
+    )
+
+
+_Splits = list[tuple[Ints, Ints]]
+
+
+def _given_split(
+    videos: list[str], labels: Mapping[str, str], test_labels: Mapping[str, str]
+) -> tuple[Ints, Ints]:
+    train = np.flatnonzero([name in labels for name in videos])
+    test = np.flatnonzero([name in test_labels for name in videos])
+    shared = np.intersect1d(train, test)
+    if len(shared):
+        raise DataError(f"{videos[shared[0]]!r} is both in training and in test.")
+    if not len(train) or not len(test):
+        raise DataError(
+            f"There are {len(train)} training and {len(test)} test videos with features; both "
+            "need at least one."
+        )
+    return train, test
+
+
+def _folds(
+    videos: list[str],
+    truth: Ints,
+    classes: list[str],
+    folds: int,
+    group_by: str | None,
+    seed: int,
+) -> _Splits:
     groups = _groups(videos, group_by)
     members = [np.unique(groups[truth == label]) for label in range(len(classes))]
     fewest = min(range(len(classes)), key=lambda label: len(members[label]))
@@ -114,28 +165,28 @@ def probe_features(
             f"The label {classes[fewest]!r} has {len(members[fewest])} {what}, but {folds} folds "
             "need as many; use fewer folds."
         )
-    linear, knn = _cross_validate(vectors[known], truth, groups, folds, num_neighbors, seed)
-    majority = float(np.bincount(truth).max() / len(truth))
-    return ProbeResult(linear, knn, tuple(classes), videos, truth, majority)
+    splitter = _sklearn("model_selection").StratifiedGroupKFold(
+        folds, shuffle=True, random_state=seed
+    )
+    return list(splitter.split(truth, truth, groups))
 
 
-def _cross_validate(
-    vectors: Floats, truth: Ints, groups: Ints, folds: int, num_neighbors: int, seed: int
-) -> tuple[ProbeScore, ProbeScore]:
+def _sklearn(module: str) -> Any:
     try:
-        from sklearn.linear_model import LogisticRegression
-        from sklearn.model_selection import StratifiedGroupKFold
-        from sklearn.neighbors import KNeighborsClassifier
-        from sklearn.pipeline import make_pipeline
-        from sklearn.preprocessing import StandardScaler
+        return importlib.import_module(f"sklearn.{module}")
     except ImportError as error:
         raise MissingExtraError("scikit-learn", "features", "A probe") from error
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    splits = list(splitter.split(vectors, truth, groups))
+
+
+def _fit(
+    vectors: Floats, truth: Ints, splits: _Splits, num_neighbors: int
+) -> tuple[ProbeScore, ProbeScore]:
     neighbors = min(num_neighbors, *(len(train) for train, _ in splits))
-    classifiers: tuple[Any, Any] = (
-        make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000)),
-        KNeighborsClassifier(neighbors, metric="cosine"),
+    regression = _sklearn("linear_model").LogisticRegression(max_iter=2000)
+    scaler = _sklearn("preprocessing").StandardScaler()
+    classifiers = (
+        _sklearn("pipeline").make_pipeline(scaler, regression),
+        _sklearn("neighbors").KNeighborsClassifier(neighbors, metric="cosine"),
     )
     scores = []
     for classifier in classifiers:
@@ -145,8 +196,9 @@ def _cross_validate(
             classifier.fit(vectors[train], truth[train])
             predicted[test] = classifier.predict(vectors[test])
             accuracies.append(float((predicted[test] == truth[test]).mean()))
-        accuracy = float((predicted == truth).mean())
-        scores.append(ProbeScore(accuracy, tuple(accuracies), predicted))
+        tested = predicted >= 0
+        accuracy = float((predicted == truth)[tested].mean())
+        scores.append(ProbeScore(accuracy, tuple(accuracies), predicted[tested]))
     return scores[0], scores[1]
 
 
@@ -160,7 +212,7 @@ def _video_vectors(features: FeatureTable) -> tuple[Floats, list[str]]:
     return averaged, list(rows)
 
 
-def _groups(videos: tuple[str, ...], group_by: str | None) -> Ints:
+def _groups(videos: list[str], group_by: str | None) -> Ints:
     if group_by is None:
         return np.arange(len(videos))
     try:
