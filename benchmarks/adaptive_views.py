@@ -1,17 +1,18 @@
-"""Accuracy against cost of adaptive views, on the camera-motion model.
+"""Accuracy against cost of adaptive views, on the camera-motion model or another one.
 
     python -m benchmarks.adaptive_views [--videos 1000] [--out FILE]
+    python -m benchmarks.adaptive_views --model FOLDER --data LIST [--root FOLDER]
 
-Rendered videos of 2.4 s and 160 x 112 pixels over pictures never trained on, with a seed of their
-own: four clips of 0.8 s, three overlapping crops each. The scores of all twelve views are computed
-once; what each error rate would have used and answered follows from them.
+Without --data: rendered videos of 2.4 s and 160 x 112 pixels over pictures never trained on, with a
+seed of their own: four clips of 0.8 s, three overlapping crops each. The scores of all twelve views
+are computed once; what each error rate would have used and answered follows from them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,9 @@ from camera_motion.render import View, add_things, make_masks, render_background
 from camera_motion.video_files import smooth_path
 from video_swin_transformer import Predictor
 from video_swin_transformer.adaptive_views import is_decided, view_order
+from video_swin_transformer.data import read_annotations
 from video_swin_transformer.postprocess import average_views
+from video_swin_transformer.predictor import Source
 from video_swin_transformer.registry import DEFAULT_MODEL
 
 ERROR_RATES = (0.5, 0.3, 0.2, 0.1, 0.05, 0.02, 0.01, 0.001)
@@ -58,13 +61,21 @@ def wide_videos(num_videos: int) -> Iterator[tuple[NDArray[np.uint8], int]]:
         yield np.ascontiguousarray(frames[:, top : top + _HEIGHT]), label
 
 
-def all_view_scores(num_videos: int) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def listed_videos(data: Path, root: Path | None) -> Iterator[tuple[str, int]]:
+    """Yields the paths and labels of an annotation list."""
+    for item in read_annotations(data, root=root).items:
+        yield item.path, item.labels[0]
+
+
+def all_view_scores(
+    model: str, videos: Iterable[tuple[Source, int]]
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Scores (N, 12, K) of all views in the order of `view_order`, and labels (N,)."""
-    predictor = Predictor.load(DEFAULT_MODEL, runtime="torch").with_views(NUM_CLIPS, NUM_CROPS)
+    predictor = Predictor.load(model, runtime="torch").with_views(NUM_CLIPS, NUM_CROPS)
     order = [crop * NUM_CLIPS + clip for clip, crop in view_order(NUM_CLIPS, NUM_CROPS)]
     scores, labels = [], []
-    for frames, label in wide_videos(num_videos):
-        logits = predictor.runtime.run(predictor.views(frames)).logits
+    for source, label in videos:
+        logits = predictor.runtime.run(predictor.views(source)).logits
         scores.append(average_views(logits[order], "prob", False)[1])
         labels.append(label)
     return np.stack(scores), np.array(labels)
@@ -98,16 +109,23 @@ def curve(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, d
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--videos", type=int, default=1000)
+    parser.add_argument("--model", default=DEFAULT_MODEL)
+    parser.add_argument("--data", type=Path, help="annotation list, instead of rendered videos")
+    parser.add_argument("--root", type=Path, help="folder that paths in the list are relative to")
     parser.add_argument("--out", type=Path, help="also write the figures to this JSON file")
     options = parser.parse_args()
-    rows = curve(*all_view_scores(options.videos))
+    videos: Iterable[tuple[Source, int]] = wide_videos(options.videos)
+    if options.data is not None:
+        videos = listed_videos(options.data, options.root)
+    scores, labels = all_view_scores(options.model, videos)
+    rows = curve(scores, labels)
     for name, row in rows.items():
         print(
             f"{name:18}  {row['accuracy']:6.1%} correct  {row['views']:5.2f} views "
             f"({row['cost']:.0%})  {row['differs_from_all']:5.1%} differ from all views"
         )
     if options.out is not None:
-        options.out.write_text(json.dumps({"videos": options.videos, "rows": rows}, indent=1))
+        options.out.write_text(json.dumps({"videos": len(labels), "rows": rows}, indent=1))
 
 
 if __name__ == "__main__":

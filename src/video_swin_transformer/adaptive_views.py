@@ -6,10 +6,11 @@ is negative. A sample of n from N without replacement misses the mean by about
 
     standard error = sqrt(v / n * (N - n) / (N - 1))
 
-v is the variance of the lead between views. It is estimated from the views seen, to which one view
-with the largest variance that a lead of mean m can have, 1 - m**2 (Bhatia-Davis), is added, so that
-one view suffices only if it is nearly certain. Views are added while m / standard error is below
-the quantile of the normal distribution for `error_rate`, shared equally among the N - 1 looks.
+v is the variance of the lead between views. It is estimated from the views seen, at least two, to
+which one view with the largest variance that a lead of mean m can have, 1 - m**2 (Bhatia-Davis), is
+added, so that two views suffice only if they are nearly certain. Views are added while
+m / standard error is below the quantile of the normal distribution for `error_rate`, shared equally
+among the N - 1 looks.
 
 `error_rate` is the nominal chance that the label differs from that of all views. It is not a
 guarantee: views of one video are not drawn at random, and the normal quantile is an approximation.
@@ -26,6 +27,7 @@ import numpy.typing as npt
 from .config import require
 
 DEFAULT_ERROR_RATE = 0.05
+MIN_VIEWS = 2  # one view does not say how much views differ
 
 
 def view_order(num_clips: int, num_crops: int) -> list[tuple[int, int]]:
@@ -59,12 +61,15 @@ def is_decided(
         error_rate: Nominal chance that the label differs from that of all views.
 
     Returns:
-        Whether to stop. Always true for all views and for a single label.
+        Whether to stop. Always true for all views and for a single label, never for one of several
+        views.
     """
     require(0 < error_rate < 1, "error_rate", error_rate, "above 0 and below 1")
     num_views, num_labels = view_scores.shape
     if num_views >= max_views or num_labels < 2:
         return True
+    if num_views < MIN_VIEWS:
+        return False
     second, first = np.argsort(view_scores.mean(axis=0), kind="stable")[-2:]
     leads = view_scores[:, first].astype(np.float64) - view_scores[:, second]
     mean = float(leads.mean())
