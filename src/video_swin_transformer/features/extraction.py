@@ -36,7 +36,10 @@ from .placement import (
 from .projection import Projection, load_projection, random_projection
 from .table import FeatureSettings, FeatureTable, Floats, Ints, Mode, Pooling, VideoInfo
 
-MAX_VIEW_ELEMENTS = 4 * 3 * 32 * 224 * 224  # of the windows that are computed at once
+# Pixels of the windows that are computed at once: one window of the published size. On a CPU, more of
+# them are slower; small windows are joined.
+MAX_BATCH_ELEMENTS = 3 * 32 * 224 * 224
+GPU_BATCH_WINDOWS = 8  # times as many on a GPU
 
 Segments = Sequence[tuple[float, float]]
 Progress = Callable[[int, int], None]
@@ -435,8 +438,8 @@ class _ClipJob:
         return out
 
     def _batch_size(self, pixels: Frames) -> int:
-        # Each crop is at most as large as the frame, and there may be ten of them.
-        return max(1, MAX_VIEW_ELEMENTS // int(pixels.size * self._indices.shape[1]))
+        factor = GPU_BATCH_WINDOWS if self._network.is_on_gpu else 1
+        return max(1, factor * MAX_BATCH_ELEMENTS // int(pixels.size * self._indices.shape[1]))
 
     def _run(self) -> None:
         batch = self._order[self._num_done : self._num_ready]

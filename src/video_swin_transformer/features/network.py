@@ -73,6 +73,12 @@ class FeatureNetwork:
 
         return np.concatenate(runtime.map_batches(views, rows))
 
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether the network runs on another device than the CPU."""
+        # Only the torch runtimes have a choice.
+        return str(getattr(self._predictor.runtime, "device", "cpu")) != "cpu"
+
     def torch_runtime(self) -> tuple[TorchRuntime, VideoSwinTransformer]:
         """Returns the runtime and its network.
 
