@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from benchmarks.end_to_end import end_to_end, write_clip
-from benchmarks.features import features
+from benchmarks.features import NUM_FRAMES, features
 from benchmarks.forward_pass import compare, memory
 from benchmarks.report import write_report
 from benchmarks.scaling import scaling
@@ -97,8 +97,10 @@ class _Bench:
         return whole_frame(camera["torch", "f32"], 1000)
 
     def features(self) -> dict[str, Any]:
+        video = self.clip.with_name("long.mp4")
+        write_clip(video, num_frames=NUM_FRAMES)
         return {
-            name: features(source, self.clip, max(1, self.rounds // 3), "torch")
+            name: features(source, video, max(1, self.rounds // 3), "torch")
             for name, source in (("included network", "camera-motion"), ("Swin-T", self.source))
         }
 

@@ -36,8 +36,8 @@ from .placement import (
 from .projection import Projection, load_projection, random_projection
 from .table import FeatureSettings, FeatureTable, Floats, Ints, Mode, Pooling, VideoInfo
 
-# Pixels of the windows that are computed at once: one window of the published size. On a CPU, more of
-# them are slower; small windows are joined.
+# Pixels of the windows that are computed at once: one window of the published size. On a CPU, more
+# of them are slower; small windows are joined.
 MAX_BATCH_ELEMENTS = 3 * 32 * 224 * 224
 GPU_BATCH_WINDOWS = 8  # times as many on a GPU
 
