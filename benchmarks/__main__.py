@@ -23,6 +23,7 @@ import numpy as np
 import torch
 
 from benchmarks.end_to_end import end_to_end, write_clip
+from benchmarks.features import NUM_FRAMES, features
 from benchmarks.forward_pass import compare, memory
 from benchmarks.report import write_report
 from benchmarks.scaling import scaling
@@ -95,6 +96,14 @@ class _Bench:
         camera = open_runtimes("camera-motion", [("torch", "f32")], self.threads)
         return whole_frame(camera["torch", "f32"], 1000)
 
+    def features(self) -> dict[str, Any]:
+        video = self.clip.with_name("long.mp4")
+        write_clip(video, num_frames=NUM_FRAMES)
+        return {
+            name: features(source, video, max(1, self.rounds // 3), "torch")
+            for name, source in (("included network", "camera-motion"), ("Swin-T", self.source))
+        }
+
     def scaling(self) -> dict[str, Any]:
         return scaling(open_runtimes(self.source, SCALED, self.threads), 2)
 
@@ -102,7 +111,7 @@ class _Bench:
         return training(ARCHITECTURE, max(1, self.rounds // 2), self.threads)
 
 
-PARTS = ("network", "end_to_end", "memory", "whole_frame", "scaling", "training")
+PARTS = ("network", "end_to_end", "memory", "whole_frame", "features", "scaling", "training")
 
 
 def main() -> None:

@@ -27,15 +27,17 @@ PEER = "torchvision f32"
 FPS, SECONDS = 30, 10
 
 
-def write_clip(path: Path, width: int = 340, height: int = 256) -> None:
-    """A clip of ten seconds, 300 frames of moving gradients and noise, H.264."""
+def write_clip(
+    path: Path, width: int = 340, height: int = 256, num_frames: int = FPS * SECONDS
+) -> None:
+    """A clip of moving gradients and noise, by default of ten seconds (300 frames), H.264."""
     rng = np.random.default_rng(0)
-    noise = rng.integers(0, 40, (height + 300, width + 300, 3), np.uint8)
+    noise = rng.integers(0, 40, (height + num_frames, width + num_frames, 3), np.uint8)
     y, x = np.mgrid[:height, :width]
     with av.open(str(path), "w") as file:
         stream = file.add_stream("libx264", FPS)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
-        for index in range(FPS * SECONDS):
+        for index in range(num_frames):
             waves = 100 + 60 * np.sin((x + 3 * index) / 40) * np.cos((y - index) / 30)
             picture = waves[..., None].astype(np.uint8) + noise[index:, index:][:height, :width]
             for packet in stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")):

@@ -179,6 +179,20 @@ def _whole_frame_table(rows: Mapping[str, Any]) -> str:
     return table(["views", "accuracy", "cost, in passes of one crop"], cells)
 
 
+def _features_table(by_model: Mapping[str, Any]) -> str:
+    cells = [
+        [
+            f"{model}, {name}",
+            f"{1e3 * seconds:.0f}",
+            f"{seconds / row['seconds_per_row']['stream']:.2f}",
+        ]
+        for model, row in by_model.items()
+        for name, seconds in row["seconds_per_row"].items()
+        if "network only" not in name
+    ]
+    return table(["", "milliseconds per row", "times the stream"], cells)
+
+
 def write_report(figures: Mapping[str, Any], docs: Path) -> None:
     """Fills what was measured into `performance.md`, between its marks, and draws its pictures."""
     writers: dict[str, Callable[[Any], str]] = {
@@ -187,6 +201,7 @@ def write_report(figures: Mapping[str, Any], docs: Path) -> None:
         "scaling": _scaling_tables,
         "end_to_end": _end_to_end_table,
         "whole_frame": _whole_frame_table,
+        "features": _features_table,
         "training": _training_tables,
         "machine": str,
     }

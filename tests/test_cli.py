@@ -104,7 +104,8 @@ def test_json_lines_for_programs(run, tmp_path):
     code, out, err = run("classify", EXAMPLES / "roll_cw.mp4", tmp_path / "no.mp4", "--json")
     assert code == 1
     good, bad = map(json.loads, out.splitlines())
-    assert list(good) == ["input", "model", "labels", "error"]
+    assert list(good) == ["input", "model", "labels", "num_views", "error"]
+    assert good["num_views"] == 4
     assert good["model"] == "swin_nano_patch488_window877_camera" and good["error"] is None
     assert len(good["labels"]) == 5
     best = good["labels"][0]
@@ -228,10 +229,10 @@ def test_features_are_written_for_every_video(run, tmp_path):
         "features", EXAMPLES / "pan_left.mp4", tmp_path / "no.mp4", "--out", tmp_path / "f"
     )
     assert code == 1
-    assert [p.name for p in (tmp_path / "f").iterdir()] == ["pan_left.npy"]
-    vectors = np.load(tmp_path / "f" / "pan_left.npy")
-    assert vectors.shape == (4, 192) and vectors.dtype == np.float32
-    assert "pan_left.npy" in out and "4x192" in out
+    assert [p.name for p in (tmp_path / "f").iterdir()] == ["pan_left.npz"]
+    vectors = np.load(tmp_path / "f" / "pan_left.npz")["features"]
+    assert vectors.shape == (3, 192) and vectors.dtype == np.float32
+    assert "pan_left.npz" in out and "3x192" in out
 
 
 def test_features_never_overwrite_one_another(run, tmp_path):

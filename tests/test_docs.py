@@ -117,10 +117,18 @@ def test_the_architecture_page_draws_every_module(site):
 
 def test_the_api_reference_lists_every_public_name(site):
     import video_swin_transformer
-    from video_swin_transformer import data, evaluation, openmmlab, quality, registry, training
+    from video_swin_transformer import (
+        data,
+        evaluation,
+        features,
+        openmmlab,
+        quality,
+        registry,
+        training,
+    )
 
     pages = "".join(path.read_text(encoding="utf-8") for path in (site / "api").glob("*.html"))
-    modules = (data, evaluation, openmmlab, quality, registry, training)
+    modules = (data, evaluation, features, openmmlab, quality, registry, training)
     for module in (video_swin_transformer, *modules):
         for name in module.__all__:
             if callable(getattr(module, name)):

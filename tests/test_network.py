@@ -134,7 +134,7 @@ SESSIONS = {
         ["models", "swin-t", "--json"],
         ["inspect", "camera-motion"],
         [*CLASSIFY, "torch"],
-        ["features", "{data}/clip.mp4", *ONE_VIEW, "--out", "{new}", "--runtime", "torch"],
+        ["features", "{data}/clip.mp4", "--out", "{new}", "--runtime", "torch"],
         ["evaluate", "{data}/list.txt", *ONE_VIEW, "--out", "{new}/e", "--runtime", "torch"],
         ["check-data", "{data}/labeled"],
         ["export", "camera-motion", "--format", "torch", "--out", "{new}/m.pt2"],
@@ -148,7 +148,7 @@ SESSIONS = {
     ],
     "openvino": [
         [*CLASSIFY, "openvino"],
-        ["features", "{data}/clip.mp4", *ONE_VIEW, "--out", "{new}", "--runtime", "openvino"],
+        ["features", "{data}/clip.mp4", "--out", "{new}", "--runtime", "openvino"],
         ["export", "camera-motion", "--format", "openvino", "--out", "{new}/m.xml"],
         ["classify", "{data}/clip.mp4", "--model", "{new}/m.xml"],
     ],

@@ -5,11 +5,13 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from video_swin_transformer.config import IMAGENET_MEAN, IMAGENET_STD, Preprocessing
 from video_swin_transformer.errors import ConfigError
 from video_swin_transformer.preprocess import (
     crop_offsets,
+    normalization_table,
     resize_frames,
     resized_size,
     views_from_frames,
@@ -79,6 +81,21 @@ def test_views_equal_the_original_pipeline_to_the_bit(size, num_crops):
                 )
 
 
+@pytest.mark.parametrize("size", [(240, 320), (90, 61), (113, 112)])
+def test_ten_crops_are_those_of_torchvision(size):
+    from torchvision.transforms import TenCrop
+
+    frames = random_frames(1, 1, *size, 3)
+    preprocessing = Preprocessing(short_side=min(size), crop_size=48, num_crops=10)
+    views = views_from_frames(frames, preprocessing)
+    crops = TenCrop(48)(torch.from_numpy(frames[0, 0]).permute(2, 0, 1))
+    table = normalization_table(IMAGENET_MEAN, IMAGENET_STD)
+    assert len(views) == len(crops) == 10
+    for view, crop in zip(views, crops, strict=True):
+        for channel in range(3):
+            np.testing.assert_array_equal(view[channel, 0], table[channel][crop[channel].numpy()])
+
+
 def test_validation_preset_of_the_original_short_side_256():
     frames = random_frames(1, 1, 240, 320, 3)
     views = views_from_frames(frames, Preprocessing(short_side=256, num_crops=1))
@@ -127,7 +144,7 @@ def test_what_cannot_be_cropped_is_named():
         crop_offsets(50, 100, 64, 1)
     with pytest.raises(ConfigError, match="one side of 64"):
         crop_offsets(100, 120, 64, 3)
-    with pytest.raises(ConfigError, match="must be 1, 3 or 5"):
+    with pytest.raises(ConfigError, match="must be 1, 3, 5 or 10"):
         crop_offsets(64, 64, 64, 4)
     with pytest.raises(ConfigError, match=r"too large\. Crop the video"):
         resize_frames(np.zeros((1, 2, 16000, 3), np.uint8), 224)

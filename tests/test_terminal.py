@@ -128,7 +128,7 @@ def served(monkeypatch, tmp_path):
 
 COMMANDS = {
     "classify": (["classify", "{data}/clips", "--json", *FAST], "classifying"),
-    "features": (["features", "{data}/clips", "--out", "{new}", *FAST], "features"),
+    "features": (["features", "{data}/clips", "--out", "{new}", *FAST[2:]], "features"),
     "evaluate": (["evaluate", "{data}/list.txt", "--out", "{new}", *FAST], "evaluating"),
     "check-data": (["check-data", "{data}/labeled"], "checking"),
     "bench": (["bench", "--rounds", "1", "--runtime", "torch:f32"], "timing"),

@@ -27,6 +27,14 @@ if TYPE_CHECKING:
     from .evaluation import EvaluationResult, evaluate, evaluate_scores
     from .exporting import ExportResult, export
     from .feature_info import FeatureInfo
+    from .features import (
+        FeatureOptions,
+        FeatureTable,
+        StreamingFeatures,
+        extract_features,
+        load_features,
+        write_features,
+    )
     from .model import SwinTransformer3D, VideoSwinFeatures, VideoSwinTransformer
     from .predictor import Classification, ClipFeatures, Predictor
     from .preprocess import views_from_frames
@@ -49,6 +57,8 @@ _LAZY_IMPORTS = {
     "ExportError": "errors",
     "ExportResult": "exporting",
     "FeatureInfo": "feature_info",
+    "FeatureOptions": "features",
+    "FeatureTable": "features",
     "LoadReport": "weights",
     "MissingExtraError": "errors",
     "ModelCard": "registry",
@@ -56,6 +66,7 @@ _LAZY_IMPORTS = {
     "Predictor": "predictor",
     "Preprocessing": "config",
     "RuntimeMismatchError": "errors",
+    "StreamingFeatures": "features",
     "SwinTransformer3D": "model",
     "TrainResult": "training",
     "TrainingDivergedError": "errors",
@@ -70,12 +81,15 @@ _LAZY_IMPORTS = {
     "evaluate": "evaluation",
     "evaluate_scores": "evaluation",
     "export": "exporting",
+    "extract_features": "features",
     "list_models": "registry",
     "load_checkpoint": "weights",
+    "load_features": "features",
     "load_model": "weights",
     "train": "training",
     "train_clip_indices": "sampling",
     "views_from_frames": "preprocess",
+    "write_features": "features",
 }
 
 __all__ = [
@@ -91,6 +105,8 @@ __all__ = [
     "ExportError",
     "ExportResult",
     "FeatureInfo",
+    "FeatureOptions",
+    "FeatureTable",
     "LoadReport",
     "MissingExtraError",
     "ModelCard",
@@ -98,6 +114,7 @@ __all__ = [
     "Predictor",
     "Preprocessing",
     "RuntimeMismatchError",
+    "StreamingFeatures",
     "SwinTransformer3D",
     "TrainResult",
     "TrainingDivergedError",
@@ -112,12 +129,15 @@ __all__ = [
     "evaluate",
     "evaluate_scores",
     "export",
+    "extract_features",
     "list_models",
     "load_checkpoint",
+    "load_features",
     "load_model",
     "train",
     "train_clip_indices",
     "views_from_frames",
+    "write_features",
 ]
 
 

@@ -23,7 +23,7 @@ SAMPLING_RULES = ("official", "mmaction2", "uniform")
 INTERPOLATIONS = ("bilinear", "area")
 AVERAGES = ("prob", "score")  # mmaction2's names: its "score" is our logit
 GLOBAL_POOLS = ("avg", "")
-ALLOWED_NUM_CROPS = (1, 3, 5)
+ALLOWED_NUM_CROPS = (1, 3, 5, 10)
 
 # Channels, frames, height, width of one view.
 ClipShape: TypeAlias = tuple[int, int, int, int]
@@ -203,7 +203,7 @@ class Preprocessing:
         short_side: Frames are resized so that their short side has this many pixels.
         crop_size: Side of the square crops, in pixels.
         num_crops: 1: center; 3: both ends of the long side and the middle; 5: evenly along the long
-            side.
+            side; 10: the corners and the center, then the mirror images of the five.
         mean: Mean pixel value in 0..255, one per channel; a single value means grayscale.
         std: Standard deviation, on the same scale.
         interpolation: "bilinear" as in the official pipeline, or "area", which antialiases.
@@ -235,7 +235,7 @@ class Preprocessing:
             self.num_crops in ALLOWED_NUM_CROPS,
             "num_crops",
             self.num_crops,
-            "1 (center), 3 (three-crop) or 5 (evenly along the long side)",
+            "1 (center), 3 (three-crop), 5 (evenly along the long side) or 10 (ten-crop)",
         )
         require(
             self.num_crops == 1 or not self.whole_frame,

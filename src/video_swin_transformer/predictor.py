@@ -6,29 +6,33 @@ VideoReader -> clip_indices -> frames_at -> views_from_frames -> Runtime.run -> 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self, TypeAlias
+from typing import Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from .config import BundleConfig
+from .adaptive_views import DEFAULT_ERROR_RATE, is_decided, view_order
+from .config import BundleConfig, require
 from .errors import ConfigError, VideoSwinError
 from .labels import read_labels
 from .postprocess import average_crops, average_views
 from .preprocess import Views, views_from_frames
 from .runtimes import Runtime, open_runtime
+from .runtimes.lazy_model import weights_digest
 from .sampling import clip_indices
 from .video import FrameFolder, VideoReader
 from .weights import resolve_model
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Source: TypeAlias = str | Path | FrameFolder | npt.NDArray[np.uint8]  # the last: (T, H, W, 3)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +45,11 @@ class Classification:
         labels: Class names; empty if the model has none.
         scores: (K,) float32, in [0, 1]. They sum to 1, except for multi-label models
             (`BundleConfig.multi_label`). Empty if `error` is set.
-        view_scores: (V, K) float32, the scores of each view, crop-major. Empty if `error` is set.
+        view_scores: (V, K) float32, the scores of each view, crop-major, or with adaptive views in
+            the order of `view_order`. Empty if `error` is set.
         timing_seconds: Time spent in "decode", "preprocess" and "network".
         error: The error, if the video could not be classified.
+        max_views: Number of views that could have been used.
     """
 
     source: str
@@ -53,6 +59,12 @@ class Classification:
     view_scores: Floats
     timing_seconds: dict[str, float]
     error: VideoSwinError | None = None
+    max_views: int = 0
+
+    @property
+    def num_views(self) -> int:
+        """Number of views that were used."""
+        return len(self.view_scores)
 
     def top_indices(self, k: int = 5) -> list[int]:
         """Returns the class indices of the k highest scores.
@@ -146,15 +158,27 @@ class Predictor:
     Predictors are thread-safe and immutable: `with_views` and similar methods return a new one.
     The iterators of `classify_many` and similar methods are not thread-safe.
 
+    Args:
+        runtime: The loaded model.
+        name: Name of the model, for display.
+        weights: The files it was loaded from, if known.
+
     >>> predictor = Predictor.load("camera-motion")                            # doctest: +SKIP
     >>> predictor.classify("clip.mp4").top(1)                                  # doctest: +SKIP
     [('pan_right', 0.97)]
     """
 
-    def __init__(self, runtime: Runtime, name: str) -> None:
+    def __init__(self, runtime: Runtime, name: str, weights: Path | None = None) -> None:
         self.runtime = runtime
         self.bundle = runtime.bundle
         self.name = name
+        self._weights = weights
+        self._error_rate: float | None = None  # of adaptive views
+
+    @functools.cached_property
+    def weights_digest(self) -> str:
+        """SHA-256 of the files of the model, which features carry; "" if they are unknown."""
+        return "" if self._weights is None else weights_digest(self._weights)
 
     @classmethod
     def load(
@@ -200,21 +224,23 @@ class Predictor:
             from .openmmlab import bundle_for_testing
 
             bundle = bundle_for_testing(config)
+            resolved = resolve_model(checkpoint)
             opened = open_runtime(
-                checkpoint, runtime, precision, device, bundle=bundle, threads=threads
+                resolved, runtime, precision, device, bundle=bundle, threads=threads
             )
-            return cls(opened, str(checkpoint))
+            return cls(opened, str(checkpoint), resolved.path)
         resolved = resolve_model(model)
         opened = open_runtime(resolved, runtime, precision, device, threads=threads)
-        return cls(opened, resolved.name)
+        return cls(opened, resolved.name, resolved.path)
 
     def with_views(self, num_clips: int, num_crops: int | Literal["full"]) -> Self:
         """Returns the same model with a different number of views per video.
 
         Args:
             num_clips: Number of clips per video.
-            num_crops: Number of square crops per clip, 1, 3 or 5; "full" uses the whole resized
-                frame.
+            num_crops: Number of square crops per clip, 1, 3, 5 or 10; "full" uses the whole resized
+                frame. For ten crops the short side is at least 8/7 of the crop, as usual (256 for
+                224), since corners of a smaller frame coincide.
 
         Returns:
             A new predictor that shares the runtime.
@@ -229,14 +255,52 @@ class Predictor:
                 f"sampling, which requires one clip; use 1x{num_crops} views."
             )
         sampling = dataclasses.replace(self.bundle.sampling, num_clips=num_clips)
+        base = self.bundle.preprocessing
+        short_side = base.short_side
+        if num_crops == 10:
+            short_side = max(short_side, round(base.crop_size * 8 / 7))
         preprocessing = dataclasses.replace(
-            self.bundle.preprocessing,
+            base,
+            short_side=short_side,
             num_crops=1 if num_crops == "full" else num_crops,
             whole_frame=num_crops == "full",
         )
         return self._with(
             dataclasses.replace(self.bundle, sampling=sampling, preprocessing=preprocessing)
         )
+
+    def with_adaptive_views(
+        self,
+        num_clips: int = 4,
+        num_crops: int = 3,
+        error_rate: float = DEFAULT_ERROR_RATE,
+    ) -> Self:
+        """Returns the same model that adds views to a video until its label is stable.
+
+        The rule is in the module `adaptive_views`. Only `classify` and `classify_many` use it.
+
+        Args:
+            num_clips: Number of clips that there can be.
+            num_crops: Number of crops per clip that there can be, 1, 3, 5 or 10.
+            error_rate: Nominal chance that the label differs from that of all views.
+
+        Returns:
+            A new predictor that shares the runtime.
+
+        Raises:
+            ConfigError: A number is not supported, or the model has several labels per video.
+        """
+        require(0 < error_rate < 1, "error_rate", error_rate, "above 0 and below 1")
+        if self.bundle.multi_label:
+            raise ConfigError(
+                f"The model {self.name} has several labels per video, but adaptive views look for "
+                "one; use a fixed number of views, such as 4x3."
+            )
+        if self.bundle.sampling.rule == "uniform":
+            num_clips = 1
+        other = self.with_views(num_clips, num_crops)
+        other._error_rate = error_rate
+        return other
 
     def with_rule(self, rule: str) -> Self:
         """Returns the same model with a different sampling rule.
@@ -270,13 +334,20 @@ class Predictor:
         return self._with(dataclasses.replace(self.bundle, labels=labels))
 
     def _with(self, bundle: BundleConfig) -> Self:
-        other = type(self)(self.runtime, self.name)
+        other = type(self)(self.runtime, self.name, self._weights)
         other.bundle = bundle
+        other._error_rate = self._error_rate
         return other
 
     def __repr__(self) -> str:
+        return f"Predictor({self.name!r}, {self.runtime.description}, {self.views_text})"
+
+    @property
+    def views_text(self) -> str:
+        """The views, for display."""
         clips, crops = self.bundle.sampling.num_clips, self.bundle.preprocessing.crops
-        return f"Predictor({self.name!r}, {self.runtime.description}, {clips}x{crops} views)"
+        adaptive = "" if self._error_rate is None else "up to "
+        return f"{adaptive}{clips}x{crops} views"
 
     def classify(self, source: Source) -> Classification:
         """Classifies one video.
@@ -292,6 +363,9 @@ class Predictor:
             ConfigError: The model has no classifier.
         """
         self._require_classifier()
+        if self._error_rate is not None:
+            with self._open_views(source) as views:
+                return self._classify_adaptively(views)
         return self._classify_views(source, *self._read_views(source))
 
     def features(self, source: Source) -> ClipFeatures:
@@ -335,14 +409,26 @@ class Predictor:
             ConfigError: The model has no classifier.
         """
         self._require_classifier()
-        empty = np.empty(0, np.float32)
-        for source, read in self._read_ahead(sources):
+        if self._error_rate is not None:
+            yield from self._classify_many_adaptively(sources)
+            return
+        for source, read in self._read_ahead(sources, self._read_views):
             try:
                 yield self._classify_views(source, *read.result())
             except VideoSwinError as error:
-                yield Classification(
-                    _name(source), self.name, (), empty, empty.reshape(0, 0), {}, error
-                )
+                yield self._failed(source, error)
+
+    def _failed(self, source: Source, error: VideoSwinError) -> Classification:
+        empty = np.empty(0, np.float32)
+        return Classification(_name(source), self.name, (), empty, empty.reshape(0, 0), {}, error)
+
+    def _classify_many_adaptively(self, sources: Iterable[Source]) -> Iterator[Classification]:
+        for source, opened in self._read_ahead(sources, self._open_views):
+            try:
+                with opened.result() as views:
+                    yield self._classify_adaptively(views)
+            except VideoSwinError as error:
+                yield self._failed(source, error)
 
     def view_logits_many(
         self, sources: Iterable[Source], num_readers: int = 1
@@ -360,7 +446,7 @@ class Predictor:
             ConfigError: The model has no classifier.
         """
         self._require_classifier()
-        for source, read in self._read_ahead(sources, num_readers):
+        for source, read in self._read_ahead(sources, self._read_views, num_readers):
             try:
                 views, _ = read.result()
                 yield ViewLogits(_name(source), self.runtime.run(views).logits)
@@ -376,7 +462,7 @@ class Predictor:
         Yields:
             The results in order. For an unreadable video, `error` is set.
         """
-        for source, read in self._read_ahead(sources):
+        for source, read in self._read_ahead(sources, self._read_views):
             try:
                 yield self._extract(source, *read.result())
             except VideoSwinError as error:
@@ -391,12 +477,12 @@ class Predictor:
             )
 
     def _read_ahead(
-        self, sources: Iterable[Source], num_readers: int = 1
-    ) -> Iterator[tuple[Source, Future[tuple[Views, dict[str, float]]]]]:
+        self, sources: Iterable[Source], read: Callable[[Source], T], num_readers: int = 1
+    ) -> Iterator[tuple[Source, Future[T]]]:
         with ThreadPoolExecutor(max_workers=num_readers) as reader:
-            pending: deque[tuple[Source, Future[tuple[Views, dict[str, float]]]]] = deque()
+            pending: deque[tuple[Source, Future[T]]] = deque()
             for source in sources:
-                pending.append((source, reader.submit(self._read_views, source)))
+                pending.append((source, reader.submit(read, source)))
                 if len(pending) > num_readers:
                     yield pending.popleft()
             while pending:
@@ -429,6 +515,36 @@ class Predictor:
             scores=scores,
             view_scores=view_scores,
             timing_seconds=timing_seconds,
+            max_views=len(views),
+        )
+
+    def _open_views(self, source: Source) -> _ViewReader:
+        return _ViewReader(source, self.bundle)
+
+    def _classify_adaptively(self, views: _ViewReader) -> Classification:
+        assert self._error_rate is not None
+        bundle = self.bundle
+        order = view_order(bundle.sampling.num_clips, bundle.preprocessing.num_crops)
+        logits: list[Floats] = []
+        network_seconds = 0.0
+        for clip, crop in order:
+            view = views.read(clip, crop)
+            start = time.perf_counter()
+            logits.append(self.runtime.run(view).logits)
+            network_seconds += time.perf_counter() - start
+            scores, view_scores = average_views(
+                np.concatenate(logits), bundle.average_clips, bundle.multi_label
+            )
+            if is_decided(view_scores, len(order), self._error_rate):
+                break
+        return Classification(
+            source=_name(views.source),
+            model=self.name,
+            labels=bundle.labels,
+            scores=scores,
+            view_scores=view_scores,
+            timing_seconds={**views.timing_seconds, "network": network_seconds},
+            max_views=len(order),
         )
 
     def _extract(
@@ -439,6 +555,45 @@ class Predictor:
         timing_seconds["network"] = time.perf_counter() - start
         per_clip = average_crops(features, self.bundle.preprocessing.num_crops)
         return ClipFeatures(_name(source), self.name, per_clip, timing_seconds)
+
+
+class _ViewReader:
+    """The views of one video, read clip by clip. The first clip is read when it is opened."""
+
+    def __init__(self, source: Source, bundle: BundleConfig) -> None:
+        self.source, self._bundle = source, bundle
+        self.timing_seconds = {"decode": 0.0, "preprocess": 0.0}
+        self._clips: dict[int, Views] = {}
+        start = time.perf_counter()
+        self._video = VideoReader(source)
+        self.timing_seconds["decode"] = time.perf_counter() - start
+        try:
+            self._indices = clip_indices(self._video.num_frames, bundle.sampling, self._video.fps)
+            first_clip, _ = view_order(len(self._indices), bundle.preprocessing.num_crops)[0]
+            self._read_clip(first_clip)
+        except BaseException:
+            self._video.close()
+            raise
+
+    def read(self, clip: int, crop: int) -> Views:
+        """Returns one view, (1, C, T, H, W)."""
+        if clip not in self._clips:
+            self._read_clip(clip)
+        return self._clips[clip][crop : crop + 1]
+
+    def _read_clip(self, clip: int) -> None:
+        start = time.perf_counter()
+        frames = self._video.frames_at(self._indices[clip])
+        decoded = time.perf_counter()
+        self._clips[clip] = views_from_frames(frames[None], self._bundle.preprocessing)
+        self.timing_seconds["decode"] += decoded - start
+        self.timing_seconds["preprocess"] += time.perf_counter() - decoded
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._video.close()
 
 
 def parse_views(text: str) -> tuple[int, int | Literal["full"]]:

@@ -71,13 +71,15 @@ def crop_offsets(height: int, width: int, crop_size: int, num_crops: int) -> lis
     One crop is centered. Three crops are spaced along the long side, in the official order first,
     last, middle, with a step of (long - crop) // 2. Like in the official code, an odd margin
     leaves out the last row or column: width 299 and crop 224 give left 0, 74, 37. Five crops are
-    evenly spaced along the long side, rounded down (the paper does not specify them).
+    evenly spaced along the long side, rounded down (the paper does not specify them). Ten crops are
+    the four corners and the center, then those of the mirrored frame, as in torchvision's TenCrop:
+    `views_from_frames` mirrors the second five.
 
     Args:
         height: Frame height in pixels.
         width: Frame width in pixels.
         crop_size: Side of the square crops in pixels.
-        num_crops: 1, 3 or 5.
+        num_crops: 1, 3, 5 or 10.
 
     Returns:
         One (top, left) per crop.
@@ -93,7 +95,13 @@ def crop_offsets(height: int, width: int, crop_size: int, num_crops: int) -> lis
     if num_crops == 1:
         return [((height - crop_size) // 2, (width - crop_size) // 2)]
     if num_crops not in ALLOWED_NUM_CROPS:
-        raise ConfigError(f"The number of crops is {num_crops}, but must be 1, 3 or 5.")
+        raise ConfigError(f"The number of crops is {num_crops}, but must be 1, 3, 5 or 10.")
+    if num_crops == 10:
+        bottom, right = height - crop_size, width - crop_size
+        center = (round(bottom / 2), round(right / 2))
+        five = [(0, 0), (0, right), (bottom, 0), (bottom, right), center]
+        # torchvision mirrors the frame, then cuts: its top left is the top right of the frame.
+        return [*five, *((top, right - left) for top, left in five)]
     if crop_size not in (height, width):
         raise ConfigError(
             f"{num_crops} crops of {crop_size} need a frame with one side of {crop_size}, not "
@@ -146,6 +154,7 @@ def views_from_frames(clips: Frames, preprocessing: Preprocessing) -> Views:
     else:
         view_height = view_width = p.crop_size
         offsets = crop_offsets(height, width, p.crop_size, p.num_crops)
+    mirrored = range(5, 10) if p.num_crops == 10 else ()
     channels = len(p.mean)
     shape = (len(offsets), num_clips, channels, num_frames, view_height, view_width)
     views = np.empty(shape, np.float32)
@@ -158,7 +167,8 @@ def views_from_frames(clips: Frames, preprocessing: Preprocessing) -> Views:
         plane = cv2.LUT(np.ascontiguousarray(image[..., channel]), table[channel])
         plane = plane.reshape(num_clips, num_frames, height, width)
         for crop, (top, left) in enumerate(offsets):
-            views[crop, :, channel] = plane[..., top : top + view_height, left : left + view_width]
+            view = plane[..., top : top + view_height, left : left + view_width]
+            views[crop, :, channel] = view[..., ::-1] if crop in mirrored else view
     return views.reshape(-1, *views.shape[2:])
 
 

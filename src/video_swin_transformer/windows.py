@@ -241,6 +241,94 @@ def window_layout(
     )
 
 
+@dataclass(frozen=True)
+class TimeRegion:
+    """Consecutive time steps that attend to one another and to no others.
+
+    Attributes:
+        num_steps: Time steps of the video.
+        length: Time steps with the padding that follows them.
+        start_in_window: Position of the first one in its window.
+    """
+
+    num_steps: int
+    length: int
+    start_in_window: int = 0
+
+
+def ready_time_regions(
+    start: int, stop: int, window: int, shift: int, total: int | None
+) -> list[TimeRegion]:
+    """Returns the regions of a block that can be computed before the video has ended.
+
+    They are those of the whole video along the time axis, for window 8 and shift 4:
+
+        not shifted     |0......7|8.....15|16....23|   the last window is padded
+        shifted         |0..3|4.....11|12....19|20..23|   the mask cuts the window that wraps around
+        8 steps or less |0......n|   one window of that length, whatever the shift
+
+    Args:
+        start: First time step that has not been in a region.
+        stop: One past the last time step that is known.
+        window: Configured window in time.
+        shift: Shift of the block in time.
+        total: Time steps of the video. None if it goes on; it then has more than `window` of them.
+    """
+    if total is not None and total <= window:
+        return [TimeRegion(total, total)] if start < total else []
+    last = window if total is None else -(-total // window) * window - (window - shift)
+    regions: list[TimeRegion] = []
+    while True:
+        length, start_in_window = window, 0
+        if shift and start == 0:
+            length, start_in_window = shift, window - shift
+        elif shift and total is not None and start == last:
+            length = window - shift
+        num_steps = min(length, stop - start)
+        if num_steps <= 0 or (num_steps < length and total is None):
+            return regions
+        regions.append(TimeRegion(num_steps, length, start_in_window))
+        start += num_steps
+
+
+@functools.lru_cache(maxsize=MAX_CACHED_PLANS)
+def plan_time_region(
+    region: TimeRegion,
+    height: int,
+    width: int,
+    window: Size3,
+    shift: Size3,
+    device: torch.device,
+) -> WindowPlan:
+    """Returns the plan for one region in time of a longer video.
+
+    Args:
+        region: The region; its grid is (num_steps, height, width).
+        height: Rows of the grid.
+        width: Columns of the grid.
+        window: Configured window.
+        shift: Shift of the block.
+        device: Device of the plan.
+    """
+    # In time, the region is the window. Only the two other axes are clipped and shifted here.
+    steps = window[0]
+    used, moved = clip_window_to_grid((steps, height, width), window, shift)
+    per_step = used[1] * used[2]
+    rows = slice(
+        region.start_in_window * per_step, (region.start_in_window + region.length) * per_step
+    )
+    bias_index = relative_position_array(window, steps * per_step)[rows, rows]
+    layout = window_layout(
+        (region.num_steps, height, width),
+        (region.length, *used[1:]),
+        (0, *moved[1:]),
+        bias_index,
+        by_position=used[1:] != window[1:],
+    )
+    with torch.inference_mode(False):
+        return _to_tensors(layout, device)
+
+
 class _TakeTokens(torch.autograd.Function):
     """out[:, i] = x[:, index[i]], zeros where index[i] is one past the end.
 

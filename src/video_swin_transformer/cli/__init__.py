@@ -24,6 +24,8 @@ from . import (
     features,
     inspect,
     models,
+    probe,
+    search,
     train,
 )
 from .console import log_to_stderr, say
@@ -44,6 +46,8 @@ def _add(group: str, command: Callable[..., int], examples: Sequence[str]) -> No
 
 _add("Use a model", classify.classify, classify.EXAMPLES)
 _add("Use a model", features.features, features.EXAMPLES)
+_add("Use a model", probe.probe, probe.EXAMPLES)
+_add("Use a model", search.search, search.EXAMPLES)
 _add("Use a model", export.export, export.EXAMPLES)
 _add("Models", models.models, models.EXAMPLES)
 _add("Models", download.download, download.EXAMPLES)

@@ -28,7 +28,6 @@ from .options import (
     Threads,
     Verbose,
     Videos,
-    Views,
 )
 from .results import CsvTable, classification_data
 
@@ -43,7 +42,15 @@ def classify(
     model: Model = None,
     config: ConfigFile = None,
     checkpoint: CheckpointFile = None,
-    views: Views = None,
+    views: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KxC|auto",
+            help="Clips x crops per video, such as 4x3; 4xfull uses the whole frame in one pass. "
+            "auto adds views, up to 4x3, until the label is stable.",
+            show_default="the model's",
+        ),
+    ] = None,
     topk: Annotated[int, typer.Option(min=1, help="Number of labels per video.")] = 5,
     labels: Annotated[
         Path | None,
@@ -67,7 +74,7 @@ def classify(
     from ..predictor import Predictor, parse_views
 
     inputs = expand_inputs(videos)
-    clips_and_crops = None if views is None else parse_views(views)
+    clips_and_crops = None if views in (None, "auto") else parse_views(views)
     predictor = Predictor.load(
         model,
         config=config,
@@ -79,6 +86,8 @@ def classify(
     )
     if clips_and_crops is not None:
         predictor = predictor.with_views(*clips_and_crops)
+    if views == "auto":
+        predictor = predictor.with_adaptive_views()
     if labels is not None:
         predictor = predictor.with_labels(labels)
     if verbose:
@@ -97,10 +106,12 @@ def classify(
                 if not result.source.isprintable():
                     result = dataclasses.replace(result, source=one_line(result.source))
                 print(result.summary(topk), flush=True)
+                if views == "auto":
+                    print(f"{result.num_views:8d}  of {result.max_views} views", flush=True)
             if result.error is not None:
                 num_failed += 1
                 say(f"error: {result.error}")
             elif verbose:
                 times = (f"{stage} {took:.2f} s" for stage, took in result.timing_seconds.items())
-                say(f"{result.source}: {', '.join(times)}")
+                say(f"{result.source}: {result.num_views} views, {', '.join(times)}")
     return report_failures(num_failed, len(inputs))

@@ -167,9 +167,7 @@ def _expand(inputs: Iterable[str], passed_over: Counter[str]) -> list[str]:
 
 def describe_predictor(predictor: Predictor) -> str:
     """Describes model, runtime and views, and why this runtime was selected."""
-    clips = predictor.bundle.sampling.num_clips
-    crops = predictor.bundle.preprocessing.crops
-    text = f"{predictor.name}: {predictor.runtime.description}, {clips}x{crops} views"
+    text = f"{predictor.name}: {predictor.runtime.description}, {predictor.views_text}"
     reason = predictor.runtime.selection_reason
     return f"{text}\n{reason}" if reason else text
 

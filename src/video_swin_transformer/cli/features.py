@@ -1,15 +1,24 @@
-"""videoswin features: vectors for search, clustering and training other models."""
+"""videoswin features: vectors for search, clustering, localization and training other models."""
 
 from __future__ import annotations
 
-import io
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from ..files import one_line, output_paths, write_atomic
-from .console import describe_predictor, expand_inputs, report_failures, say, with_progress
+from ..errors import ConfigError
+from ..files import one_line, path_to_text, plain_text
+from .console import (
+    describe_predictor,
+    expand_inputs,
+    print_json,
+    progress_bar,
+    report_failures,
+    say,
+    with_progress,
+)
 from .options import (
     CheckpointFile,
     ConfigFile,
@@ -20,64 +29,208 @@ from .options import (
     Threads,
     Verbose,
     Videos,
-    Views,
 )
+
+if TYPE_CHECKING:
+    from ..features import WrittenFeatures
 
 EXAMPLES = (
     "videoswin features clip.mp4 --out features",
-    "videoswin features clips --out features --model swin-b-k600 --views 10x1",
+    "videoswin features clips --out features --window 32 --stride 2 --hop-seconds 0.5 --resume",
+    "videoswin features long.mp4 --out features --mode stream --stride 2",
+    "videoswin features clips --out thumos --layout actionformer --fps 30 --hop-frames 16",
 )
 
 
 def features(
     videos: Videos,
-    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the .npy files.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the files.")],
     model: Model = None,
     config: ConfigFile = None,
     checkpoint: CheckpointFile = None,
-    views: Views = None,
+    mode: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="clip computes each window of frames alone; stream computes one pass over the "
+            "whole video, whose rows trail the input.",
+        ),
+    ] = "clip",
+    window: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Frames per window.", show_default="the model's"),
+    ] = None,
+    stride: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Step between frames of a window.", show_default="the model's"
+        ),
+    ] = None,
+    hop_frames: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="Frames between the starts of windows; in a stream, frames per row.",
+            show_default="one window after the other",
+        ),
+    ] = None,
+    hop_seconds: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="Seconds between the starts of windows."),
+    ] = None,
+    num_windows: Annotated[
+        int | None,
+        typer.Option(metavar="K", help="Windows per video, placed by the rule of the model."),
+    ] = None,
+    segments: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="CSV with the columns video, start_seconds and end_seconds; one window in each.",
+        ),
+    ] = None,
+    fps: Annotated[
+        float | None,
+        typer.Option(
+            metavar="RATE",
+            help="Resample to this constant frame rate; for frame folders, their rate.",
+        ),
+    ] = None,
+    pooling: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="vector (mean over time and space), tokens (one per time step) or map.",
+        ),
+    ] = "vector",
+    stage: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Stage of the network from 0.", show_default="the last"),
+    ] = None,
+    num_crops: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N", help="1, 3, 5, 10 or full (the whole frame).", show_default="the model's"
+        ),
+    ] = None,
+    average_crops: Annotated[
+        bool,
+        typer.Option("--average-crops/--keep-crops", help="Average over crops, or keep an axis."),
+    ] = True,
+    project: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K|FILE", help="Random projection to K channels, or a matrix in a .npy file."
+        ),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the random projection.")] = 0,
+    format: Annotated[
+        str, typer.Option(metavar="NAME", help="npz, npy (with a .json), safetensors or parquet.")
+    ] = "npz",
+    layout: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Write what another project loads, with its settings: actionformer, opentad, "
+            "tencrop or crop-files.",
+        ),
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Keep complete files of the same request.")
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per video, one per line.")
+    ] = False,
     runtime: RuntimeName = "auto",
     precision: Precision = "f32",
     device: Device = "auto",
     threads: Threads = None,
     verbose: Verbose = False,
 ) -> int:
-    """Write the features of each video to a .npy file: float32 (clips, channels)."""
-    import numpy as np
-
-    from ..predictor import Predictor, parse_views
+    """Write features of videos, with the frames and seconds that each row covers."""
+    from ..features import FeatureOptions, read_segments, write_features
+    from ..predictor import Predictor
 
     inputs = expand_inputs(videos)
-    targets = output_paths(inputs, out, ".npy")
-    clips_and_crops = None if views is None else parse_views(views)
+    options = FeatureOptions(
+        mode=mode,  # type: ignore[arg-type] # checked there
+        window=window,
+        stride=stride,
+        hop_frames=hop_frames,
+        hop_seconds=hop_seconds,
+        num_windows=num_windows,
+        fps=fps,
+        pooling=pooling,  # type: ignore[arg-type]
+        stage=stage,
+        num_crops=_crops(num_crops),
+        average_crops=average_crops,
+        project=int(project) if project is not None and project.isdecimal() else project,
+        seed=seed,
+    )
+    chosen = None if segments is None else read_segments(segments)
     predictor = Predictor.load(
         model,
         config=config,
         checkpoint=checkpoint,
-        runtime=runtime,
+        # Other runtimes give pooled features only.
+        runtime="torch" if runtime == "auto" and options.needs_maps else runtime,
         precision=precision,
         device=device,
         threads=threads,
     )
-    if clips_and_crops is not None:
-        predictor = predictor.with_views(*clips_and_crops)
     if verbose:
         say(describe_predictor(predictor))
-    num_failed = 0
-    results = zip(inputs, predictor.features_many(inputs), strict=True)
-    for name, result in with_progress(results, len(inputs), "features"):
+    num_failed, lag_frames = 0, None
+    # One bar: of the rows of the only video, or of the videos.
+    with progress_bar("features") if len(inputs) == 1 else nullcontext() as progress:
+        results = write_features(
+            predictor,
+            inputs,
+            out,
+            options,
+            segments=chosen,
+            format=format,
+            layout=layout,
+            resume=resume,
+            progress=progress or (lambda done, total: None),
+        )
+        found = list(results) if progress else with_progress(results, len(inputs), "features")
+    for result in found:
+        if json:
+            print_json(_json_data(result))
         if result.error is not None:
             say(f"error: {result.error}")
             num_failed += 1
             continue
-        data = io.BytesIO()
-        np.save(data, result.features)
-        try:
-            write_atomic(targets[name], data.getvalue())
-        except OSError as error:
-            say(f"error: Cannot write {str(targets[name])!r} ({error.strerror or error}).")
-            num_failed += 1
-            continue
-        shape = "x".join(map(str, result.features.shape))
-        print(f"{one_line(str(targets[name]))}  {shape}", flush=True)
+        if result.lag_frames not in (None, lag_frames):
+            lag_frames = result.lag_frames
+            say("Rows trail the input by {} to {} frames.".format(*lag_frames))
+        if not json:
+            shape = "x".join(map(str, result.shape))
+            kept = "  (kept)" if result.is_kept else ""
+            print(f"{one_line(str(result.path))}  {shape}{kept}", flush=True)
     return report_failures(num_failed, len(inputs))
+
+
+def _json_data(result: WrittenFeatures) -> dict[str, Any]:
+    error = None
+    if result.error is not None:
+        error = {"type": type(result.error).__name__, "message": plain_text(str(result.error))}
+    return {
+        "input": path_to_text(result.source),
+        "path": None if result.path is None else path_to_text(str(result.path)),
+        "shape": result.shape,
+        "is_kept": result.is_kept,
+        "lag_frames": result.lag_frames,
+        "error": error,
+    }
+
+
+def _crops(text: str | None) -> int | Literal["full"] | None:
+    if text is None:
+        return None
+    if text == "full":
+        return "full"
+    if not text.isdecimal():
+        raise ConfigError(f"--num-crops is {text!r}, but must be 1, 3, 5, 10 or full.")
+    return int(text)

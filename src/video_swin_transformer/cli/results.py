@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def classification_data(result: Classification, top_k: int) -> dict[str, Any]:
-    """The JSON data of one video: {"input", "model", "labels": [...], "error"}."""
+    """The JSON data of one video: {"input", "model", "labels": [...], "num_views", "error"}."""
     labels = [
         {
             "label": result.label(index),
@@ -31,6 +31,7 @@ def classification_data(result: Classification, top_k: int) -> dict[str, Any]:
         "input": path_to_text(result.source),
         "model": path_to_text(result.model),
         "labels": labels,
+        "num_views": result.num_views,
         "error": error,
     }
 

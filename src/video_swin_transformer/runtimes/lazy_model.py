@@ -42,7 +42,7 @@ class LazyModel:
     def __init__(self, resolved: ResolvedModel, bundle: BundleConfig | None = None) -> None:
         self._resolved, self._bundle_override = resolved, bundle
         self._built: VideoSwinTransformer | None = None
-        self.digest = _digest(resolved.path, bundle)
+        self.digest = weights_digest(resolved.path, bundle)
         self.bundle = bundle or self._cached_bundle() or self._read_bundle()
         if resolved.card is not None and not self.bundle.labels:
             self.bundle = dataclasses.replace(self.bundle, labels=load_card_labels(resolved.card))
@@ -74,10 +74,20 @@ class LazyModel:
         return bundle
 
 
-def _digest(path: Path, bundle: BundleConfig | None) -> str:
-    """Returns the SHA-256 of the weights, their config file and the given bundle."""
+def weights_digest(path: Path, bundle: BundleConfig | None = None) -> str:
+    """Returns the SHA-256 of the weights, their config file and the given bundle.
+
+    Args:
+        path: Weights file, model folder or exported model.
+        bundle: Configuration to use instead of the model's own.
+
+    Raises:
+        CheckpointError: A file cannot be read.
+    """
     names = (WEIGHTS_FILE, "pytorch_model.bin", CONFIG_FILE)
     files = [path / name for name in names] if path.is_dir() else [path, path.parent / CONFIG_FILE]
+    if path.suffix.lower() == ".xml":  # OpenVINO keeps the weights beside the graph
+        files.append(path.with_suffix(".bin"))
     try:
         digest = sha256_files(part for part in files if part.is_file())
     except OSError as error:

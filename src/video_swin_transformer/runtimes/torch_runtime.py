@@ -6,7 +6,9 @@ The CUDA paths were run on an H100 (tests/test_gpu.py), MPS was not.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +24,7 @@ from ..preprocess import check_views
 MAX_BATCH_ELEMENTS = 4 * 3 * 32 * 224 * 224
 
 Forward = Callable[[Tensor], tuple[Tensor, Tensor]]
+T = TypeVar("T")
 
 
 class TorchRuntime:
@@ -35,6 +38,10 @@ class TorchRuntime:
         device: See `choose_device`.
         fixed_shape: The only shape that `model` supports, (C, T, H, W); None for any.
         threads: Number of CPU threads; None for torch's default.
+
+    Attributes:
+        model: The network, on `device`.
+        device: Where it runs.
 
     Raises:
         ConfigError: The device is not available.
@@ -54,7 +61,8 @@ class TorchRuntime:
         self._threads = threads
         set_num_threads(threads)
         self.device = choose_device(device)
-        self._forward: Forward = model.to(self.device)
+        self.model = model.to(self.device)
+        self._forward: Forward = self.model
         if isinstance(model, VideoSwinTransformer):
             self._forward = model.logits_and_features
         self.bundle = bundle
@@ -64,14 +72,37 @@ class TorchRuntime:
 
     def run(self, views: Floats) -> ViewOutputs:
         """Runs the model; see `Runtime.run`."""
+
+        def outputs(x: Tensor) -> ViewOutputs:
+            logits, features = self._forward(x)
+            return ViewOutputs(logits.float().cpu().numpy(), features.float().cpu().numpy())
+
+        parts = self.map_batches(views, outputs)
+        return parts[0] if len(parts) == 1 else ViewOutputs.concatenate(parts)
+
+    def map_batches(self, views: Floats, function: Callable[[Tensor], T]) -> list[T]:
+        """Calls a function with batches of views that fit in memory.
+
+        Args:
+            views: (V, C, T, H, W) float32, normalized.
+            function: Maps a batch on `device` to its result, in inference mode.
+
+        Returns:
+            The results of consecutive batches.
+
+        Raises:
+            ConfigError: The model does not support views of this shape.
+            DeviceMemoryError: One view is too much.
+        """
         shape = check_views(views, self.bundle.model.in_chans, self._fixed_shape)
-        set_num_threads(self._threads)
         batch_size = max_batch_size(shape)
-        outputs: list[ViewOutputs] = []
+        results: list[T] = []
         start = 0
         while start < len(views):
+            batch = views[start : start + batch_size]
             try:
-                outputs.append(self._run_batch(views[start : start + batch_size]))
+                with self.inference():
+                    results.append(function(torch.from_numpy(batch).to(self.device)))
             except RuntimeError as error:  # on a GPU: halve the batch until it fits
                 if not _is_out_of_memory(error):
                     raise
@@ -83,14 +114,17 @@ class TorchRuntime:
                 batch_size //= 2
                 continue
             start += batch_size
-        return outputs[0] if len(outputs) == 1 else ViewOutputs.concatenate(outputs)
+        return results
 
-    @torch.inference_mode()
-    def _run_batch(self, views: Floats) -> ViewOutputs:
-        x = torch.from_numpy(views).to(self.device)
-        with torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None):
-            logits, features = self._forward(x)
-        return ViewOutputs(logits.float().cpu().numpy(), features.float().cpu().numpy())
+    @contextmanager
+    def inference(self) -> Iterator[None]:
+        """Computes without gradients, with the threads and the precision of this runtime."""
+        set_num_threads(self._threads)
+        with (
+            torch.inference_mode(),
+            torch.autocast(self.device.type, self._dtype, enabled=self._dtype is not None),
+        ):
+            yield
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

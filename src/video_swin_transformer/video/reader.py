@@ -135,6 +135,35 @@ class VideoReader:
             self._copy_metadata(self._frames)  # decoding may have revealed fewer frames
         return out
 
+    def iter_frames(
+        self, indices: Sequence[int] | NDArray[np.integer]
+    ) -> Iterator[tuple[int, Pixels]]:
+        """Yields frames one at a time, each decoded once, in memory independent of their number.
+
+        Args:
+            indices: Strictly increasing integers in [0, num_frames).
+
+        Yields:
+            (index, (H, W, 3) uint8 RGB pixels) in order. In the rare case that decoding has to
+            start over, it goes back to the first index: discard what came before.
+
+        Raises:
+            ConfigError: An index is out of range, or the indices do not increase.
+            VideoDecodeError: A requested frame is damaged.
+        """
+        if self._frames is None:
+            raise decode_error(self._name, "the reader is closed")
+        checked = _checked_indices(indices, self.num_frames)
+        if (np.diff(checked) <= 0).any():
+            raise ConfigError("Frame indices must strictly increase; use frames_at for others.")
+        try:
+            with translate_errors(self._name, "decoding"):
+                for position, pixels in self._frames.read(checked):
+                    yield position, np.broadcast_to(pixels, (*pixels.shape[:2], 3))
+        finally:
+            if self._frames is not None:
+                self._copy_metadata(self._frames)
+
     def close(self) -> None:
         """Closes the file and frees its frames. Can be called repeatedly."""
         if self._frames is not None:

@@ -1,0 +1,68 @@
+"""videoswin search: where a clip, or something like it, occurs in other videos."""
+
+from __future__ import annotations
+
+import dataclasses
+import json as json_lines
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import Device, Model, Precision, RuntimeName, Threads
+
+EXAMPLES = (
+    "videoswin search query.mp4 features",
+    "videoswin search query.npz features --windows --top-k 3",
+)
+
+
+def search(
+    query: Annotated[
+        str, typer.Argument(metavar="QUERY", help="A video, or a feature file of one video.")
+    ],
+    features: Annotated[
+        Path, typer.Argument(metavar="FEATURES", help="Feature file, or a folder of them.")
+    ],
+    top_k: Annotated[int, typer.Option(metavar="N", min=1, help="Number of results.")] = 5,
+    windows: Annotated[
+        bool,
+        typer.Option("--windows", help="The nearest windows of each window of the query."),
+    ] = False,
+    json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object per result, one per line.")
+    ] = False,
+    model: Model = None,
+    runtime: RuntimeName = "auto",
+    precision: Precision = "f32",
+    device: Device = "auto",
+    threads: Threads = None,
+) -> int:
+    """Find the places in videos that are most similar to a query clip, with their times."""
+    from ..features import FORMATS, extract_query, load_features, nearest_windows, search_features
+
+    table = load_features(features)
+    if Path(query).suffix[1:] in FORMATS:
+        query_table = load_features(query)
+    else:
+        from ..predictor import Predictor
+
+        settings = table.settings
+        needs_maps = settings.mode == "stream" or settings.pooling != "vector"
+        predictor = Predictor.load(
+            model,
+            runtime="torch" if runtime == "auto" and needs_maps else runtime,
+            precision=precision,
+            device=device,
+            threads=threads,
+        )
+        query_table = extract_query(predictor, query, table)
+    find = nearest_windows if windows else search_features
+    for hit in find(query_table, table, top_k=top_k):
+        if json:
+            print(json_lines.dumps(dataclasses.asdict(hit), ensure_ascii=False), flush=True)
+            continue
+        row = "" if hit.query_row is None else f"{hit.query_row:5d}  "
+        times = f"{hit.start_seconds:9.3f} - {hit.end_seconds:9.3f} s"
+        print(f"{row}{hit.similarity:6.3f}  {times}  {hit.video}", flush=True)
+    return 0
