@@ -14,6 +14,7 @@ like the start of such a sequence is written as `\\x5c`. All other names are wri
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
@@ -23,6 +24,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
@@ -70,9 +72,7 @@ def read_file(
     """
     name = f"the {what} {str(path)!r}"
     try:
-        # Without O_NONBLOCK, opening a FIFO waits for a writer.
-        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-        with os.fdopen(os.open(path, flags), "rb") as file:
+        with _open_without_waiting(path) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise error(_not_regular(name, status.st_mode))
@@ -122,6 +122,12 @@ def read_text_file(
             f"Cannot read the {what} {str(path)!r}: byte {cause.start} is not UTF-8; save it as "
             "UTF-8 text."
         ) from cause
+
+
+def _open_without_waiting(path: str | Path) -> BufferedReader:
+    # Without O_NONBLOCK, opening a FIFO waits for a writer.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags), "rb")
 
 
 def _not_regular(name: str, mode: int) -> str:
@@ -174,8 +180,10 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
 
 
 def sha256_file(path: Path) -> str:
-    """Returns the SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as file:
+    """Returns the SHA-256 of a file in hexadecimal. Raises OSError unless it is a regular file."""
+    with _open_without_waiting(path) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
