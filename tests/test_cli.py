@@ -260,10 +260,11 @@ def test_models_table_and_json(run):
 
 def test_classify_keeps_an_existing_csv_if_the_model_has_no_classifier(tmp_path, run):
     create_model("swin-nano", num_classes=0).save_pretrained(tmp_path / "headless")
-    (tmp_path / "old.csv").write_text("kept\n")
+    text = "input,rank,label,index,score,error\nkept\n"
+    (tmp_path / "old.csv").write_text(text)
     code, _, err = run(
         "classify", EXAMPLES / "static.mp4", "--model", tmp_path / "headless",
         "--csv", tmp_path / "old.csv", "--runtime", "torch",
     )  # fmt: skip
     assert code == 2 and "has no classifier" in err
-    assert (tmp_path / "old.csv").read_text() == "kept\n"
+    assert (tmp_path / "old.csv").read_text() == text

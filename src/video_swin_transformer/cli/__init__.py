@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 import typer
 
 from ..errors import ConfigError, UnknownNameError, VideoSwinError
+from ..files import os_error_reason
 from . import (
     bench,
     check_data,
@@ -85,7 +86,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        say(f"error: {error.filename or 'A file'}: {error.strerror or error}.")
+        say(f"error: {error.filename or 'A file'}: {os_error_reason(error)}.")
         return 1
     except (KeyboardInterrupt, typer.Abort):
         say("Stopped.")

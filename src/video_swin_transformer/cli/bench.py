@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .console import progress_bar, say, text_table
-from .options import Model, Threads
+from .options import Force, Model, Threads
 
 if TYPE_CHECKING:
     from ..bench import RuntimeTiming, Timed
@@ -52,16 +52,19 @@ def bench(
     json: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the results as JSON.")
     ] = None,
+    force: Force = False,
 ) -> int:
     """Benchmark a model in every installed runtime, with interleaved runs."""
     import numpy as np
 
     from .. import bench as measure
-    from ..files import write_atomic
+    from ..files import check_output, write_atomic
 
     requested = [
         _parse_runtime(text) for text in dict.fromkeys((_REFERENCE, *(runtime or DEFAULT_RUNTIMES)))
     ]
+    if json is not None:
+        check_output(json, "a file of bench results", _is_results, force=force)
     with _source(model) as source:
         runtimes = measure.open_runtimes(source, requested, threads)
         runtimes |= measure.open_exported(exported or (), threads)
@@ -92,6 +95,12 @@ def bench(
         data = _figures(timings, others, peaks, shape, operations)
         write_atomic(json, (json_module.dumps(data, indent=2) + "\n").encode())
     return 0
+
+
+def _is_results(path: Path) -> bool:
+    from ..files import is_json_with
+
+    return is_json_with(path, "views", "runtimes", "matrix_products")
 
 
 def _parse_runtime(text: str) -> tuple[str, str]:

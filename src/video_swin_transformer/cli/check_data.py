@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..files import one_line, plain_text, write_atomic
+from ..files import check_output, is_json_with, one_line, plain_text, write_atomic
 from .console import progress_bar, say, text_table
-from .options import DataFormat, Delimiter, QuarantineFile, Root
+from .options import DataFormat, Delimiter, Force, QuarantineFile, Root
 
 if TYPE_CHECKING:
     from ..data import Annotations, CheckReport, Problem, Quarantine
@@ -52,6 +52,7 @@ def check_data(
     json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write the report as JSON.")
     ] = None,
+    force: Force = False,
     quarantine: QuarantineFile = None,
     deep: Annotated[
         bool, typer.Option("--deep", help="Decode every frame instead of only two clips per video.")
@@ -67,10 +68,10 @@ def check_data(
     from ..config import ClipSampling
     from ..data import CheckPlan, check_dataset
 
+    if json is not None:
+        check_output(json, "a report of check-data", _is_report, force=force)
     splits = _read_splits(data, val or [], root, format, delimiter, labels)
     quarantines = _open_quarantines(splits, quarantine)
-    if json is not None:
-        write_atomic(json, b"{}\n")  # a path that cannot be written is found before the work
     for name, split in splits.items():
         for note in split.notes:
             say(f"{name}: {note}")
@@ -89,6 +90,10 @@ def check_data(
         )
     _write_quarantines(report, quarantines)
     return 1 if report.num_unusable else 0
+
+
+def _is_report(path: Path) -> bool:
+    return is_json_with(path, "splits", "problems")
 
 
 def _read_splits(

@@ -22,6 +22,7 @@ from .options import (
     CheckpointFile,
     ConfigFile,
     Device,
+    Force,
     Model,
     Precision,
     RuntimeName,
@@ -64,6 +65,7 @@ def classify(
     csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the results to this CSV file.")
     ] = None,
+    force: Force = False,
     runtime: RuntimeName = "auto",
     precision: Precision = "f32",
     device: Device = "auto",
@@ -94,7 +96,7 @@ def classify(
         say(describe_predictor(predictor))
     results = predictor.classify_many(inputs)
     num_failed = 0
-    with CsvTable(csv, topk) if csv is not None else nullcontext() as table:
+    with CsvTable(csv, topk, force=force) if csv is not None else nullcontext() as table:
         if len(inputs) > 1:
             results = with_progress(results, len(inputs), "classifying")
         for result in results:

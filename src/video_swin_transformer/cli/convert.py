@@ -61,10 +61,12 @@ def convert(
         raise ConfigError(f"{str(out)!r} exists; add --force to replace it, or name another file.")
     import torch
 
+    from ..files import check_folder
     from ..weights.checkpoint import load_checkpoint
     from ..weights.writers import check_target, write_checkpoint
 
     check_target(to)
+    check_folder(out.parent)
     try:
         model, report = load_checkpoint(
             file,

@@ -12,7 +12,7 @@ from ..data import Annotations, Quarantine, default_quarantine, read_annotations
 from ..errors import ConfigError, DataError
 from .distributed import process_group
 from .metrics import MEAN_CLASS_RULES
-from .outputs import write_results
+from .outputs import check_results_folder, write_results
 from .runner import plan_evaluation, run_evaluation
 from .scores import ScoreStore
 from .summary import EvaluationResult, summarize
@@ -89,6 +89,7 @@ def evaluate(
         skipped = quarantined.filter(annotations)[1]
         store = ScoreStore(out / SCORES_FOLDER)
         if group.is_first:
+            check_results_folder(out, SCORES_FOLDER)
             store.begin(plan, resume=resume)
             _log_notes(predictor, annotations, len(skipped), quarantined.path)
         group.wait_for_all()
@@ -128,6 +129,7 @@ def evaluate_scores(
     _check_choices(average, mean_class_accuracy)
     stored = ScoreStore(Path(scores) / SCORES_FOLDER).load()
     result = summarize(stored, average, mean_class_accuracy)
+    check_results_folder(Path(scores if out is None else out), SCORES_FOLDER)
     write_results(result, Path(scores if out is None else out))
     return result
 
