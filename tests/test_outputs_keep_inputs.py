@@ -184,7 +184,7 @@ def test_errors_name_the_target_and_nothing_is_left(tmp_path, monkeypatch):
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(files.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left") as raised, open_atomic(tmp_path / "x"):
         pass
     assert raised.value.filename == str(tmp_path / "x") and not list(tmp_path.iterdir())

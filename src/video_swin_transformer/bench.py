@@ -21,6 +21,7 @@ from .errors import ConfigError, MissingExtraError, VideoSwinError
 from .exporters.sidecar import read_exported_model
 from .preprocess import Views
 from .runtimes import Runtime, open_runtime
+from .runtimes.selection import check_threads
 from .verification import relative_error
 
 PRODUCT_SIZE = 4096  # of the matrix product that estimates the peak throughput of this machine
@@ -84,6 +85,8 @@ def open_runtimes(
 
     Raises UnknownNameError, CheckpointError.
     """
+    if threads is not None:
+        check_threads(threads)
     opened: dict[tuple[str, str], Runtime] = {}
     for runtime, precision in requested:
         try:

@@ -58,6 +58,23 @@ _KINDS = {
 _log = logging.getLogger(__name__)
 
 
+def require_path(path: object, what: str) -> None:
+    """Rejects an empty path, which pathlib would take for the current folder.
+
+    Args:
+        path: A path as the user gave it.
+        what: What it is, for messages, such as "dataset".
+
+    Raises:
+        ConfigError: It is an empty string.
+    """
+    if path == "":
+        raise ConfigError(
+            f"The path of the {what} is an empty string; give a path, or '.' for the current "
+            "folder."
+        )
+
+
 def read_file(
     path: str | Path,
     *,
@@ -87,13 +104,13 @@ def read_file(
         with os.fdopen(os.open(path, flags), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise error(_not_regular(name, status.st_mode))
+                raise error(f"Cannot read {name}: {_not_regular(status.st_mode)}.")
             # One byte more than allowed: the file may grow, and /proc says that it has none.
             data = file.read(min(status.st_size, max_bytes) + 1)
             if len(data) > status.st_size:
                 data += file.read(max_bytes + 1 - len(data))
     except IsADirectoryError as cause:
-        raise error(_not_regular(name, stat.S_IFDIR)) from cause
+        raise error(f"Cannot read {name}: {_not_regular(stat.S_IFDIR)}.") from cause
     except ValueError as cause:  # a NUL in the name
         raise error(f"Cannot read {name}: {cause}.") from cause
     except OSError as cause:
@@ -136,9 +153,19 @@ def read_text_file(
         ) from cause
 
 
-def _not_regular(name: str, mode: int) -> str:
-    kind = _KINDS.get(stat.S_IFMT(mode), "not a file")
-    return f"Cannot read {name}: it is {kind}; give a regular file."
+def require_regular(path: Path) -> None:
+    """Raises OSError if a path exists and is not a regular file; opening a FIFO would wait.
+
+    Args:
+        path: The path of a file.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, _not_regular(mode), str(path))
+
+
+def _not_regular(mode: int) -> str:
+    return f"it is {_KINDS.get(stat.S_IFMT(mode), 'not a file')}; give a regular file"
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -331,7 +358,8 @@ def _open_stream(path: Path) -> BinaryIO:
 
 
 def sha256_file(path: Path) -> str:
-    """Returns the SHA-256 of a file in hexadecimal."""
+    """Returns the SHA-256 of a regular file in hexadecimal. Raises OSError for other files."""
+    require_regular(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -20,9 +20,9 @@ import numpy.typing as npt
 
 from .adaptive_views import DEFAULT_ERROR_RATE, is_decided, view_order
 from .config import BundleConfig, require
-from .errors import ConfigError, VideoSwinError
+from .errors import CheckpointError, ConfigError, VideoSwinError
 from .labels import read_labels
-from .postprocess import average_crops, average_views
+from .postprocess import ViewOutputs, average_crops, average_views
 from .preprocess import Views, views_from_frames
 from .runtimes import Runtime, open_runtime
 from .runtimes.lazy_model import weights_digest
@@ -33,6 +33,8 @@ from .weights import resolve_model
 Floats: TypeAlias = npt.NDArray[np.float32]
 Source: TypeAlias = str | Path | FrameFolder | npt.NDArray[np.uint8]  # the last: (T, H, W, 3)
 T = TypeVar("T")
+
+MAX_CLIPS = 1000  # per video; the frames of all of them are in memory at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,6 +251,7 @@ class Predictor:
             ConfigError: The number is not supported, or the model uses uniform sampling, which
                 requires one clip.
         """
+        require(num_clips <= MAX_CLIPS, "num_clips", num_clips, f"at most {MAX_CLIPS}")
         if self.bundle.sampling.rule == "uniform" and num_clips != 1:
             raise ConfigError(
                 f"The number of clips is {num_clips}, but the model {self.name} uses uniform "
@@ -449,7 +452,7 @@ class Predictor:
         for source, read in self._read_ahead(sources, self._read_views, num_readers):
             try:
                 views, _ = read.result()
-                yield ViewLogits(_name(source), self.runtime.run(views).logits)
+                yield ViewLogits(_name(source), self._run(views).logits)
             except VideoSwinError as error:
                 yield ViewLogits(_name(source), np.empty((0, 0), np.float32), error)
 
@@ -504,7 +507,7 @@ class Predictor:
         self, source: Source, views: Views, timing_seconds: dict[str, float]
     ) -> Classification:
         start = time.perf_counter()
-        logits = self.runtime.run(views).logits
+        logits = self._run(views).logits
         timing_seconds["network"] = time.perf_counter() - start
         bundle = self.bundle
         scores, view_scores = average_views(logits, bundle.average_clips, bundle.multi_label)
@@ -518,6 +521,11 @@ class Predictor:
             max_views=len(views),
         )
 
+    def _run(self, views: Views) -> ViewOutputs:
+        outputs = self.runtime.run(views)
+        require_finite_outputs(self, outputs)
+        return outputs
+
     def _open_views(self, source: Source) -> _ViewReader:
         return _ViewReader(source, self.bundle)
 
@@ -530,7 +538,7 @@ class Predictor:
         for clip, crop in order:
             view = views.read(clip, crop)
             start = time.perf_counter()
-            logits.append(self.runtime.run(view).logits)
+            logits.append(self._run(view).logits)
             network_seconds += time.perf_counter() - start
             scores, view_scores = average_views(
                 np.concatenate(logits), bundle.average_clips, bundle.multi_label
@@ -551,7 +559,7 @@ class Predictor:
         self, source: Source, views: Views, timing_seconds: dict[str, float]
     ) -> ClipFeatures:
         start = time.perf_counter()
-        features = self.runtime.run(views).features
+        features = self._run(views).features
         timing_seconds["network"] = time.perf_counter() - start
         per_clip = average_crops(features, self.bundle.preprocessing.num_crops)
         return ClipFeatures(_name(source), self.name, per_clip, timing_seconds)
@@ -594,6 +602,24 @@ class _ViewReader:
 
     def __exit__(self, *_: object) -> None:
         self._video.close()
+
+
+def require_finite_outputs(predictor: Predictor, outputs: Iterable[Floats]) -> None:
+    """Rejects outputs of a model that are no numbers.
+
+    Args:
+        predictor: The model.
+        outputs: Its outputs.
+
+    Raises:
+        CheckpointError: An output has a NaN or an infinite value.
+    """
+    if not all(np.isfinite(part).all() for part in outputs):
+        raise CheckpointError(
+            f"The outputs of the model {predictor.name} are NaN or infinite "
+            f"({predictor.runtime.description}); its weights are damaged, or the numbers exceed "
+            "the precision. Use other weights, or the precision f32."
+        )
 
 
 def parse_views(text: str) -> tuple[int, int | Literal["full"]]:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .config import CONFIG_FILE, MODEL_TYPE, WEIGHTS_FILE, BundleConfig
 from .errors import CheckpointError, ConfigError
-from .files import write_atomic
+from .files import os_error_reason, write_atomic
 
 METADATA_KEY = "video_swin_config"
 PROCESSOR_FILE = "video_preprocessor_config.json"
@@ -56,7 +56,7 @@ def write_folder(
         write_atomic(folder / CONFIG_FILE, text.encode())
     except OSError as error:
         raise CheckpointError(
-            f"The model cannot be written to {str(folder)!r} ({error.strerror or error}); "
+            f"The model cannot be written to {str(folder)!r} ({os_error_reason(error)}); "
             "give a writable folder."
         ) from error
 
@@ -71,7 +71,7 @@ def read_folder(folder: str | Path) -> tuple[BundleConfig, dict[str, Tensor]]:
         The configuration, and the tensors on the CPU.
 
     Raises:
-        CheckpointError: A file is missing or damaged.
+        CheckpointError: A file is missing or damaged, or has NaN among the weights.
     """
     path = Path(folder)
     weights = path / WEIGHTS_FILE if path.is_dir() else path
@@ -85,7 +85,40 @@ def read_folder(folder: str | Path) -> tuple[BundleConfig, dict[str, Tensor]]:
             f"{str(weights)!r} has no configuration, neither in its metadata nor in {CONFIG_FILE}; "
             "use a model saved with save_pretrained, or load_checkpoint for other files."
         )
+    require_finite(tensors, weights)
     return bundle, tensors
+
+
+def nonfinite_names(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Returns the names of the tensors with a NaN or an infinite value.
+
+    Args:
+        tensors: Tensors by name.
+    """
+    return [
+        name
+        for name, tensor in tensors.items()
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all())
+    ]
+
+
+def require_finite(tensors: Mapping[str, Tensor], source: str | Path) -> None:
+    """Rejects weights with a NaN or an infinite value, which make every score NaN.
+
+    Args:
+        tensors: State dict of a model.
+        source: Where it comes from, for the message.
+
+    Raises:
+        CheckpointError: A tensor has such a value.
+    """
+    if names := nonfinite_names(tensors):
+        more = f" and {len(names) - 1} other tensors" if len(names) > 1 else ""
+        raise CheckpointError(
+            f"The weights in {str(source)!r} contain NaN or infinite values, in {names[0]!r}"
+            f"{more}; the training diverged or the file is damaged. Use an earlier checkpoint, or "
+            "download the file again."
+        )
 
 
 def has_config(folder: Path) -> bool:

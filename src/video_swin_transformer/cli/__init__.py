@@ -75,9 +75,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code; no user error ends in a traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # a label or path that its encoding lacks
         sys.stdout.reconfigure(errors="backslashreplace")
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        _require_values(arguments)
         with log_to_stderr():
-            code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+            code = app(args=arguments, standalone_mode=False)
     except VideoSwinError as error:
         say(f"error: {error}")
         return 2 if isinstance(error, (ConfigError, UnknownNameError)) else 1
@@ -87,6 +89,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         say(f"error: {error.filename or 'A file'}: {os_error_reason(error)}.")
+        return 1
+    except MemoryError:
+        say(
+            "error: There is not enough memory; give fewer or smaller inputs, fewer views or fewer "
+            "--workers."
+        )
         return 1
     except (KeyboardInterrupt, typer.Abort):
         say("Stopped.")
@@ -102,6 +110,20 @@ def run(arguments: Sequence[str] | None = None) -> int:
             say(f"error: {' '.join(message.split())} See: {command} -h")
         return 2
     return int(code or 0)
+
+
+def _require_values(arguments: Sequence[str]) -> None:
+    """Raises ConfigError for an empty argument, which pathlib takes for the current folder."""
+    advice = (
+        "is empty, perhaps because a variable of the shell is not set; give a value, or leave it "
+        "out."
+    )
+    for before, text in zip(("", *arguments), arguments, strict=False):
+        if not text:
+            what = f"The value of {before}" if before.startswith("--") else "An argument"
+            raise ConfigError(f"{what} {advice}")
+        if text.startswith("--") and text.endswith("="):
+            raise ConfigError(f"The value of {text[:-1]} {advice}")
 
 
 def main() -> None:

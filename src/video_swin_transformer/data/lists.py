@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from ..errors import DataError
+from ..files import read_file
 from ..video.discovery import video_suffixes
 from .columns import SEGMENTS_HINT, Columns, find_columns
 
@@ -97,8 +98,8 @@ def read_text(path: Path) -> str:
 
 def _read(path: Path) -> tuple[str, bool]:
     """Returns the text and whether it is Unicode."""
+    data = read_file(path, what="list")
     try:
-        data = path.read_bytes()
         if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             text, is_unicode = data.decode("utf-16"), True
         else:
@@ -106,7 +107,7 @@ def _read(path: Path) -> tuple[str, bool]:
             decoded = [_decode_line(line) for line in lines]
             text = "\n".join(line for line, _ in decoded)
             is_unicode = all(is_utf8 for _, is_utf8 in decoded)
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise DataError(f"Cannot read the list {str(path)!r}: {error}.") from error
     if "\0" in text:
         raise DataError(

@@ -14,7 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
-from ..files import path_from_text, path_to_text, plain_text, sibling_path, write_atomic
+from ..files import (
+    os_error_reason,
+    path_from_text,
+    path_to_text,
+    plain_text,
+    read_text_file,
+    require_path,
+    sibling_path,
+    write_atomic,
+)
 from .annotations import Annotations, ClipRecord
 
 
@@ -39,6 +48,7 @@ class Quarantine:
     """
 
     def __init__(self, path: str | Path) -> None:
+        require_path(path, "quarantine list")
         self.path = Path(path)
         self._clips: dict[str, QuarantinedClip] = {}
         for number, line in enumerate(self._lines(), start=1):
@@ -114,19 +124,19 @@ class Quarantine:
         except OSError as error:
             raise DataError(
                 f"Cannot write the quarantine list {str(self.path)!r} "
-                f"({error.strerror or error}); give another file with --quarantine."
+                f"({os_error_reason(error)}); give another file with --quarantine."
             ) from error
 
     def _lines(self) -> list[str]:
         try:
-            # Not splitlines(): JSON strings may contain U+2028 and other line separators.
-            return self.path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+            self.path.stat()
         except FileNotFoundError:
             return []
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(
-                f"Cannot read the quarantine list {str(self.path)!r}: {error}."
-            ) from error
+        except (OSError, ValueError):  # read_text_file names the reason
+            pass
+        text = read_text_file(self.path, what="quarantine list")
+        # Not splitlines(): JSON strings may contain U+2028 and other line separators.
+        return text.removesuffix("\n").split("\n")
 
 
 def default_quarantine(source: str | Path) -> Path:

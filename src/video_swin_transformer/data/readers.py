@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import DataError, UnknownNameError
-from ..files import path_to_text
+from ..files import path_to_text, require_path
 from ..labels import LABEL_SETS, read_labels, shipped_labels
 from ..video.discovery import describe_passed_over, find_videos, video_suffixes
 from .annotations import Annotations, ClipRecord, RejectedEntry
@@ -74,10 +74,13 @@ def read_annotations(
         The clips and their labels.
 
     Raises:
+        ConfigError: A path is an empty string.
         DataError: The source cannot be read or contains no clips, a line is invalid or has several
             meanings, or the number of class names differs from `num_classes`.
         UnknownNameError: Unknown format or split.
     """
+    require_path(source, "dataset")
+    require_path(root, "root folder")
     source = Path(source)
     if format is not None and format not in FORMATS:
         raise UnknownNameError("format", format, FORMATS)

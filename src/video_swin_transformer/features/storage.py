@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, MissingExtraError, UnknownNameError
-from ..files import is_json_with, write_atomic
+from ..files import is_json_with, require_regular, write_atomic
 from .table import FeatureSettings, FeatureTable, Ints, Seconds, VideoInfo, concatenate
 
 FORMATS = ("npz", "npy", "safetensors", "parquet")
@@ -86,6 +86,10 @@ def _is_feature_file(path: Path) -> bool:
 
 
 def _load_file(path: Path) -> FeatureTable:
+    try:
+        require_regular(path)
+    except OSError as error:
+        raise DataError(f"{str(path)!r} cannot be read: {error.strerror}.") from error
     reader = _READERS.get(path.suffix[1:])
     if reader is None:
         raise UnknownNameError("feature format", path.suffix, [f".{name}" for name in FORMATS])

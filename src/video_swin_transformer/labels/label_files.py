@@ -8,6 +8,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..errors import DataError
+from ..files import read_text_file, require_path
+
+_MAX_BYTES = 1 << 26  # 64 MiB
 
 ID_COLUMNS = ("id", "index", "label_id", "class_id", "class_index", "label_index", "number")
 NAME_COLUMNS = ("name", "label", "class", "label_name", "class_name", "display_name", "template")
@@ -31,13 +34,12 @@ def read_labels(path: str | Path, num_classes: int | None) -> tuple[str, ...]:
         The labels in class order.
 
     Raises:
+        ConfigError: The path is an empty string.
         DataError: The file cannot be read, or the number of labels differs.
     """
+    require_path(path, "label file")
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"Cannot read the label file {str(path)!r}: {error}.") from error
+    text = read_text_file(path, max_bytes=_MAX_BYTES, what="label file")
     kind, counted = path.suffix.lower(), "labels"
     if kind == ".json":
         labels = _from_json(path, text)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..files import read_text_file
 
 MAX_BYTES = 2**20
 MAX_VALUES = 100_000  # nested references can expand exponentially
@@ -65,16 +66,9 @@ def _read(path: Path, readers: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _parse(path: Path) -> ast.Module:
+    text = read_text_file(path, max_bytes=MAX_BYTES, what="config", error=ConfigError)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(
-                f"{str(path)!r} is larger than {MAX_BYTES} bytes and is not a config file."
-            )
-        return ast.parse(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(
-            f"The config {str(path)!r} cannot be read ({error.strerror or error})."
-        ) from error
+        return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ConfigError(f"{str(path)!r} is not a Python config file ({error}).") from error
 

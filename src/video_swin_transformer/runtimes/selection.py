@@ -17,6 +17,7 @@ from .lazy_model import LazyModel
 from .protocol import Runtime
 
 RUNTIMES = ("auto", "torch", "openvino", "onnxruntime", "torch-compile")
+MAX_THREADS = 1024
 _WEIGHT_RUNTIMES = RUNTIMES[1:]
 PRECISIONS = ("f32", "bf16", "int8")
 PRECISIONS_OF = {
@@ -68,8 +69,8 @@ def open_runtime(
         raise ConfigError(
             f"precision is {precision!r}, but must be one of {', '.join(PRECISIONS)}."
         )
-    if threads is not None and threads < 1:
-        raise ConfigError(f"threads is {threads}, but must be a positive integer.")
+    if threads is not None:
+        check_threads(threads)
     resolved = resolve_model(source)
     if resolved.path.suffix.lower() in EXPORT_FORMATS:  # needs no torch
         exported = read_exported_model(resolved.path)
@@ -79,6 +80,15 @@ def open_runtime(
     opened = _open_weights(selected.name, resolved, bundle, precision, device, threads)
     opened.selection_reason = selected.reason
     return opened
+
+
+def check_threads(threads: int) -> None:
+    """Raises ConfigError for a number of threads that no CPU can use."""
+    if not 1 <= threads <= MAX_THREADS:
+        raise ConfigError(
+            f"threads is {threads}, but must be from 1 to {MAX_THREADS}; more threads than cores "
+            "are slower."
+        )
 
 
 def _open_weights(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -187,7 +187,7 @@ def _open_trainer(
 
 def _check_replaced(out: Path) -> None:
     """Raises ConfigError if a new run would replace files of `out` that no run has written."""
-    is_own = {
+    is_own: dict[str, Callable[[Path], bool]] = {
         RECIPE_FILE: _is_own_recipe,
         "steps.csv": _is_own_log,
         "epochs.csv": _is_own_log,
@@ -213,7 +213,7 @@ def _is_own_recipe(path: Path) -> bool:
 
 def _is_own_log(path: Path) -> bool:
     with path.open("rb") as file:
-        return file.read(5) == b"step,"
+        return file.readline().startswith((b"step,epoch,", b"epoch,step,"))
 
 
 def _load_checkpoint(checkpoints: Checkpoints, recipe: Recipe) -> State:

@@ -26,9 +26,9 @@ Range = Annotated[list[Positive], Field(min_length=2, max_length=2)]
 
 
 class RecipeSection(BaseModel):
-    """Strict: a string is not converted to a number, and unknown keys are rejected."""
+    """Strict: strings are not converted to numbers; unknown keys and empty strings are rejected."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, str_min_length=1)
 
 
 class SizesConfig(RecipeSection):

@@ -12,11 +12,12 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from ..errors import ConfigError, MissingExtraError, UnknownNameError
-from ..files import write_atomic
+from ..files import read_text_file, require_path, write_atomic
 from .config import Recipe
 
 logger = logging.getLogger(__name__)
 
+_MAX_BYTES = 1 << 24  # of a recipe, 16 MiB
 _SHIPPED = Path(__file__).parent.parent / "recipes"
 _SHORTHANDS = {"data": "data.train", "init_from": "model.init_from"}
 _FLOAT = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?$")
@@ -71,8 +72,9 @@ def find_recipe(name_or_path: str | Path) -> Path:
         ConfigError: There is no such file.
         UnknownNameError: Neither a file nor a shipped recipe has this name.
     """
+    require_path(name_or_path, "recipe")
     path = Path(name_or_path)
-    if path.is_file():
+    if path.exists() and not path.is_dir():
         return path
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         raise ConfigError(
@@ -112,10 +114,7 @@ def load_recipe(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> R
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     source = f"The recipe {str(path)!r}"
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{source} cannot be read: {error}.") from error
+    text = read_text_file(path, max_bytes=_MAX_BYTES, what="recipe", error=ConfigError)
     data = _parse_yaml(text, source)
     if data is None:
         return {}
@@ -161,6 +160,11 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
         raise ConfigError(
             f"{override!r} is not a setting; write key=value, such as data=FOLDER or "
             "optimizer.learning_rate=1e-3."
+        )
+    if not text.strip():
+        raise ConfigError(
+            f"{override!r} has no value, perhaps because a variable of the shell is not set; give "
+            f"one, or write {key}=null for none."
         )
     key = _SHORTHANDS.get(key, key)
     known = dict(_fields(Recipe))

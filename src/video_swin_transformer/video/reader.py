@@ -92,6 +92,8 @@ class VideoReader:
     def __init__(self, source: str | Path | FrameFolder | NDArray[np.uint8]) -> None:
         self._name = f"array {source.shape}" if isinstance(source, np.ndarray) else str(source)
         self._frames: _FrameSource | None = None
+        if self._name == "":
+            raise decode_error("", "its path is an empty string; give the path of a video")
         frames = _open(source, self._name)
         self._frames = frames
         self._copy_metadata(frames)
