@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from tests.media import Clip
+from tests.media import Clip, numbered_frame, save_picture
 from tests.samples import environment_without_coverage
 from tests.training import make_folder, write_tiny
 from video_swin_transformer import (
@@ -255,3 +256,69 @@ def test_errors_of_the_library_are_sentences(here):
             call()
     with pytest.raises(CheckpointError):
         load_model(here / "labeled")
+
+
+# --- options without an effect --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["evaluate", "--scores", "x", "--model", "net"], "--model has no effect on stored"),
+        (["evaluate", "--scores", "x", "--threads", "2", "--workers", "2"], "have no effect"),
+        (["models", "--json", "--markdown"], "--json and --markdown are two forms"),
+        (["classify", VIDEO, "--force"], "--force has no effect without --csv"),
+        (["check-data", "labeled", "--force"], "--force has no effect without --json"),
+        (["bench", "--force"], "--force has no effect without --json"),
+        (["train", "--list", "finetune"], "RECIPE has no effect with --list"),
+        (["train", "finetune", "--keys", "--out", "x"], "--out has no effect with --keys"),
+        (["train", "finetune", "--dry-run", "--resume"], "--resume has no effect with --dry-run"),
+        (["search", "x.npz", "x.npz", "--model", "net"], "--model has no effect with a feature"),
+        (["features", VIDEO, "--out", "x", "--seed", "3"], "--seed has no effect without a random"),
+    ],
+)
+def test_options_without_an_effect_are_refused(arguments, sentence, here, run):
+    code, out, err = run(*arguments)
+    assert code in (1, 2) and out == ""
+    assert re.search(sentence, one_error(err))
+
+
+def test_gaps_in_a_frame_folder_are_mentioned(tmp_path, run):
+    for number in (1, 2, 5, 6, 7, 8):
+        save_picture(tmp_path / f"f_{number:03d}.png", numbered_frame(number))
+    code, _, err = run("classify", tmp_path, *FAST)
+    assert code == 0 and "missing among its images: 3, 4." in err
+
+
+def test_a_negative_number_of_labels_is_refused():
+    result = Predictor.load("camera-motion", runtime="torch").with_views(1, 1).classify(VIDEO)
+    assert result.top(0) == []
+    with pytest.raises(ConfigError, match="k is -1, but must be at least 0"):
+        result.top(-1)
+
+
+def test_counts_agree_with_their_noun(here, tmp_path, run):
+    code, out, _ = run("features", VIDEO, "--out", tmp_path / "f", *FAST[2:])
+    assert code == 0
+    bad = tmp_path / "data" / "left" / "bad.mp4"
+    bad.parent.mkdir(parents=True)
+    bad.write_text("no video")
+    code, _, err = run("check-data", tmp_path / "data")
+    assert code == 1 and "1 clip was added to" in err and "--quarantine FILE" in err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has /dev/full")
+def test_places_to_write_are_checked_before_the_work(here, run, monkeypatch):
+    (here / "file").touch()
+    for arguments in (
+        ["export", "net", "--format", "onnx", "--out", "file/m.onnx"],
+        ["train", "tiny.yaml", "data=labeled", "--out", "file/run"],
+        ["bench", "--json", "file/b.json", "--runtime", "torch:f32"],
+        ["convert", "net", "--to", "official", "--out", "file/c.pth"],
+        ["features", VIDEO, "--out", "file/f"],
+        ["check-data", "labeled", "--json", "file/j.json"],
+        ["evaluate", "labeled", "--model", "net", "--out", "file/e", *FAST],
+    ):
+        code, out, err = run(*arguments)
+        assert (code, out) == (1, "") and "file" in one_error(err)
+        assert len(err.splitlines()) == 1 or arguments[0] == "evaluate"

@@ -80,10 +80,13 @@ def open_runtimes(
     source: str | Path,
     requested: Iterable[tuple[str, str]],
     threads: int | None,
+    *,
+    require_all: bool = False,
 ) -> dict[tuple[str, str], Runtime]:
     """Opens (runtime, precision) pairs; logs and skips those unavailable on this machine.
 
-    Raises UnknownNameError, CheckpointError.
+    Raises UnknownNameError, CheckpointError; with `require_all` also ConfigError and
+    MissingExtraError for one that is unavailable.
     """
     if threads is not None:
         check_threads(threads)
@@ -94,6 +97,8 @@ def open_runtimes(
                 source, runtime, precision, device="cpu", threads=threads
             )
         except (ConfigError, MissingExtraError) as error:
+            if require_all:
+                raise
             _log.info("Skipped %s %s: %s", runtime, precision, error)
     return opened
 

@@ -24,6 +24,20 @@ import difflib
 from collections.abc import Iterable
 
 
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """Returns a count and a noun for a message.
+
+    Args:
+        count: The number.
+        noun: The singular.
+        plural: The plural; None appends "s".
+
+    >>> counted(1, "clip"), counted(2, "clip"), counted(0, "class", "classes")
+    ('1 clip', '2 clips', '0 classes')
+    """
+    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
+
+
 class VideoSwinError(Exception):
     """Base of all errors a user of this package can cause."""
 

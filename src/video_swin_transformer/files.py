@@ -46,6 +46,7 @@ _ADVICE = {
     errno.EACCES: "change its permissions or choose another place",
     errno.EPERM: "change its permissions or choose another place",
     errno.EROFS: "choose another place",
+    errno.EIO: "check that the disk has space, or choose another place",
 }
 _KINDS = {
     stat.S_IFDIR: "a folder",
@@ -198,7 +199,7 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
     Raises:
         OSError: The file cannot be written; `path` is unchanged. The error names `path`.
     """
-    with _errors_naming(path):
+    with errors_naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         if is_stream(path):
             with _open_stream(path) as file:
@@ -251,7 +252,7 @@ def check_output(
         ConfigError: The path is a folder, or a file of another kind and `force` is false.
         OSError: The path cannot be written.
     """
-    with _errors_naming(path):
+    with errors_naming(path):
         if path.is_dir():
             raise ConfigError(f"{str(path)!r} is a folder; give the path of the file to write.")
         if is_stream(path):
@@ -274,7 +275,7 @@ def check_folder(folder: Path) -> None:
     Raises:
         OSError: The folder cannot be created or written to. The error names it.
     """
-    with _errors_naming(folder):
+    with errors_naming(folder):
         folder.mkdir(parents=True, exist_ok=True)
         temporary, file = _create_beside(folder / "output")
         file.close()
@@ -310,8 +311,12 @@ def os_error_reason(error: OSError) -> str:
 
 
 @contextmanager
-def _errors_naming(path: Path) -> Iterator[None]:
-    """Errors about the temporary file of `path` or about its folder name `path`."""
+def errors_naming(path: Path) -> Iterator[None]:
+    """Makes errors about the temporary files of an output, or about its folder, name the output.
+
+    Args:
+        path: The output.
+    """
     try:
         yield
     except OSError as error:
@@ -325,9 +330,10 @@ def _errors_naming(path: Path) -> Iterator[None]:
 def _is_beside(name: Path, path: Path) -> bool:
     """Whether `name` is `path`, above it, or a temporary file beside it."""
     target = Path(os.path.realpath(path))
-    is_temporary = name.name.startswith((f".{target.name[:_MAX_PREFIX_CHARACTERS]}.", ".output."))
-    if is_temporary and name.parent in (target, target.parent):
-        return True
+    prefixes = (f".{target.name[:_MAX_PREFIX_CHARACTERS]}.", ".output.", ".export-")
+    for one in (name, name.parent):
+        if one.name.startswith(prefixes) and one.parent in (target, target.parent, path.parent):
+            return True
     return name in (path, *path.parents, target, *target.parents)
 
 

@@ -76,8 +76,12 @@ class Classification:
 
         Returns:
             Class indices in descending order of score; ties are ordered by index.
+
+        Raises:
+            ConfigError: k is negative.
         """
-        order = np.argsort(-self.scores, kind="stable")[: max(k, 0)]
+        require(k >= 0, "k", k, "at least 0")
+        order = np.argsort(-self.scores, kind="stable")[:k]
         return [int(index) for index in order]
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:

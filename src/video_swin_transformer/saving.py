@@ -56,8 +56,7 @@ def write_folder(
         write_atomic(folder / CONFIG_FILE, text.encode())
     except OSError as error:
         raise CheckpointError(
-            f"The model cannot be written to {str(folder)!r} ({os_error_reason(error)}); "
-            "give a writable folder."
+            f"The model cannot be written to {str(folder)!r}: {os_error_reason(error)}."
         ) from error
 
 

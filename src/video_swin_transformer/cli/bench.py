@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import progress_bar, say, text_table
+from ..errors import ConfigError, counted
+from .console import progress_bar, refuse_without_effect, say, text_table
 from .options import Force, Model, Threads
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ EXAMPLES = (
 
 
 def bench(
+    context: typer.Context,
     model: Model = None,
     runtime: Annotated[
         list[str] | None,
@@ -63,10 +65,13 @@ def bench(
     requested = [
         _parse_runtime(text) for text in dict.fromkeys((_REFERENCE, *(runtime or DEFAULT_RUNTIMES)))
     ]
-    if json is not None:
+    if json is None:
+        refuse_without_effect(context, ["force"], "without --json")
+    else:
         check_output(json, "a file of bench results", _is_results, force=force)
     with _source(model) as source:
-        runtimes = measure.open_runtimes(source, requested, threads)
+        # Those asked for must run; of the default ones, those that this machine lacks are left out.
+        runtimes = measure.open_runtimes(source, requested, threads, require_all=bool(runtime))
         runtimes |= measure.open_exported(exported or (), threads)
         bundle = next(iter(runtimes.values())).bundle
         size = bundle.preprocessing.crop_size
@@ -83,7 +88,8 @@ def bench(
             peaks[name, precision] = measure.peak_memory_mib(
                 exported_paths.get(name, source), kind, precision, shape, threads
             )
-    say(f"{model or 'camera-motion'}, {'x'.join(map(str, shape))}, median of {rounds} rounds")
+    sizes = "x".join(map(str, shape))
+    say(f"{model or 'camera-motion'}, {sizes}, median of {counted(rounds, 'round')}")
     print(text_table(_rows(timings, peaks, batch)))
     for name, timed in others.items():
         rate = measure.product_rate(timed)
@@ -104,8 +110,6 @@ def _is_results(path: Path) -> bool:
 
 
 def _parse_runtime(text: str) -> tuple[str, str]:
-    from ..errors import ConfigError
-
     runtime, _, precision = text.partition(":")
     if not precision:
         raise ConfigError(

@@ -14,6 +14,7 @@ from .console import (
     describe_predictor,
     expand_inputs,
     print_json,
+    refuse_without_effect,
     report_failures,
     say,
     with_progress,
@@ -39,6 +40,7 @@ EXAMPLES = (
 
 
 def classify(
+    context: typer.Context,
     videos: Videos,
     model: Model = None,
     config: ConfigFile = None,
@@ -75,6 +77,8 @@ def classify(
     """Classify videos and print their labels."""
     from ..predictor import Predictor, parse_views
 
+    if csv is None:
+        refuse_without_effect(context, ["force"], "without --csv")
     inputs = expand_inputs(videos)
     clips_and_crops = None if views in (None, "auto") else parse_views(views)
     predictor = Predictor.load(

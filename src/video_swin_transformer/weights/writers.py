@@ -59,8 +59,7 @@ def write_checkpoint(
         write_atomic(Path(path), data)
     except OSError as error:
         raise CheckpointError(
-            f"{str(path)!r} cannot be written ({os_error_reason(error)}); give a path in a "
-            "writable folder."
+            f"{str(path)!r} cannot be written: {os_error_reason(error)}."
         ) from error
 
 
