@@ -270,7 +270,7 @@ def test_errors_of_the_library_are_sentences(here):
         (["classify", VIDEO, "--force"], "--force has no effect without --csv"),
         (["check-data", "labeled", "--force"], "--force has no effect without --json"),
         (["bench", "--force"], "--force has no effect without --json"),
-        (["train", "--list", "finetune"], "RECIPE has no effect with --list"),
+        (["train", "--list", "finetune"], "recipe has no effect with --list"),
         (["train", "finetune", "--keys", "--out", "x"], "--out has no effect with --keys"),
         (["train", "finetune", "--dry-run", "--resume"], "--resume has no effect with --dry-run"),
         (["search", "x.npz", "x.npz", "--model", "net"], "--model has no effect with a feature"),
@@ -298,7 +298,7 @@ def test_a_negative_number_of_labels_is_refused():
 
 
 def test_counts_agree_with_their_noun(here, tmp_path, run):
-    code, out, _ = run("features", VIDEO, "--out", tmp_path / "f", *FAST[2:])
+    code, _, _ = run("features", VIDEO, "--out", tmp_path / "f", *FAST[2:])
     assert code == 0
     bad = tmp_path / "data" / "left" / "bad.mp4"
     bad.parent.mkdir(parents=True)
@@ -322,3 +322,38 @@ def test_places_to_write_are_checked_before_the_work(here, run, monkeypatch):
         code, out, err = run(*arguments)
         assert (code, out) == (1, "") and "file" in one_error(err)
         assert len(err.splitlines()) == 1 or arguments[0] == "evaluate"
+
+
+# --- one right sentence -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["classify", VIDEO, "--precision", "fp16"], "one of f32, bf16, int8. Did you mean 'bf16'"),
+        (["classify", VIDEO, "--device", "gpu"], "cuda:N or mps. Did you mean 'cuda'?"),
+        (["classify", VIDEO, "--csv", "."], "'.' is a folder; give the path of the file to write"),
+        (["evaluate", VIDEO], "is a video, not a dataset"),
+        (["bench", "--runtime", "torch:int8"], "precision is 'int8', but weights run in f32"),
+        (
+            ["convert", "camera-motion", "--to", "official", "--out", "c.pth", "--num-classes", 5],
+            "The option is --allow head.",
+        ),
+        (["evaluate", "labeled", *FAST], "clip00.mp4: label 'brighter'; "),
+    ],
+)
+def test_common_mistakes_get_one_right_sentence(arguments, sentence, here, run):
+    code, out, err = run(*arguments)
+    assert code in (1, 2) and out == ""
+    assert sentence in "".join(line for line in err.splitlines() if line.startswith("error: "))
+    assert not (here / "evaluation").exists() and "Traceback" not in err
+
+
+def test_an_evaluation_without_a_readable_clip_leaves_no_folder(place, tmp_path, monkeypatch, run):
+    monkeypatch.chdir(tmp_path)
+    for label in "01":
+        (tmp_path / "data" / label).mkdir(parents=True)
+        (tmp_path / "data" / label / "bad.mp4").write_text("no video")
+    code, _, err = run("evaluate", "data", "--model", place / "net", *FAST)
+    assert code == 1 and "None of 2 clips could be read" in err
+    assert not (tmp_path / "evaluation").exists()

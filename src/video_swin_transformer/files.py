@@ -69,6 +69,11 @@ def require_path(path: object, what: str) -> None:
     Raises:
         ConfigError: It is an empty string.
     """
+    if path is not None and not isinstance(path, str | os.PathLike):
+        raise ConfigError(
+            f"The path of the {what} is of type {type(path).__name__}, but must be text or a "
+            "pathlib.Path."
+        )
     if path == "":
         raise ConfigError(
             f"The path of the {what} is an empty string; give a path, or '.' for the current "

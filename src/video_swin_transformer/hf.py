@@ -12,21 +12,20 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from .config import MODEL_TYPE, BundleConfig, ClipSampling, Preprocessing
 from .errors import CheckpointError, ConfigError, MissingExtraError
 from .layers import WindowAttention3D
 from .model import SwinTransformer3D, VideoSwinTransformer
-from .preprocess import views_from_frames
+from .preprocess import channel_hint, views_from_frames
 from .sampling import clip_indices
 from .telemetry import without_telemetry
 from .video import VideoReader
+from .video.inputs import is_frame
 
 try:
     with without_telemetry():
@@ -140,6 +139,12 @@ class _VideoSwinPreTrainedModel(PreTrainedModel):
         self, pixel_values: Tensor, output_hidden_states: bool | None
     ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
         """The normalized map (B, C, D, h, w), and the tokens after the embedding and each stage."""
+        shape, channels = tuple(pixel_values.shape), self.backbone.in_chans
+        if len(shape) != 5 or shape[2] != channels or 0 in shape:
+            raise ConfigError(
+                f"pixel_values has shape {shape}, but must be (batch, frames, {channels} channels, "
+                f"height, width), none of them empty.{channel_hint(shape, channels, 2)}"
+            )
         x = pixel_values.transpose(1, 2)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
@@ -362,7 +367,9 @@ class VideoSwinVideoProcessor(BaseVideoProcessor):
         """Preprocesses one video or a list of videos.
 
         Args:
-            videos: Video files, frame folders or (T, H, W, 3) uint8 arrays.
+            videos: A video or a list of them: a file, a frame folder, an array or tensor of uint8
+                (T, H, W, 3) or (T, 3, H, W), or a list of frames, which are PIL images, arrays or
+                tensors. An array or tensor with five axes is a batch.
             num_frames: Frames per clip. None: as configured.
             do_sample_frames: False uses all frames.
             return_tensors: Tensor type of the result, as in transformers.
@@ -373,7 +380,7 @@ class VideoSwinVideoProcessor(BaseVideoProcessor):
         Raises:
             VideoDecodeError: A video cannot be read.
         """
-        many = list(videos) if isinstance(videos, Sequence) and not _is_path(videos) else [videos]
+        many = _videos(videos)
         sampling = ClipSampling(**{**self.sampling, "num_clips": 1})
         if num_frames is not None:
             sampling = dataclasses.replace(sampling, num_frames=num_frames)
@@ -411,14 +418,17 @@ class VideoSwinVideoProcessor(BaseVideoProcessor):
         return settings, rest
 
 
-def _is_path(video: object) -> bool:
-    return isinstance(video, (str, Path))
+def _videos(videos: Any) -> list[Any]:
+    """One video or several, as a list of videos."""
+    if getattr(videos, "ndim", None) == 5:
+        return list(videos)
+    is_list = isinstance(videos, Sequence) and not isinstance(videos, str | bytes)
+    return list(videos) if is_list and not all(map(is_frame, videos)) else [videos]
 
 
 def _clip(video: Any, sampling: ClipSampling | None, preprocessing: Preprocessing) -> Any:
     """Reads one clip, or all frames if `sampling` is None, as (T, C, H, W) float32."""
-    source = video.numpy() if isinstance(video, torch.Tensor) else video
-    with VideoReader(source) as reader:
+    with VideoReader(video) as reader:
         if sampling is None:
             indices = np.arange(reader.num_frames)
         else:

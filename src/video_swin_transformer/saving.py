@@ -17,6 +17,7 @@ from .config import CONFIG_FILE, MODEL_TYPE, WEIGHTS_FILE, BundleConfig
 from .errors import CheckpointError, ConfigError
 from .files import os_error_reason, write_atomic
 
+TRAINED_MODEL = "model"  # in the output folder of a training run
 METADATA_KEY = "video_swin_config"
 PROCESSOR_FILE = "video_preprocessor_config.json"
 PROCESSOR_TEXT = '{\n  "video_processor_type": "VideoSwinVideoProcessor"\n}\n'
@@ -64,7 +65,8 @@ def read_folder(folder: str | Path) -> tuple[BundleConfig, dict[str, Tensor]]:
     """Reads a model folder or a single safetensors file.
 
     Args:
-        folder: A folder written by `write_folder`, or its safetensors file.
+        folder: A folder written by `write_folder`, its safetensors file, or the output folder of a
+            training run.
 
     Returns:
         The configuration, and the tensors on the CPU.
@@ -73,6 +75,8 @@ def read_folder(folder: str | Path) -> tuple[BundleConfig, dict[str, Tensor]]:
         CheckpointError: A file is missing or damaged, or has NaN among the weights.
     """
     path = Path(folder)
+    if (path / TRAINED_MODEL / CONFIG_FILE).is_file() and not (path / CONFIG_FILE).exists():
+        path = path / TRAINED_MODEL
     weights = path / WEIGHTS_FILE if path.is_dir() else path
     if not weights.is_file():
         expected = f"a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, or a .safetensors file"

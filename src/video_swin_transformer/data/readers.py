@@ -88,6 +88,11 @@ def read_annotations(
         raise DataError(
             f"File not found: {str(source)!r}; give an annotation list or a folder of classes."
         )
+    if source.suffix.lower() in video_suffixes() and source.is_file():
+        raise DataError(
+            f"{str(source)!r} is a video, not a dataset; give a folder of classes or a list of "
+            "clips. To see its labels, use: videoswin classify."
+        )
     if source.is_dir() or format == "folder":
         written, root = _read_folder(source, split)
     else:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import AVERAGES
 from ..data import Annotations, Quarantine, default_quarantine, read_annotations
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, counted
 from .distributed import process_group
 from .metrics import MEAN_CLASS_RULES
 from .outputs import check_results_folder, write_results
@@ -74,6 +75,7 @@ def evaluate(
     """
     _check_choices(average, mean_class_accuracy)
     out = Path(out)
+    was_there = out.exists()
     with process_group() as group:
         annotations = read_annotations(
             data,
@@ -99,7 +101,12 @@ def evaluate(
         if not group.is_first:
             return None
         store.finish()
-        result = evaluate_scores(out, average=average, mean_class_accuracy=mean_class_accuracy)
+        try:
+            result = evaluate_scores(out, average=average, mean_class_accuracy=mean_class_accuracy)
+        except DataError:
+            if not was_there:  # no clip could be read: nothing worth keeping, or continuing
+                shutil.rmtree(out)
+            raise
         _quarantine_failures(result, quarantined)
         return result
 
@@ -169,9 +176,10 @@ def _quarantine_failures(result: EvaluationResult, quarantine: Quarantine) -> No
     try:
         quarantine.add(unreadable)
         _log.info(
-            "%d unreadable clips were added to %s; later runs skip them.",
-            len(unreadable),
+            "Added to the quarantine list %s, which later runs skip: %s. Choose another place with "
+            "--quarantine FILE.",
             quarantine.path,
+            counted(len(unreadable), "unreadable clip"),
         )
     except DataError as error:  # the results are complete without it
         _log.warning("%s", error)

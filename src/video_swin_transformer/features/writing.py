@@ -83,6 +83,8 @@ def write_features(
         raise UnknownNameError("feature format", format, FORMATS)
     if layout is not None:
         check_layout(layout, options)
+    if isinstance(videos, str | Path):
+        videos = [videos]  # one video, not its characters
     sources = [str(video) for video in videos]
     folder = Path(out)
     targets = output_paths(sources, folder, f".{format if layout is None else 'json'}")

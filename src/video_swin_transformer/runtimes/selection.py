@@ -66,8 +66,11 @@ def open_runtime(
     if runtime not in RUNTIMES:
         raise UnknownNameError("runtime", runtime, RUNTIMES)
     if precision not in PRECISIONS:
+        names = {"fp32": "f32", "float32": "f32", "fp16": "bf16", "f16": "bf16", "half": "bf16"}
+        near = names.get(precision) or ("bf16" if "16" in precision else None)
+        hint = f" Did you mean {near!r}?" if near else ""
         raise ConfigError(
-            f"precision is {precision!r}, but must be one of {', '.join(PRECISIONS)}."
+            f"precision is {precision!r}, but must be one of {', '.join(PRECISIONS)}.{hint}"
         )
     if threads is not None:
         check_threads(threads)
