@@ -228,7 +228,7 @@ def test_a_huge_label_file_is_refused_under_a_memory_limit(here, tmp_path):
         command, env=environment_without_coverage(), capture_output=True, text=True, timeout=120
     )
     assert done.returncode == 1
-    assert "it is larger than 64 MiB, the most allowed" in one_error(done.stderr)
+    assert "it is larger than 16 MiB, the most allowed" in one_error(done.stderr)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,10 @@ from ..files import (
     sibling_path,
     write_atomic,
 )
+from ..strict_json import parse_json
 from .annotations import Annotations, ClipRecord
+
+_MAX_BYTES = 2**28
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +56,9 @@ class Quarantine:
         self._clips: dict[str, QuarantinedClip] = {}
         for number, line in enumerate(self._lines(), start=1):
             try:
-                clip = QuarantinedClip(**json.loads(line))
+                clip = QuarantinedClip(**parse_json(line))
                 clip = dataclasses.replace(clip, path=path_from_text(clip.path))
-            except (json.JSONDecodeError, TypeError, AttributeError, RecursionError) as error:
+            except (ValueError, TypeError, AttributeError) as error:
                 raise DataError(
                     f"Line {number} of {str(self.path)!r} is not a quarantine entry; give another "
                     "file with --quarantine, or delete this one."
@@ -134,7 +137,7 @@ class Quarantine:
             return []
         except (OSError, ValueError):  # read_text_file names the reason
             pass
-        text = read_text_file(self.path, what="quarantine list")
+        text = read_text_file(self.path, max_bytes=_MAX_BYTES, what="quarantine list")
         # Not splitlines(): JSON strings may contain U+2028 and other line separators.
         return text.removesuffix("\n").split("\n")
 
