@@ -5,10 +5,12 @@ Exit codes: 0 success, 1 failure, 2 usage error, 130 interrupted.
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import typer
 
@@ -42,7 +44,21 @@ app = typer.Typer(
 
 def _add(group: str, command: Callable[..., int], examples: Sequence[str]) -> None:
     epilog = "Examples:\n\n" + "\n\n".join(f"  {example}" for example in examples)
-    app.command(rich_help_panel=group, epilog=epilog)(command)
+    app.command(rich_help_panel=group, epilog=epilog)(_interruptible(command))
+
+
+def _interruptible(command: Callable[..., int]) -> Callable[..., int]:
+    """Ends a command with one line after Ctrl-C, which typer would end without any."""
+
+    @functools.wraps(command)
+    def call(*arguments: Any, **options: Any) -> int:
+        try:
+            return command(*arguments, **options)
+        except KeyboardInterrupt:
+            say("Stopped.")
+            return 130
+
+    return call
 
 
 _add("Use a model", classify.classify, classify.EXAMPLES)

@@ -191,8 +191,8 @@ def evaluate(
                 progress=progress,
             )
     except KeyboardInterrupt:
-        say(f"Finished clips are stored in {out}; continue with --resume.")
-        raise
+        say(f"Stopped. Finished clips are stored in {out}; continue with --resume.")
+        return 130
     if result is None:  # not the first of several processes
         return 0
     _print_results(result, out)
