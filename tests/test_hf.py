@@ -281,3 +281,18 @@ def test_models_report_the_shape_that_was_given():
         vst.ConfigError, match=r"shape \(1, 3, 16, 32, 32\), but must be \(batch, frames"
     ):
         model(torch.zeros(1, 3, 16, 32, 32))
+
+
+def test_auto_image_processor_takes_frames_that_are_sampled(folder: Path, capfd: Any) -> None:
+    image = pytest.importorskip("PIL.Image")
+    frames = np.random.default_rng(0).integers(0, 256, (6, 40, 50, 3), np.uint8)
+    images = [image.fromarray(frame) for frame in frames]
+    processor = transformers.AutoImageProcessor.from_pretrained(folder)
+    assert isinstance(processor, hf.VideoSwinImageProcessor)
+    pixels = processor(images)["pixel_values"]
+    of_videos = transformers.AutoVideoProcessor.from_pretrained(folder)
+    assert torch.equal(pixels, of_videos(frames, do_sample_frames=False)["pixel_values"])
+    assert processor([images, images])["pixel_values"].shape == (2, 6, 3, 32, 32)
+    model = transformers.AutoModel.from_pretrained(folder)
+    assert model(pixels).pooler_output.shape == (1, 24)
+    assert "UNEXPECTED" not in capfd.readouterr().err  # the classifier is left out on purpose

@@ -42,6 +42,7 @@ def test_folder_round_trip(saved):
     assert sorted(p.name for p in folder.iterdir()) == [
         "config.json",
         "model.safetensors",
+        "preprocessor_config.json",
         "video_preprocessor_config.json",
     ]
     assert_same(model, VideoSwinTransformer.from_pretrained(folder))

@@ -31,6 +31,7 @@ try:
     with without_telemetry():
         from transformers import (
             AutoConfig,
+            AutoImageProcessor,
             AutoModel,
             AutoModelForVideoClassification,
             AutoVideoProcessor,
@@ -39,6 +40,7 @@ try:
             PreTrainedModel,
         )
         from transformers import initialization as init
+        from transformers.image_processing_utils import BaseImageProcessor
         from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
         from transformers.models.auto.modeling_auto import (
             MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING_NAMES,
@@ -257,6 +259,8 @@ class VideoSwinModel(_VideoSwinPreTrainedModel):
         config: The configuration.
     """
 
+    _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [r"^cls_head\."]
+
     def __init__(self, config: VideoSwinConfig) -> None:
         super().__init__(config)
         self.backbone = VideoSwinTransformer(config.bundle).backbone
@@ -407,15 +411,75 @@ class VideoSwinVideoProcessor(BaseVideoProcessor):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Returns the settings of the processor file, or of `config.json` without one."""
         settings, rest = super().get_video_processor_dict(pretrained_model_name_or_path, **kwargs)
-        if "sampling" not in settings or "preprocessing" not in settings:
-            options = {name: kwargs[name] for name in _HUB_OPTIONS if name in kwargs}
-            config = VideoSwinConfig.from_pretrained(pretrained_model_name_or_path, **options)
-            settings = {
-                "sampling": config.sampling,
-                "preprocessing": config.preprocessing,
-                **settings,
-            }
-        return settings, rest
+        return _with_config(settings, pretrained_model_name_or_path, kwargs), rest
+
+
+class VideoSwinImageProcessor(BaseImageProcessor):
+    """Preprocesses frames that are already sampled, for `AutoImageProcessor`.
+
+    Settings are those of `VideoSwinVideoProcessor`. All frames are used.
+
+    Args:
+        sampling: Fields of `ClipSampling`. None: the defaults.
+        preprocessing: Fields of `Preprocessing`. None: the defaults.
+    """
+
+    model_input_names: ClassVar[list[str]] = ["pixel_values"]
+
+    def __init__(
+        self,
+        sampling: Mapping[str, Any] | None = None,
+        preprocessing: Mapping[str, Any] | None = None,
+        **kwargs: Any,  # settings stored by the base class
+    ) -> None:
+        super().__init__(**kwargs)
+        self.sampling = dict(sampling or dataclasses.asdict(ClipSampling()))
+        self.preprocessing = dict(preprocessing or dataclasses.asdict(Preprocessing()))
+
+    def __call__(self, images: Any, return_tensors: str | None = "pt") -> BatchFeature:
+        """Preprocesses one video or a list of videos.
+
+        Args:
+            images: The frames of a video, or a list of videos; see `VideoSwinVideoProcessor`.
+            return_tensors: Tensor type of the result, as in transformers.
+
+        Returns:
+            `pixel_values`, (B, T, C, H, W) float32.
+
+        Raises:
+            VideoDecodeError: The frames have another type or layout.
+        """
+        processor = VideoSwinVideoProcessor(self.sampling, self.preprocessing)
+        return processor(images, do_sample_frames=False, return_tensors=return_tensors)
+
+    preprocess = __call__
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the contents of `preprocessor_config.json`."""
+        return {
+            "image_processor_type": type(self).__name__,
+            "sampling": dict(self.sampling),
+            "preprocessing": dict(self.preprocessing),
+        }
+
+    @classmethod
+    def get_image_processor_dict(
+        cls, pretrained_model_name_or_path: Any, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns the settings of the processor file, or of `config.json` without one."""
+        settings, rest = super().get_image_processor_dict(pretrained_model_name_or_path, **kwargs)
+        return _with_config(settings, pretrained_model_name_or_path, kwargs), rest
+
+
+def _with_config(
+    settings: dict[str, Any], source: Any, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Adds sampling and preprocessing of `config.json` to settings without them."""
+    if "sampling" in settings and "preprocessing" in settings:
+        return settings
+    chosen = {name: options[name] for name in _HUB_OPTIONS if name in options}
+    config = VideoSwinConfig.from_pretrained(source, **chosen)
+    return {"sampling": config.sampling, "preprocessing": config.preprocessing, **settings}
 
 
 def _videos(videos: Any) -> list[Any]:
@@ -446,6 +510,8 @@ def register() -> None:
         VideoSwinConfig, VideoSwinForVideoClassification, exist_ok=True
     )
     AutoVideoProcessor.register(VideoSwinConfig, VideoSwinVideoProcessor, exist_ok=True)
+    processors = {"pil": VideoSwinImageProcessor, "torchvision": VideoSwinImageProcessor}
+    AutoImageProcessor.register(VideoSwinConfig, image_processor_classes=processors, exist_ok=True)
     # The pipeline logs an error if the model class is not in this mapping.
     MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING_NAMES[MODEL_TYPE] = (
         VideoSwinForVideoClassification.__name__

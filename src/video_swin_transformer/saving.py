@@ -1,7 +1,7 @@
 """A model on disk: a folder of `config.json` and `model.safetensors`.
 
 The weights file also contains the config in its metadata, so it can be loaded without the folder.
-A third file is used by transformers only; it names the video processor class (in `hf.py`).
+Two more files are used by transformers only; they name the processor classes (in `hf.py`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ from .files import os_error_reason, read_file, write_atomic
 TRAINED_MODEL = "model"  # in the output folder of a training run
 METADATA_KEY = "video_swin_config"
 MAX_CONFIG_BYTES = 2**26
-PROCESSOR_FILE = "video_preprocessor_config.json"
-PROCESSOR_TEXT = '{\n  "video_processor_type": "VideoSwinVideoProcessor"\n}\n'
+PROCESSOR_FILES = {
+    "video_preprocessor_config.json": '{\n  "video_processor_type": "VideoSwinVideoProcessor"\n}\n',
+    "preprocessor_config.json": '{\n  "image_processor_type": "VideoSwinImageProcessor"\n}\n',
+}
 
 
 def write_folder(
@@ -54,7 +56,8 @@ def write_folder(
     try:
         data = save(cpu_tensors, metadata={"format": "pt", METADATA_KEY: text})
         write_atomic(folder / WEIGHTS_FILE, data)
-        write_atomic(folder / PROCESSOR_FILE, PROCESSOR_TEXT.encode())
+        for name, content in PROCESSOR_FILES.items():
+            write_atomic(folder / name, content.encode())
         write_atomic(folder / CONFIG_FILE, text.encode())
     except OSError as error:
         raise CheckpointError(
