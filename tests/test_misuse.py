@@ -112,7 +112,7 @@ def test_an_empty_path_is_no_video(here):
 def test_a_recipe_with_an_empty_path_is_refused(here, tmp_path):
     recipe = tmp_path / "r.yaml"
     recipe.write_text((here / "tiny.yaml").read_text() + "\ndata: {train: ''}\n")
-    with pytest.raises(ConfigError, match=r"data.train to '': string should have at least 1"):
+    with pytest.raises(ConfigError, match=r"data.train to '': it must not be empty"):
         train(recipe, tmp_path / "out")
 
 
