@@ -40,13 +40,13 @@ _DIFFICULTY = 0.8
 _VIDEOS_PER_POOL = 20
 
 
-def wide_videos(num_videos: int) -> Iterator[tuple[NDArray[np.uint8], int]]:
+def wide_videos(num_videos: int, seed: int) -> Iterator[tuple[NDArray[np.uint8], int]]:
     """Yields videos (T, 112, 160, 3) uint8 RGB, 30 frames per second, and their labels."""
     for number in range(num_videos):
         if number % _VIDEOS_PER_POOL == 0:
-            pool = PicturePool("test", _SEED + number, num_slots=12)
+            pool = PicturePool("test", seed + number, num_slots=12)
             pool.turn_to(0)
-        rng = np.random.default_rng((_SEED, number))
+        rng = np.random.default_rng((seed, number))
         label = number % len(LABELS)
         path, times = smooth_path(label, _NUM_MOMENTS, _FRAMES_BETWEEN, _DIFFICULTY, rng)
         # A path is meant for a clip: the same speed for the whole video.
@@ -109,12 +109,13 @@ def curve(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, d
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--videos", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=_SEED, help="of the rendered videos")
     parser.add_argument("--model", default=DEFAULT_MODEL)
     parser.add_argument("--data", type=Path, help="annotation list, instead of rendered videos")
     parser.add_argument("--root", type=Path, help="folder that paths in the list are relative to")
     parser.add_argument("--out", type=Path, help="also write the figures to this JSON file")
     options = parser.parse_args()
-    videos: Iterable[tuple[Source, int]] = wide_videos(options.videos)
+    videos: Iterable[tuple[Source, int]] = wide_videos(options.videos, options.seed)
     if options.data is not None:
         videos = listed_videos(options.data, options.root)
     scores, labels = all_view_scores(options.model, videos)

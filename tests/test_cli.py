@@ -241,9 +241,9 @@ def test_features_never_overwrite_one_another(run, tmp_path):
         Clip(num_frames=2).make(folder / "same")
     code, _, _ = run("features", tmp_path, "--out", tmp_path / "f")
     assert code == 0
-    assert sorted((tmp_path / "f").rglob("*.npy")) == [
-        tmp_path / "f" / "b" / "same.npy",
-        tmp_path / "f" / "same.npy",
+    assert sorted((tmp_path / "f").rglob("*.npz")) == [
+        tmp_path / "f" / "b" / "same.npz",
+        tmp_path / "f" / "same.npz",
     ]
 
 

@@ -20,6 +20,7 @@ from tests.training import make_clip, write_tiny
 from video_swin_transformer import ConfigError, DataError, cli, train
 from video_swin_transformer.data import Quarantine, default_quarantine, read_annotations
 from video_swin_transformer.evaluation.scores import Plan
+from video_swin_transformer.features import load_features
 from video_swin_transformer.files import (
     one_line,
     output_paths,
@@ -231,12 +232,12 @@ def test_classify_prints_one_line_per_name_in_any_locale(clips):
 def test_features_writes_any_name_and_goes_on_after_a_failure(clips, tmp_path, capsys):
     out = tmp_path / "features"
     code = cli.run(
-        ["features", str(clips), "--out", str(out), "--views", "1x1", "--runtime", "torch"]
+        ["features", str(clips), "--out", str(out), "--num-windows", "1", "--runtime", "torch"]
     )
     captured = capsys.readouterr()
     assert code == 1 and "1 of 11 inputs failed" in captured.err
-    written = {os.fsencode(path.name) for path in out.rglob("*.npy")}
-    assert written == {data.removesuffix(b".mp4") + b".npy" for data in NAMES}
+    written = {os.fsencode(path.name) for path in out.rglob("*.npz")}
+    assert written == {data.removesuffix(b".mp4") + b".npz" for data in NAMES}
     assert len(captured.out.splitlines()) == len(NAMES)
 
 
@@ -305,13 +306,13 @@ def test_train_reads_and_resumes_clips_of_any_name(tmp_path):
 def test_an_unwritable_feature_file_does_not_end_the_loop(tmp_path, capsys):
     for name in ("a", "b", "c"):
         Clip(num_frames=2).make(tmp_path / name)
-    (tmp_path / "out" / "b.npy").mkdir(parents=True)
+    (tmp_path / "out" / "b.npz").mkdir(parents=True)
     code = cli.run(
         ["features", str(tmp_path), "--out", str(tmp_path / "out"), "--runtime", "torch"]
     )
     captured = capsys.readouterr()
-    assert code == 1 and "b.npy' (Is a directory)" in captured.err
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.npy", "b.npy", "c.npy"}
+    assert code == 1 and "b.npz' (Is a directory)" in captured.err
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"a.npz", "b.npz", "c.npz"}
 
 
 def test_features_of_equal_names_keep_their_folders(tmp_path, capsys):
@@ -322,9 +323,9 @@ def test_features_of_equal_names_keep_their_folders(tmp_path, capsys):
     out = tmp_path / "out"
     code = cli.run(["features", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(out)])
     assert code == 0, capsys.readouterr().err
-    found = {path.relative_to(out).as_posix() for path in out.rglob("*.npy")}
-    assert found == {"a/x.avi.npy", "a/x.mp4.npy", "b/x.npy", "b/c/x.npy", "b/y.npy"}
-    assert all(np.load(out / name).ndim == 2 for name in found)
+    found = {path.relative_to(out).as_posix() for path in out.rglob("*.npz")}
+    assert found == {"a/x.avi.npz", "a/x.mp4.npz", "b/x.npz", "b/c/x.npz", "b/y.npz"}
+    assert all(load_features(out / name).values.ndim == 2 for name in found)
 
 
 @bytes_only

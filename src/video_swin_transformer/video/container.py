@@ -11,9 +11,11 @@ Safeguards:
 from __future__ import annotations
 
 import errno
+import math
 import os
 import re
 import stat
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -36,6 +38,8 @@ CONTAINER_FORMATS = (
     "obu,av1,ivf,mjpeg,mjpeg_2000,gif,apng,asf,asf_o,flv,live_flv,kux,ogg,wtv,mxf,dv,rm,nut,nsv,"
     "nuv,gxf,vc1,vc1test,cavsvideo,dirac,dnxhd,yuv4mpegpipe,swf,pva,ty,ipu,evc"
 )
+_ASF_FILE_PROPERTIES = bytes.fromhex("a1dcab8c47a9cf118ee400c00c205365")
+_FLV_FILE_SIZE = b"\x00\x08filesize\x00"  # the key, and the type: a number
 _HEAD_BYTES = 65536  # of a file; contains the length fields of containers
 _SUPPORTED_FORMATS = "mp4, mov, mkv, webm, avi, mpeg, ts, gif, wmv, flv, ogv and similar"
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
@@ -241,6 +245,10 @@ def expected_end(container_format: str, file: BinaryIO) -> int | None:
         return fragments_end(file)
     if container_format == "matroska":
         return matroska_end(file.read(_HEAD_BYTES))
+    if container_format == "asf":
+        return asf_end(file.read(_HEAD_BYTES))
+    if container_format == "flv":
+        return flv_end(file.read(_HEAD_BYTES))
     return avi_end(file.read(_HEAD_BYTES)) if container_format == "avi" else None
 
 
@@ -296,6 +304,22 @@ def avi_end(head: bytes) -> int | None:
             return at + 8 + size if size < 0xFFFFFFF0 else None  # not filled in while recording
         at += 8 + size + size % 2
     return None
+
+
+def asf_end(head: bytes) -> int | None:
+    """Returns the size that an asf (wmv) file states; None if it is unknown."""
+    at = head.find(_ASF_FILE_PROPERTIES)
+    is_live = at < 0 or len(head) < at + 92 or head[at + 88] & 1
+    return None if is_live else int.from_bytes(head[at + 40 : at + 48], "little")
+
+
+def flv_end(head: bytes) -> int | None:
+    """Returns the size that the metadata of an flv file state; None if it is unknown."""
+    at = head.find(_FLV_FILE_SIZE) + len(_FLV_FILE_SIZE)
+    if at < len(_FLV_FILE_SIZE) or len(head) < at + 8:
+        return None
+    (size,) = struct.unpack(">d", head[at : at + 8])
+    return int(size) if math.isfinite(size) and size > 0 else None
 
 
 def is_complete_gif(data: bytes) -> bool:

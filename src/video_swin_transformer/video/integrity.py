@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -13,6 +14,17 @@ from .arrays import Ints
 
 _SEGMENT, _CLUSTER = 0x18538067, 0x1F43B675
 _BLOCK_GROUP, _BLOCK, _SIMPLE_BLOCK = 0xA0, 0xA1, 0xA3
+_TRACKS, _TRACK_ENTRY, _TRACK_NUMBER = 0x1654AE6B, 0xAE, 0xD7
+_NUMBERS = frozenset({0xE7, 0xA7, 0xAB})  # timestamp, position and previous size of a cluster
+_SEGMENT_ELEMENTS = frozenset(
+    {0x114D9B74, 0x1549A966, _TRACKS, 0x1C53BB6B, 0x1941A469, 0x1043A770, 0x1254C367, _CLUSTER}
+)
+_CLUSTER_ELEMENTS = _NUMBERS | {0x5854, _BLOCK_GROUP, _SIMPLE_BLOCK}
+_BLOCK_GROUP_ELEMENTS = frozenset(
+    {_BLOCK, 0x75A1, 0x9B, 0xFA, 0xFB, 0xFD, 0xA4, 0x75A2, 0x8E, 0xC8}
+)
+_ANYWHERE = frozenset({0x1A45DFA3, _SEGMENT, 0xEC, 0xBF, 0x1B538667})  # such as padding
+_ELEMENTS = _SEGMENT_ELEMENTS | _CLUSTER_ELEMENTS | _BLOCK_GROUP_ELEMENTS | _ANYWHERE
 _TS_PACKET_BYTES = (188, 192)
 _TS_SYNC_BYTE = 0x47
 _TS_SYNCS = 4  # in a row
@@ -21,36 +33,57 @@ _TS_CHUNK_PACKETS = 100_000
 _NONE = np.zeros(0, np.int64)
 
 
-def count_matroska_blocks(path: str | Path, track_number: int) -> int | None:
+def count_matroska_blocks(path: str | Path, track_index: int) -> int | None:
     """Counts the blocks of a track by walking through all elements of a matroska file.
 
     Args:
         path: Path of the file.
-        track_number: Number of the track.
+        track_index: Index of the track.
 
     Returns:
-        The number of blocks; None if an element is malformed.
+        The number of blocks; None if an element is malformed, or a block has an unknown track.
     """
     with Path(path).open("rb") as file:
         end = file.seek(0, os.SEEK_END)
-        return _count_blocks(file, 0, end, track_number)
+        return _count_blocks(file, end, track_index)
 
 
-def _count_blocks(file: BinaryIO, start: int, end: int, track_number: int) -> int | None:
-    count, at = 0, start
+def _count_blocks(file: BinaryIO, end: int, track_index: int) -> int | None:
+    tracks: list[int] = []
+    counts: Counter[int] = Counter()
+    at = 0
     while at < end:
         element = _element_at(file, at, end)
         if element is None:
             return None
         kind, content, next_at = element
+        if kind not in _ELEMENTS or (kind in _NUMBERS and next_at - content > 8):
+            return None
         if kind in (_SEGMENT, _CLUSTER, _BLOCK_GROUP):
             # The elements of a cluster of unknown size are read as if they followed it.
             next_at = content
+        elif kind == _TRACKS:
+            tracks = _track_numbers(file, content, next_at)
         elif kind in (_BLOCK, _SIMPLE_BLOCK):
             file.seek(content)
-            count += _block_track(file.read(8)) == track_number
+            track = _block_track(file.read(8))
+            if track not in tracks:
+                return None
+            counts[track] += 1
         at = next_at
-    return count
+    return counts[tracks[track_index]] if track_index < len(tracks) else None
+
+
+def _track_numbers(file: BinaryIO, start: int, end: int) -> list[int]:
+    """Returns the numbers of all tracks, in order."""
+    numbers, at = [], start
+    while at < end and (element := _element_at(file, at, end)) is not None:
+        kind, content, next_at = element
+        if kind == _TRACK_NUMBER:
+            file.seek(content)
+            numbers.append(int.from_bytes(file.read(min(next_at - content, 8)), "big"))
+        at = content if kind == _TRACK_ENTRY else next_at
+    return numbers
 
 
 def _element_at(file: BinaryIO, at: int, end: int) -> tuple[int, int, int] | None:
@@ -89,10 +122,11 @@ def count_avi_chunks(path: str | Path, stream_index: int) -> int | None:
         stream_index: Index of the stream.
 
     Returns:
-        The number of chunks; None if a chunk is malformed, or their list is missing.
+        The number of chunks, or of the entries of the index if there are more; None if a chunk is
+        malformed, or their list is missing.
     """
     kinds = {b"%02d%s" % (stream_index, suffix) for suffix in (b"dc", b"db")}
-    count, has_frames = 0, False
+    count, index_at = 0, -1
     with Path(path).open("rb") as file:
         end = file.seek(0, os.SEEK_END)
         at = 0
@@ -103,12 +137,74 @@ def count_avi_chunks(path: str | Path, stream_index: int) -> int | None:
             if not kind.isalnum() and kind not in (b"rec ", b"LIST"):
                 return None
             if kind == b"RIFF" or (kind == b"LIST" and head[8:12] in (b"movi", b"rec ")):
-                has_frames = has_frames or kind == b"LIST"
+                if kind == b"LIST" and index_at < 0:
+                    index_at = at + 8 + size + size % 2
                 at += 12  # its chunks follow; the size is missing in unfinished recordings
                 continue
             count += kind in kinds and size > 0
             at += 8 + size + size % 2
-    return count if has_frames else None
+        if index_at < 0:
+            return None
+        file.seek(index_at)
+        head = file.read(8)
+        if head[:4] == b"idx1":
+            size = int.from_bytes(head[4:], "little")
+            count = max(count, _count_index_entries(file.read(size), kinds))
+    return count
+
+
+def _count_index_entries(data: bytes, kinds: set[bytes]) -> int:
+    """Counts the entries of an avi index (kind, flags, position, size) with a size."""
+    entries = np.frombuffer(data[: len(data) // 16 * 16], "<u4").reshape(-1, 4)
+    known = [int.from_bytes(kind, "little") for kind in kinds]
+    return int((np.isin(entries[:, 0], known) & (entries[:, 3] > 0)).sum())
+
+
+def count_gif_images(path: str | Path) -> int | None:
+    """Counts the images of a gif file by walking through its blocks.
+
+    Args:
+        path: Path of the file.
+
+    Returns:
+        The number of images; None if a block is malformed.
+    """
+    data = Path(path).read_bytes()
+    if len(data) < 13:
+        return None
+    count, at = 0, 13 + _palette_bytes(data[10])
+    while at < len(data):
+        kind = data[at]
+        if kind == 0x3B:  # the trailer
+            return count
+        if kind == 0x2C:  # an image
+            count += 1
+            at += 11 + (_palette_bytes(data[at + 9]) if at + 9 < len(data) else 0)
+        elif kind == 0x21:  # an extension
+            at += 2
+        else:
+            return None
+        while at < len(data) and data[at]:
+            at += data[at] + 1
+        at += 1
+    return count
+
+
+def _palette_bytes(flags: int) -> int:
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def count_apng_frames(head: bytes) -> int | None:
+    """Returns the number of frames that an animated png states before its first image.
+
+    Args:
+        head: The beginning of the file.
+
+    Returns:
+        The number; None if it is not there.
+    """
+    at = head.find(b"acTL")
+    return int.from_bytes(head[at + 4 : at + 8], "big") if at >= 0 else None
 
 
 @dataclass(frozen=True)
@@ -151,6 +247,8 @@ def scan_transport_stream(path: str | Path) -> TransportStreamScan:
                 breaks.append(at)
                 at, size = _find_sync(file, at)
             elif len(data) < _TS_CHUNK_PACKETS * size:
+                if len(data) % size:  # the last packet is incomplete
+                    breaks.append(at)
                 break
     counter = np.concatenate(counters)
     joints = np.concatenate(tables)[1:][np.diff(counter) % 16 != 1]

@@ -48,7 +48,13 @@ from .container import (
     require_size,
     translate_errors,
 )
-from .integrity import count_avi_chunks, count_matroska_blocks, scan_transport_stream
+from .integrity import (
+    count_apng_frames,
+    count_avi_chunks,
+    count_gif_images,
+    count_matroska_blocks,
+    scan_transport_stream,
+)
 from .packet_table import MAX_PACKETS, UNKNOWN, PacketTable, Run, Timeline
 from .sample_table import composition_offsets
 
@@ -81,7 +87,8 @@ _LENIENT_CODECS = frozenset({"tiff"})
 _MIN_SHARE_OF_HABITUAL_COMPLAINTS = 0.5
 _MIN_HABITUAL_COMPLAINTS = 4
 
-MIN_SKIPPED_BYTES = 64  # of a damaged file, between packets
+_MIN_SKIPPED_BYTES = 32  # of a damaged file, between packets
+_MANY_PACKETS = 2000  # walking through them takes 5 ms
 
 # FFmpeg's own limit for a jump of the clock, in formats that allow it.
 MAX_GAP_SECONDS = 10
@@ -322,11 +329,11 @@ class VideoFile:
         return complete
 
     def _has_mismatch(self, complete: _CompleteDecode, indexed: Ints | None) -> bool:
-        return bool(
-            self._decoder.faults
-            or complete.corrupt
-            or (indexed is not None and complete.order != indexed.tolist())
-        )
+        if indexed is None:  # with threads, an error at the end of the stream can be lost
+            differs = len(complete.order) < len(self._decoder.table)
+        else:
+            differs = complete.order != indexed.tolist()
+        return bool(self._decoder.faults or complete.corrupt or differs)
 
     def _keep_frames(self, complete: _CompleteDecode) -> None:
         if complete.frames is None:
@@ -665,14 +672,27 @@ class PacketDecoder:
     def _lacks_blocks(self) -> bool:
         """Whether the demuxer skipped a part of the file because it is damaged.
 
-        Matroska files are examined only if there is a gap between their packets, in time and in
-        bytes.
+        Long matroska files are examined only if there is a gap between their packets, in time and
+        in bytes.
         """
         if self.format == "avi":
-            num_chunks = count_avi_chunks(self._path, self._stream.index)
-            return num_chunks is None or num_chunks > len(self.table)
+            count = count_avi_chunks(self._path, self._stream.index)
+            return count is None or count > len(self.table)
+        if self.format == "gif":
+            count = count_gif_images(self._path)
+            return count is None or count > len(self.table)
+        if self.format == "apng":
+            with Path(self._path).open("rb") as file:
+                return (count_apng_frames(file.read(4096)) or 0) > len(self.table)
         if self.format != "matroska":
             return False
+        if len(self.table) > _MANY_PACKETS and not self._has_gap():
+            return False
+        count = count_matroska_blocks(self._path, self._stream.index)
+        return count is None or count > len(self.table)
+
+    def _has_gap(self) -> bool:
+        """Whether packets are missing in time and in bytes, or at the end."""
         table = self.table
         pts, pos, size = (
             np.asarray(values, np.int64) for values in (table.pts, table.pos, table.size)
@@ -682,13 +702,10 @@ class PacketDecoder:
         steps = np.diff(np.sort(pts[pts != UNKNOWN]))
         step = float(np.median(steps)) if len(steps) else 0.0
         gaps = pos[1:] - pos[:-1] - size[:-1]
-        skips_bytes = len(gaps) and gaps.max() > MIN_SKIPPED_BYTES
+        skips_bytes = len(gaps) and gaps.max() > _MIN_SKIPPED_BYTES
         skips_time = len(steps) and steps.max() > 1.5 * step
         ends_early = (pts.max() + 2 * step) * seconds < duration
-        if not ((skips_bytes and skips_time) or ends_early):
-            return False
-        num_blocks = count_matroska_blocks(self._path, self._stream.id)
-        return num_blocks is None or num_blocks > len(table)
+        return bool((skips_bytes and skips_time) or ends_early)
 
     def corrupt_packets(self) -> list[int]:
         """Returns packets flagged by the demuxer as damaged, except at the joints of streams."""
