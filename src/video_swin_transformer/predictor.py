@@ -420,7 +420,9 @@ class Predictor:
 
     def _failed(self, source: Source, error: VideoSwinError) -> Classification:
         empty = np.empty(0, np.float32)
-        return Classification(_name(source), self.name, (), empty, empty.reshape(0, 0), {}, error)
+        return Classification(
+            source_name(source), self.name, (), empty, empty.reshape(0, 0), {}, error
+        )
 
     def _classify_many_adaptively(self, sources: Iterable[Source]) -> Iterator[Classification]:
         for source, opened in self._read_ahead(sources, self._open_views):
@@ -449,9 +451,9 @@ class Predictor:
         for source, read in self._read_ahead(sources, self._read_views, num_readers):
             try:
                 views, _ = read.result()
-                yield ViewLogits(_name(source), self.runtime.run(views).logits)
+                yield ViewLogits(source_name(source), self.runtime.run(views).logits)
             except VideoSwinError as error:
-                yield ViewLogits(_name(source), np.empty((0, 0), np.float32), error)
+                yield ViewLogits(source_name(source), np.empty((0, 0), np.float32), error)
 
     def features_many(self, sources: Iterable[Source]) -> Iterator[ClipFeatures]:
         """Extracts features of videos. The next video is decoded while the model runs.
@@ -467,7 +469,7 @@ class Predictor:
                 yield self._extract(source, *read.result())
             except VideoSwinError as error:
                 empty = np.empty((0, 0), np.float32)
-                yield ClipFeatures(_name(source), self.name, empty, {}, error)
+                yield ClipFeatures(source_name(source), self.name, empty, {}, error)
 
     def _require_classifier(self) -> None:
         if self.bundle.model.num_classes == 0:
@@ -509,7 +511,7 @@ class Predictor:
         bundle = self.bundle
         scores, view_scores = average_views(logits, bundle.average_clips, bundle.multi_label)
         return Classification(
-            source=_name(source),
+            source=source_name(source),
             model=self.name,
             labels=bundle.labels,
             scores=scores,
@@ -538,7 +540,7 @@ class Predictor:
             if is_decided(view_scores, len(order), self._error_rate):
                 break
         return Classification(
-            source=_name(views.source),
+            source=source_name(views.source),
             model=self.name,
             labels=bundle.labels,
             scores=scores,
@@ -554,7 +556,7 @@ class Predictor:
         features = self.runtime.run(views).features
         timing_seconds["network"] = time.perf_counter() - start
         per_clip = average_crops(features, self.bundle.preprocessing.num_crops)
-        return ClipFeatures(_name(source), self.name, per_clip, timing_seconds)
+        return ClipFeatures(source_name(source), self.name, per_clip, timing_seconds)
 
 
 class _ViewReader:
@@ -624,5 +626,5 @@ def _is_count(text: str) -> bool:
     return text.isascii() and text.isdigit() and int(text) > 0
 
 
-def _name(source: Source) -> str:
+def source_name(source: Source) -> str:
     return f"array {source.shape}" if isinstance(source, np.ndarray) else str(source)

@@ -75,7 +75,9 @@ def render_report(result: EvaluationResult) -> str:
     environment.filters |= {"as_text": path_to_text, "without_surrogates": plain_text}
     confusion = None if result.confusion is None else Markup(confusion_svg(result, theme="page"))
     calibration = result.calibration
-    reliability = None if calibration is None else Markup(reliability_svg(calibration, theme="page"))
+    reliability = (
+        None if calibration is None else Markup(reliability_svg(calibration, theme="page"))
+    )
     return environment.get_template(_TEMPLATE).render(
         result=result,
         settings=result.settings,

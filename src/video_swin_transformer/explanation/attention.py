@@ -84,20 +84,22 @@ class BlockAttention:
         padding_share = float(out[:, -1].mean() / self.num_tokens)
         return out[:, :-1].view(self.num_heads, *self.grid), padding_share
 
-    def paid_by(self, token: int) -> Tensor:
+    def paid_by(self, token: int) -> tuple[Tensor, float]:
         """Returns what one token pays to each token.
 
         Args:
             token: Index of the token in the flattened grid.
 
         Returns:
-            (heads, D, h, w) float32; 0 outside of its region.
+            (heads, D, h, w) float32; 0 outside of its region. And the share that it pays to
+            padding, in [0, 1].
         """
         out = self._slots.new_zeros(self.num_heads, self.num_tokens + 1, dtype=torch.float32)
         for tokens, weights in self.regions():
             for region, row in (tokens == token).nonzero().tolist():
-                out[:, tokens[region]] = weights[region, :, row]
-                return out[:, :-1].view(self.num_heads, *self.grid)
+                out.index_add_(1, tokens[region], weights[region, :, row])
+                paid = out[:, :-1].view(self.num_heads, *self.grid)
+                return paid, float(out[:, -1].mean())
         raise AssertionError(f"token {token} of {self.num_tokens} is in no region")
 
     def pull_back(self, relevance: Tensor) -> Tensor:
@@ -138,7 +140,10 @@ def block_attention(
     size = (x.shape[2], x.shape[3], x.shape[4])
     return [
         BlockAttention(
-            address, token_grid(model.backbone, size, address.stage), block.attn, *inputs[block.attn]
+            address,
+            token_grid(model.backbone, size, address.stage),
+            block.attn,
+            *inputs[block.attn],
         )
         for address, block in zip(addresses, blocks, strict=True)
     ]

@@ -79,4 +79,5 @@ def eigen_cam(
     projected = centered @ vectors[:, -1]
     if (projected**3).sum() < 0:
         projected = -projected
-    return projected.relu().view(grid)
+    found: Tensor = projected.relu().view(grid)
+    return found

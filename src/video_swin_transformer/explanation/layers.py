@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
-import torch
 from torch import Tensor, nn
 
 from ..config import require
@@ -20,6 +19,7 @@ from ..feature_info import checked_stages
 from ..layers import SwinTransformerBlock3D, WindowAttention3D
 from ..model import SwinTransformer3D, VideoSwinTransformer
 from ..runtimes import Runtime
+from ..runtimes.torch_runtime import TorchRuntime
 from ..windows import Size3, WindowPlan
 
 LayerName: TypeAlias = Literal["norm1", "norm2", "output"]
@@ -65,8 +65,8 @@ def block_address(depths: tuple[int, ...], stage: int, block: int) -> BlockAddre
     return BlockAddress(stage, block % depth)
 
 
-def torch_network(runtime: Runtime, purpose: str) -> tuple[VideoSwinTransformer, torch.device]:
-    """Returns the network of a runtime and its device.
+def torch_runtime(runtime: Runtime, purpose: str) -> TorchRuntime:
+    """Returns the runtime if it runs weights in torch.
 
     Args:
         runtime: The runtime of a predictor.
@@ -75,10 +75,8 @@ def torch_network(runtime: Runtime, purpose: str) -> tuple[VideoSwinTransformer,
     Raises:
         ConfigError: The runtime does not run the network in torch.
     """
-    from ..runtimes.torch_runtime import TorchRuntime
-
     if isinstance(runtime, TorchRuntime) and isinstance(runtime.model, VideoSwinTransformer):
-        return runtime.model, runtime.device
+        return runtime
     raise ConfigError(
         f"{purpose} looks into the network, which {runtime.description} does not allow; load the "
         "weights with runtime 'torch', or use the method 'occlusion'."

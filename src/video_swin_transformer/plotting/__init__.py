@@ -3,6 +3,7 @@
 theme.py     colors, figures, and figures as SVG or PNG; the only module with a style
 charts.py    confusion matrix, reliability, curves, timeline
 frames.py    heat maps over frames, contact sheets, captions, frames as HTML
+movie.py     frames as an H.264 video
 
 The functions take plain arrays and text, and know nothing of models. Colors can be distinguished
 with color vision deficiencies. Every picture comes in a light and a dark theme.
@@ -12,11 +13,15 @@ from .charts import Segment, confusion_chart, curve_chart, reliability_chart, ti
 from .frames import (
     FrameBox,
     captioned,
+    dimmed_outside,
     encode_png,
     frames_html,
     overlay_heat,
+    readable_size,
+    resized_maps,
     sheet_chart,
 )
+from .movie import encode_mp4
 from .theme import THEMES, Theme, figure_png, figure_svg, require_matplotlib, theme_named
 
 __all__ = [
@@ -27,13 +32,17 @@ __all__ = [
     "captioned",
     "confusion_chart",
     "curve_chart",
+    "dimmed_outside",
+    "encode_mp4",
     "encode_png",
     "figure_png",
     "figure_svg",
     "frames_html",
     "overlay_heat",
+    "readable_size",
     "reliability_chart",
     "require_matplotlib",
+    "resized_maps",
     "sheet_chart",
     "theme_named",
     "timeline_chart",

@@ -9,13 +9,13 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .theme import new_figure, theme_named
+from .theme import new_figure, require_matplotlib, theme_named
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,6 +25,7 @@ Frames: TypeAlias = npt.NDArray[np.uint8]
 _MAX_OPACITY = 0.8  # of the hottest places
 _DIMMING = 0.65  # of the frame below the heat
 _UNSEEN_DIMMING = 0.3  # of parts that the network did not see
+_MIN_READABLE_SIDE = 240
 _CELL_INCHES = 1.55  # width of a frame in a contact sheet
 
 
@@ -69,6 +70,52 @@ def overlay_heat(
     return out
 
 
+def dimmed_outside(image: Frames, box: FrameBox) -> Frames:
+    """Darkens what is outside of a rectangle.
+
+    Args:
+        image: (H, W, 3) uint8 RGB.
+        box: The rectangle.
+
+    Returns:
+        (H, W, 3) uint8 RGB.
+    """
+    top, left = max(0, round(box.top)), max(0, round(box.left))
+    bottom, right = round(box.top + box.height), round(box.left + box.width)
+    out = (image * _UNSEEN_DIMMING).astype(np.uint8)
+    out[top:bottom, left:right] = image[top:bottom, left:right]
+    return out
+
+
+def readable_size(frames: Frames) -> Frames:
+    """Enlarges small frames, so that a caption above them can be read.
+
+    Args:
+        frames: (T, H, W, 3) uint8 RGB.
+
+    Returns:
+        (T, H', W', 3) uint8 RGB, at least 240 pixels on the short side.
+    """
+    height, width = frames.shape[1:3]
+    if min(height, width) >= _MIN_READABLE_SIDE:
+        return frames
+    scale = _MIN_READABLE_SIDE / min(height, width)
+    size = (round(width * scale), round(height * scale))
+    enlarged = [cv2.resize(frame, size, interpolation=cv2.INTER_CUBIC) for frame in frames]
+    return np.asarray(np.stack(enlarged), np.uint8)
+
+
+def resized_maps(
+    maps: npt.NDArray[np.floating] | npt.NDArray[np.bool_], height: int, width: int
+) -> npt.NDArray[np.float32]:
+    """Resizes heat maps or masks (T, H, W) to (T, height, width), as float32."""
+    size = (width, height)
+    resized = [
+        cv2.resize(each.astype(np.float32), size, interpolation=cv2.INTER_LINEAR) for each in maps
+    ]
+    return np.asarray(np.stack(resized), np.float32)
+
+
 def encode_png(image: Frames) -> bytes:
     """Encodes (H, W, 3) uint8 RGB as a PNG file."""
     return _encode(".png", image, [])
@@ -91,6 +138,7 @@ def captioned(image: Frames, lines: Sequence[str], theme: str = "light") -> Fram
     Returns:
         (H', W, 3) uint8 RGB with H' > H.
     """
+    require_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -99,7 +147,7 @@ def captioned(image: Frames, lines: Sequence[str], theme: str = "light") -> Fram
     height = line_height * len(lines) + 8
     figure = Figure(figsize=(width / 100, height / 100), dpi=100)
     figure.patch.set_facecolor(look.background or "#ffffff")
-    canvas = FigureCanvasAgg(figure)
+    canvas: Any = FigureCanvasAgg(figure)
     for number, line in enumerate(lines):
         y = 1 - (4 + line_height * (number + 0.5)) / height
         text = figure.text(6 / width, y, line, fontsize=9.5, va="center", color=look.foreground)
@@ -178,7 +226,9 @@ def frames_html(
     cells = []
     for frame, caption in zip(frames, captions, strict=True):
         width = max(1, round(frame.shape[1] * height / frame.shape[0]))
-        small = cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA)
+        small = np.asarray(
+            cv2.resize(frame, (width, height), interpolation=cv2.INTER_AREA), np.uint8
+        )
         data = _encode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, 85])
         image = base64.b64encode(data).decode("ascii")
         text = html.escape(caption)

@@ -123,8 +123,8 @@ def new_figure(
         axes.tick_params(colors=theme.foreground, labelsize=8)
         axes.xaxis.label.set_color(theme.foreground)
         axes.yaxis.label.set_color(theme.foreground)
-        axes.xaxis.label.set_size(9)
-        axes.yaxis.label.set_size(9)
+        axes.xaxis.label.set_fontsize(9)
+        axes.yaxis.label.set_fontsize(9)
         for spine in axes.spines.values():
             spine.set_color(theme.foreground)
         axes.spines[["top", "right"]].set_visible(False)
