@@ -108,7 +108,8 @@ def explain(
             frames come nearest is explained. Only for "attention".
         window: (frames, rows, columns) of a view that are hidden at once; None for a quarter of
             each axis. Only for "occlusion".
-        stride: Steps of the window; None for half of it. Only for "occlusion".
+        stride: Steps of the window; None for all of it in time and half of it in space. Only for
+            "occlusion".
         fill: What hidden parts show: "mean" color, or "freeze", the middle frame all the time. None
             for "mean". Only for "occlusion".
         progress: Called with the number of finished steps and of all steps.
@@ -408,19 +409,32 @@ def _query_in_view(
 def _merge(
     clips: list[Clip], maps: list[Floats]
 ) -> tuple[Ints, Floats, np.ndarray[Any, np.dtype[np.bool_]], Ints]:
-    """Averages the maps of each frame over the clips that saw it.
+    """Averages the maps of each frame over the clips.
+
+    A clip counts for all frames from its first to its last one: between the frames that it saw, its
+    map is interpolated. A clip of a looped video counts for the frames that it saw.
 
     Returns:
         The frames, their maps, what was seen, and where each frame occurs first in all clips.
     """
     shown = np.concatenate([clip.frame_indices for clip in clips])
-    frame_indices, firsts, places = np.unique(shown, return_index=True, return_inverse=True)
+    frame_indices, firsts = np.unique(shown, return_index=True)
     total = np.zeros((len(frame_indices), *maps[0].shape[1:]), np.float32)
-    for place, each in zip(places.ravel(), (m for found in maps for m in found), strict=True):
-        total[place] += each
-    merged = np.asarray(total / np.bincount(places.ravel())[:, None, None], np.float32)
-    seen = np.broadcast_to(clips[0].seen(), merged.shape)
-    return frame_indices, merged, seen, firsts
+    count = np.zeros((len(frame_indices), 1, 1), np.float32)
+    for clip, found in zip(clips, maps, strict=True):
+        steps = np.diff(clip.frame_indices)
+        for place, frame in enumerate(frame_indices):
+            if (steps > 0).all() and clip.frame_indices[0] <= frame <= clip.frame_indices[-1]:
+                at = np.interp(frame, clip.frame_indices, np.arange(len(found)))
+                before, after = int(np.floor(at)), int(np.ceil(at))
+                total[place] += (1 - (at - before)) * found[before] + (at - before) * found[after]
+                count[place] += 1
+            else:
+                same = np.flatnonzero(clip.frame_indices == frame)
+                total[place] += found[same].sum(axis=0)
+                count[place] += len(same)
+    seen = np.broadcast_to(clips[0].seen(), total.shape)
+    return frame_indices, np.asarray(total / count, np.float32), seen, firsts
 
 
 def _layer_text(request: _Request) -> str:

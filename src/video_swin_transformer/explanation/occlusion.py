@@ -32,7 +32,7 @@ def occlusion_window(
     Args:
         clip_size: Size of a view, (T, H, W).
         window: Frames, rows and columns hidden at once; None for a quarter of each axis.
-        stride: Steps of the window; None for half of the window.
+        stride: Steps of the window; None for all of it in time and half of it in space.
 
     Raises:
         ConfigError: The window does not fit in the view, or the stride leaves gaps.
@@ -41,8 +41,8 @@ def occlusion_window(
         t, h, w = (max(1, -(-size // _WINDOWS_PER_AXIS)) for size in clip_size)
         window = (t, h, w)
     if stride is None:
-        t, h, w = (max(1, side // 2) for side in window)
-        stride = (t, h, w)
+        t, h, w = window
+        stride = (t, max(1, h // 2), max(1, w // 2))
     fits = all(1 <= side <= size for side, size in zip(window, clip_size, strict=True))
     require(fits, "window", window, f"from (1, 1, 1) to the view, {clip_size}")
     closed = all(1 <= step <= side for step, side in zip(stride, window, strict=True))

@@ -24,6 +24,7 @@ from ..plotting import (
     readable_size,
     resized_maps,
     sheet_chart,
+    sheet_pair,
     theme_named,
 )
 from ..preprocess import Frames
@@ -216,7 +217,8 @@ class Explanation:
     def _captioned_frames(self, theme: str) -> Iterator[Frames]:
         for index, image in enumerate(self.overlay()):
             (image,) = readable_size(image[None])
-            yield captioned(image, [self.summary(), self._frame_caption(index)], theme)
+            lines = [*self.summary().split(": ", 1), self._frame_caption(index)]
+            yield captioned(image, lines, theme)
 
     def _slow_fps(self) -> Fraction:
         times = self.times_seconds
@@ -238,10 +240,13 @@ class Explanation:
             OSError: The file cannot be written.
         """
         chosen = _evenly(len(self.frames), _SHEET_FRAMES)
-        pairs = np.concatenate([self.frames[chosen], self.overlay()[chosen]], axis=1)
-        title = f"{Path(self.source).name}: {self.summary()}\nbrightest: {self._top_text()}"
+        pairs = [
+            sheet_pair(self.frames[index], drawn, theme)
+            for index, drawn in zip(chosen, self.overlay()[chosen], strict=True)
+        ]
+        title = f"{Path(self.source).name}\n{self.summary()}\nbrightest: {self._top_text()}"
         captions = [self._frame_caption(index) for index in chosen]
-        chart = sheet_chart(list(pairs), captions, title=title, theme=theme)
+        chart = sheet_chart(pairs, captions, title=title, theme=theme)
         write_atomic(Path(path), figure_png(chart))
         return Path(path)
 
@@ -266,7 +271,7 @@ class Explanation:
             {"mean of the map": self.curve},
             xlabel="frame" if times is None else "time (s)",
             ylabel=self.unit.replace(" (", "\n("),
-            title=f"{Path(self.source).name}: {self.summary()}",
+            title=f"{Path(self.source).name}\n{self.summary()}",
             theme=theme,
         )
         write_atomic(Path(path), figure_png(chart))

@@ -20,6 +20,7 @@ from .frames import (
     readable_size,
     resized_maps,
     sheet_chart,
+    sheet_pair,
 )
 from .movie import encode_mp4
 from .theme import THEMES, Theme, figure_png, figure_svg, require_matplotlib, theme_named
@@ -44,6 +45,7 @@ __all__ = [
     "require_matplotlib",
     "resized_maps",
     "sheet_chart",
+    "sheet_pair",
     "theme_named",
     "timeline_chart",
 ]

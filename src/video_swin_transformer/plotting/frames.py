@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from .theme import new_figure, require_matplotlib, theme_named
+from .theme import new_figure, require_matplotlib, rgb, theme_named
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,7 +25,7 @@ Frames: TypeAlias = npt.NDArray[np.uint8]
 _MAX_OPACITY = 0.8  # of the hottest places
 _DIMMING = 0.65  # of the frame below the heat
 _UNSEEN_DIMMING = 0.3  # of parts that the network did not see
-_MIN_READABLE_SIDE = 240
+_MIN_READABLE_SIDE = 320
 _CELL_INCHES = 1.55  # width of a frame in a contact sheet
 
 
@@ -94,7 +94,7 @@ def readable_size(frames: Frames) -> Frames:
         frames: (T, H, W, 3) uint8 RGB.
 
     Returns:
-        (T, H', W', 3) uint8 RGB, at least 240 pixels on the short side.
+        (T, H', W', 3) uint8 RGB, at least 320 pixels on the short side.
     """
     height, width = frames.shape[1:3]
     if min(height, width) >= _MIN_READABLE_SIDE:
@@ -157,6 +157,23 @@ def captioned(image: Frames, lines: Sequence[str], theme: str = "light") -> Fram
     canvas.draw()
     banner = np.asarray(canvas.buffer_rgba())[..., :3]
     return np.concatenate([banner, image])
+
+
+def sheet_pair(above: Frames, below: Frames, theme: str = "light") -> Frames:
+    """Puts one image below another with a gap in the color of the background.
+
+    Args:
+        above: (H, W, 3) uint8 RGB.
+        below: (H', W, 3) uint8 RGB.
+        theme: Name of the theme.
+
+    Returns:
+        (H + gap + H', W, 3) uint8 RGB.
+    """
+    width = above.shape[1]
+    gap = np.empty((max(2, width // 60), width, 3), np.uint8)
+    gap[:] = rgb(theme_named(theme).background or "#ffffff")
+    return np.concatenate([above, gap, below])
 
 
 def sheet_chart(
