@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import html
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -22,8 +23,9 @@ from .adaptive_views import DEFAULT_ERROR_RATE, is_decided, view_order
 from .config import BundleConfig, require
 from .errors import ConfigError, VideoSwinError
 from .labels import read_labels
+from .plotting import frames_html
 from .postprocess import average_crops, average_views
-from .preprocess import Views, views_from_frames
+from .preprocess import Frames, Views, views_from_frames
 from .runtimes import Runtime, open_runtime
 from .runtimes.lazy_model import weights_digest
 from .sampling import clip_indices
@@ -33,6 +35,8 @@ from .weights import resolve_model
 Floats: TypeAlias = npt.NDArray[np.float32]
 Source: TypeAlias = str | Path | FrameFolder | npt.NDArray[np.uint8]  # the last: (T, H, W, 3)
 T = TypeVar("T")
+
+_HTML_FRAMES = 6  # of a classification in a notebook
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +113,14 @@ class Classification:
 
     def __str__(self) -> str:
         return self.summary()
+
+    def _repr_html_(self) -> str:
+        """Frames of the video, if it is a readable file, and the highest scores, for notebooks."""
+        if self.error is not None:
+            return f"<div>{html.escape(self.summary())}</div>"
+        frames, captions = _sample_frames(self.source)
+        heading = f"{Path(self.source).name} \u2013 {self.model}, {self.num_views} views"
+        return frames_html(frames, captions, heading, self.top())
 
     def __repr__(self) -> str:
         if self.error is not None:
@@ -596,6 +608,24 @@ class _ViewReader:
 
     def __exit__(self, *_: object) -> None:
         self._video.close()
+
+
+def _sample_frames(source: str) -> tuple[list[Frames], list[str]]:
+    """A few frames of a video and their captions; none if it cannot be read now."""
+    if not Path(source).exists():  # an array has no frames left
+        return [], []
+    try:
+        with VideoReader(source) as video:
+            count = min(video.num_frames, _HTML_FRAMES)
+            indices = (np.arange(count) + 0.5) * video.num_frames // count
+            frames = video.frames_at(indices.astype(np.int64))
+            times = video.times_seconds
+    except VideoSwinError:
+        return [], []
+    at = [int(index) for index in indices]
+    return list(frames), [
+        f"frame {index}" if times is None else f"{times[index]:.2f} s" for index in at
+    ]
 
 
 def parse_views(text: str) -> tuple[int, int | Literal["full"]]:

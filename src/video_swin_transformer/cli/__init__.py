@@ -20,6 +20,7 @@ from . import (
     convert,
     download,
     evaluate,
+    explain,
     export,
     features,
     inspect,
@@ -46,6 +47,7 @@ def _add(group: str, command: Callable[..., int], examples: Sequence[str]) -> No
 
 _add("Use a model", classify.classify, classify.EXAMPLES)
 _add("Use a model", features.features, features.EXAMPLES)
+_add("Use a model", explain.explain, explain.EXAMPLES)
 _add("Use a model", probe.probe, probe.EXAMPLES)
 _add("Use a model", search.search, search.EXAMPLES)
 _add("Use a model", export.export, export.EXAMPLES)

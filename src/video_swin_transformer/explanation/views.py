@@ -102,6 +102,18 @@ class SampledViews:
     views: tuple[SampledView, ...]
     _shown: dict[int, Frames]
 
+    def summary(self) -> str:
+        """The number of views, and what they see, in one line."""
+        first = self.views[0]
+        height, width = first.box.height, first.box.width
+        return (
+            f"{len(self.views)} views of {len(first.frame_indices)} frames, {width}x{height} of "
+            f"{self.resized_size[1]}x{self.resized_size[0]} pixels"
+        )
+
+    def __repr__(self) -> str:
+        return f"SampledViews({self.source!r}, {self.summary()})"
+
     def to_dict(self) -> dict[str, Any]:
         """Returns everything as JSON data."""
         return {

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _MAX_CLASS_NAMES = 60  # without names above this number of classes
 _MAX_CELL_COUNTS = 20  # without counts above this number of classes
 _MAX_NAME_LENGTH = 26
+_MAX_LANES = 4
 
 
 class Segment(NamedTuple):
@@ -152,6 +153,7 @@ def timeline_chart(
     *,
     title: str,
     theme: str = "light",
+    in_lanes: bool = False,
 ) -> Figure:
     """Draws segments as bars over time, one row per label; the opacity is the score.
 
@@ -160,15 +162,19 @@ def timeline_chart(
         duration_seconds: Length of the video.
         title: Title.
         theme: Name of the theme.
+        in_lanes: Draw segments of a label that overlap below each other, in up to 4 lanes.
     """
     look = theme_named(theme)
     labels = list(dict.fromkeys(segment.label for segment in segments))
     figure, (axes,) = new_figure(7.5, 1.1 + 0.32 * max(1, len(labels)), look, title)
     for row, (label, color) in enumerate(zip(labels, itertools.cycle(look.series), strict=False)):
         mine = [segment for segment in segments if segment.label == label]
-        for start, end, _, score in mine:
+        lanes, num_lanes = _lanes(mine) if in_lanes else ([0] * len(mine), 1)
+        height = 0.7 / num_lanes
+        for (start, end, _, score), lane in zip(mine, lanes, strict=True):
             alpha = 0.35 + 0.65 * min(1.0, max(0.0, score))
-            axes.barh(row, end - start, left=start, height=0.7, color=color, alpha=alpha)
+            top = row - 0.35 + (lane + 0.5) * height
+            axes.barh(top, end - start, left=start, height=height, color=color, alpha=alpha)
     axes.set_yticks(range(len(labels)), [_short(label) for label in labels])
     axes.invert_yaxis()
     axes.set_xlim(0, max(duration_seconds, 1e-3))
@@ -176,6 +182,18 @@ def timeline_chart(
     axes.grid(axis="x", color=look.faint, linewidth=0.7)
     axes.set_axisbelow(True)
     return figure
+
+
+def _lanes(segments: Sequence[Segment]) -> tuple[list[int], int]:
+    """The lane of each segment, so that few overlap, and the number of lanes."""
+    free_at = [-np.inf] * _MAX_LANES
+    lanes = []
+    for segment in segments:
+        free = [lane for lane, end in enumerate(free_at) if end <= segment.start_seconds + 1e-9]
+        lane = free[0] if free else int(np.argmin(free_at))
+        free_at[lane] = segment.end_seconds
+        lanes.append(lane)
+    return lanes, max(lanes, default=0) + 1
 
 
 def _short(name: str) -> str:
