@@ -27,6 +27,8 @@ from video_swin_transformer.files import (
     path_from_text,
     path_to_text,
     plain_text,
+    read_file,
+    read_text_file,
     sibling_path,
     write_atomic,
 )
@@ -339,3 +341,29 @@ def test_image_folders_of_any_name(tmp_path):
     found = read_annotations(tmp_path)
     with VideoReader(found.items[0].path) as reader:
         assert reader.frames_at([0, 1]).shape == (2, 64, 96, 3)
+
+
+def test_text_is_read_with_its_limit(tmp_path):
+    file = tmp_path / "a.txt"
+    file.write_bytes(b"\xef\xbb\xbfcaf\xc3\xa9\r\n")
+    assert read_text_file(file) == "caf\xe9\r\n"
+    assert read_file(file, max_bytes=10) == file.read_bytes()
+    with pytest.raises(DataError, match="larger than 9 bytes, the most allowed"):
+        read_text_file(file, max_bytes=9)
+    file.write_bytes(b"caf\xe9")
+    with pytest.raises(ConfigError, match=r"the recipe .*: byte 3 is not UTF-8; save"):
+        read_text_file(file, what="recipe", error=ConfigError)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="FIFOs and devices are a matter of POSIX")
+def test_only_regular_files_are_read(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    for path, cause in {
+        tmp_path / "fifo": "it is a pipe",
+        tmp_path: "it is a folder",
+        Path("/dev/zero"): "it is a device",
+        tmp_path / "none": "No such file",
+        tmp_path / "a\0b": "null",
+    }.items():
+        with pytest.raises(DataError, match=rf"Cannot read the label file .*: .*{cause}"):
+            read_text_file(path, what="label file")

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from .errors import ConfigError
+from .strict_json import parse_json
 
 MODEL_TYPE = "video_swin"
 CONFIG_FILE = "config.json"  # the files of a saved folder
@@ -28,6 +31,16 @@ ALLOWED_NUM_CROPS = (1, 3, 5, 10)
 # Channels, frames, height, width of one view.
 ClipShape: TypeAlias = tuple[int, int, int, int]
 
+# Limits of what a file may ask for, far above every published model: see docs/reliability.md.
+MAX_STAGES = 8
+MAX_BLOCKS = 512
+MAX_CHANNELS = 8192  # of the first stage
+MAX_PARAMS = 10**10
+MAX_CLASSES = 10**6
+MAX_FRAMES = 16384  # of a clip
+MAX_SIDE = 8192  # of a frame, in pixels
+MAX_VIEW_VALUES = 2**28  # channels x frames x height x width of one view
+
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
@@ -38,15 +51,32 @@ def require(condition: bool, setting: str, got: object, allowed: str) -> None:
         raise ConfigError(f"{setting} is {got!r}, but must be {allowed}.")
 
 
-def is_integer(value: object, minimum: int = 1) -> bool:
-    """Returns whether `value` is an int, not a bool, and at least `minimum`."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= minimum
+def is_integer(value: object, minimum: int = 1, maximum: int | None = None) -> bool:
+    """Returns whether `value` is an int, not a bool, and within the limits."""
+    if not isinstance(value, int) or isinstance(value, bool):
+        return False
+    return value >= minimum and (maximum is None or value <= maximum)
+
+
+def is_number(value: object, minimum: float, maximum: float) -> bool:
+    """Returns whether `value` is a finite int or float, not a bool, and within the limits."""
+    is_right_type = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_right_type and minimum <= value <= maximum  # type: ignore[operator]
 
 
 def _triple(setting: str, value: Sequence[int]) -> tuple[int, int, int]:
-    ok = isinstance(value, Sequence) and len(value) == 3 and all(is_integer(v) for v in value)
-    require(ok, setting, value, "three positive integers (time, height, width)")
+    ok = (
+        isinstance(value, Sequence)
+        and len(value) == 3
+        and all(is_integer(v, 1, 256) for v in value)
+    )
+    require(ok, setting, value, "three integers of 1 to 256 (time, height, width)")
     return (value[0], value[1], value[2])
+
+
+def _tuple(setting: str, value: Sequence[Any], allowed: str) -> tuple[Any, ...]:
+    require(isinstance(value, (list, tuple)), setting, value, allowed)
+    return tuple(value)
 
 
 def _fields_from(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,6 +89,10 @@ def _fields_from(cls: type, data: Mapping[str, Any]) -> dict[str, Any]:
             f"{', '.join(sorted(known))}."
         )
     return dict(data)
+
+
+def _has_controls(text: str) -> bool:
+    return any(unicodedata.category(character) in ("Cc", "Cs") for character in text)
 
 
 @dataclass(frozen=True)
@@ -89,8 +123,9 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         set_field = object.__setattr__
-        set_field(self, "depths", tuple(self.depths))
-        set_field(self, "num_heads", tuple(self.num_heads))
+        for name in ("depths", "num_heads"):
+            value = _tuple(name, getattr(self, name), "a list of integers, one per stage")
+            set_field(self, name, value)
         set_field(self, "patch_size", _triple("patch_size", self.patch_size))
         set_field(self, "window_size", _triple("window_size", self.window_size))
         if self.patch_stride is not None:
@@ -103,12 +138,20 @@ class ModelConfig:
             )
             # Normalized so that equal networks compare equal.
             set_field(self, "patch_stride", None if stride == self.patch_size else stride)
-        require(is_integer(self.embed_dim), "embed_dim", self.embed_dim, "a positive integer")
         require(
-            len(self.depths) > 0 and all(is_integer(d) for d in self.depths),
+            is_integer(self.embed_dim, 1, MAX_CHANNELS),
+            "embed_dim",
+            self.embed_dim,
+            f"a positive integer, at most {MAX_CHANNELS}",
+        )
+        require(
+            0 < len(self.depths) <= MAX_STAGES
+            and all(is_integer(d) for d in self.depths)
+            and sum(self.depths) <= MAX_BLOCKS,
             "depths",
             self.depths,
-            "positive integers, one per stage",
+            f"positive integers, one per stage; at most {MAX_STAGES} stages and {MAX_BLOCKS} "
+            "blocks in all",
         )
         require(
             len(self.num_heads) == len(self.depths) and all(is_integer(h) for h in self.num_heads),
@@ -121,12 +164,33 @@ class ModelConfig:
             require(
                 dim % heads == 0, f"num_heads[{stage}]", heads, f"a divisor of its {dim} channels"
             )
-        require(is_integer(self.in_chans), "in_chans", self.in_chans, "a positive integer")
-        require(is_integer(self.num_classes, 0), "num_classes", self.num_classes, "0 or more")
-        require(self.mlp_ratio > 0, "mlp_ratio", self.mlp_ratio, "above 0")
+        for name in ("qkv_bias", "patch_norm"):
+            value = getattr(self, name)
+            require(isinstance(value, bool), name, value, "true or false")
+        require(
+            is_integer(self.in_chans, 1, 1024), "in_chans", self.in_chans, "an integer of 1 to 1024"
+        )
+        require(
+            is_integer(self.num_classes, 0, MAX_CLASSES),
+            "num_classes",
+            self.num_classes,
+            f"an integer of 0 to {MAX_CLASSES}",
+        )
+        require(
+            is_number(self.mlp_ratio, 0, 64) and self.mlp_ratio > 0,
+            "mlp_ratio",
+            self.mlp_ratio,
+            "above 0, and at most 64",
+        )
+        require(
+            self.qk_scale is None or is_number(self.qk_scale, -1e6, 1e6),
+            "qk_scale",
+            self.qk_scale,
+            "None or a number of at most a million",
+        )
         for name in ("drop_rate", "attn_drop_rate", "drop_path_rate", "head_drop_rate"):
             rate = getattr(self, name)
-            require(0 <= rate < 1, name, rate, "at least 0 and below 1")
+            require(is_number(rate, 0, 1) and rate < 1, name, rate, "at least 0 and below 1")
         require(
             self.global_pool in GLOBAL_POOLS, "global_pool", self.global_pool, "'avg' or '' (none)"
         )
@@ -136,6 +200,11 @@ class ModelConfig:
             self.global_pool,
             "'avg' with a classifier; for the feature map pass num_classes=0",
         )
+        if self.num_params > MAX_PARAMS:
+            raise ConfigError(
+                f"This network has {self.num_params} parameters, but at most {MAX_PARAMS} are "
+                "allowed; lower embed_dim, depths, mlp_ratio or num_classes."
+            )
 
     @property
     def num_features(self) -> int:
@@ -185,14 +254,19 @@ class ClipSampling:
     stride_seconds: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("num_frames", "stride", "num_clips"):
+        for name, most in (("num_frames", MAX_FRAMES), ("stride", 10**6), ("num_clips", 10**5)):
             value = getattr(self, name)
-            require(is_integer(value), name, value, "a positive integer")
+            require(is_integer(value, 1, most), name, value, f"a positive integer, at most {most}")
         require(
             self.rule in SAMPLING_RULES, "rule", self.rule, f"one of {', '.join(SAMPLING_RULES)}"
         )
         seconds = self.stride_seconds
-        require(seconds is None or seconds > 0, "stride_seconds", seconds, "above 0, or None")
+        require(
+            seconds is None or (is_number(seconds, 0, 86400) and seconds > 0),
+            "stride_seconds",
+            seconds,
+            "above 0 and at most 86400 (a day), or None",
+        )
 
 
 @dataclass(frozen=True)
@@ -220,11 +294,20 @@ class Preprocessing:
     whole_frame: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "mean", tuple(self.mean))
-        object.__setattr__(self, "std", tuple(self.std))
+        for name in ("mean", "std"):
+            value = _tuple(name, getattr(self, name), "a list of numbers, one per channel")
+            object.__setattr__(self, name, value)
         for name in ("short_side", "crop_size"):
             value = getattr(self, name)
-            require(is_integer(value), name, value, "a positive integer of pixels")
+            require(
+                is_integer(value, 1, MAX_SIDE),
+                name,
+                value,
+                f"a positive integer of pixels, at most {MAX_SIDE}",
+            )
+        require(
+            isinstance(self.whole_frame, bool), "whole_frame", self.whole_frame, "true or false"
+        )
         require(
             self.crop_size <= self.short_side,
             "crop_size",
@@ -249,7 +332,15 @@ class Preprocessing:
             (self.mean, self.std),
             "of one length, 1 (gray) or 3 (RGB)",
         )
-        require(all(s > 0 for s in self.std), "std", self.std, "above 0")
+        require(
+            all(is_number(m, -1e6, 1e6) for m in self.mean), "mean", self.mean, "finite numbers"
+        )
+        require(
+            all(is_number(s, 1e-6, 1e6) for s in self.std),
+            "std",
+            self.std,
+            "numbers above 0 (at least 1e-6)",
+        )
         require(
             self.interpolation in INTERPOLATIONS,
             "interpolation",
@@ -276,7 +367,18 @@ class BundleConfig:
     multi_label: bool = False  # several classes may apply: sigmoid instead of softmax
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "labels", tuple(self.labels))
+        labels = _tuple("labels", self.labels, "a list of class names")
+        object.__setattr__(self, "labels", labels)
+        for label in labels:
+            require(
+                isinstance(label, str) and len(label) <= 1000 and not _has_controls(label),
+                "A label",
+                label,
+                "a string of at most 1000 characters, without control characters",
+            )
+        require(
+            self.name is None or isinstance(self.name, str), "name", self.name, "a string or None"
+        )
         require(
             self.average_clips in AVERAGES, "average_clips", self.average_clips, "prob or score"
         )
@@ -288,6 +390,12 @@ class BundleConfig:
                 f"There are {len(self.labels)} labels for {self.model.num_classes} classes; "
                 "give one label for each class, or none."
             )
+        require(
+            math.prod(self.clip_shape) <= MAX_VIEW_VALUES,
+            "The clip (channels, frames, height, width)",
+            self.clip_shape,
+            f"at most {MAX_VIEW_VALUES} values in all; lower num_frames or crop_size",
+        )
         channels = len(self.preprocessing.mean)
         if channels != self.model.in_chans and self.model.in_chans in (1, 3):
             raise ConfigError(
@@ -339,8 +447,8 @@ class BundleConfig:
             ConfigError: The text is not JSON, is incomplete, or has an unknown or invalid value.
         """
         try:
-            data = json.loads(text)
-        except json.JSONDecodeError as error:
+            data = parse_json(text)
+        except ValueError as error:
             raise ConfigError(f"This config is not JSON: {error}.") from error
         if not isinstance(data, dict) or data.get("model_type") != MODEL_TYPE:
             got = data.get("model_type") if isinstance(data, dict) else type(data).__name__
@@ -360,7 +468,9 @@ class BundleConfig:
                 average_clips=data.get("average_clips", "prob"),
                 multi_label=data.get("multi_label", False),
             )
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            if isinstance(error, ConfigError):
+                raise
             raise ConfigError(
                 f"This config is incomplete or malformed ({error!r}); it must hold model, "
                 "sampling, preprocessing, and id2label numbered from 0."

@@ -16,16 +16,33 @@
 
 A message says what was given, what is allowed and what to do. Programs that only need to know
 whether it was the input or a bug catch `VideoSwinError`.
+
+Messages quote names and values from files, which may be hostile: control characters are escaped, so
+that a terminal does not obey them, and the middle of a long message is left out.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+_MAX_CHARACTERS = 1600  # of a message
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 class VideoSwinError(Exception):
     """Base of all errors a user of this package can cause."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(_printable(message))
+
+
+def _printable(message: str) -> str:
+    if len(message) > _MAX_CHARACTERS:
+        half = _MAX_CHARACTERS // 2
+        message = f"{message[:half]} ... {message[-half:]}"
+    return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), message)
 
 
 class InputError(VideoSwinError, ValueError):

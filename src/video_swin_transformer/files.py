@@ -1,4 +1,7 @@
-"""Atomic writes, digests, file locks, and file names as text.
+"""Bounded reads, atomic writes, digests, file locks, and file names as text.
+
+A FIFO or device in place of a file would block a reader forever or fill the memory; `read_file` and
+`read_text_file` refuse everything but regular files of a limited size.
 
 After a crash or on a full disk, atomic writes leave the old file or none, never a partial one.
 Python has no such function, and packages for it are no longer maintained.
@@ -11,26 +14,125 @@ like the start of such a sequence is written as `\\x5c`. All other names are wri
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import os
 import re
+import stat
 import tempfile
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import BinaryIO
 
-from .errors import DataError
+from .errors import DataError, InputError
 
+MAX_TEXT_BYTES = 1 << 30  # 1 GiB: lists of millions of clips are read, too
 _MAX_NAME_BYTES = 255  # on every common file system
 _MAX_PREFIX_CHARACTERS = 32  # of the name of a temporary file; at most 128 bytes
 _UNDECODABLE = re.compile(r"[\ud800-\udfff]|\\(?=x[0-9a-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 
+_KINDS = {
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a pipe (FIFO)",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
+
 _log = logging.getLogger(__name__)
+
+
+def read_file(
+    path: str | Path,
+    *,
+    max_bytes: int = MAX_TEXT_BYTES,
+    what: str = "file",
+    error: type[InputError] = DataError,
+) -> bytes:
+    """Reads a regular file. It never waits for a FIFO or device, and its memory is bounded.
+
+    Args:
+        path: The file.
+        max_bytes: The largest size allowed.
+        what: What the file is, for messages, such as "label file".
+        error: The exception to raise.
+
+    Returns:
+        The content.
+
+    Raises:
+        InputError: The file does not exist, is not a regular file, is too large or cannot be read;
+            of the type `error`.
+    """
+    name = f"the {what} {str(path)!r}"
+    try:
+        with _open_without_waiting(path) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise error(_not_regular(name, status.st_mode))
+            # One byte more than allowed: the file may grow, and /proc says that it has none.
+            data = file.read(min(status.st_size, max_bytes) + 1)
+            if len(data) > status.st_size:
+                data += file.read(max_bytes + 1 - len(data))
+    except IsADirectoryError as cause:
+        raise error(_not_regular(name, stat.S_IFDIR)) from cause
+    except ValueError as cause:  # a NUL in the name
+        raise error(f"Cannot read {name}: {cause}.") from cause
+    except OSError as cause:
+        raise error(f"Cannot read {name}: {cause.strerror or cause}.") from cause
+    if len(data) > max_bytes:
+        size = f"{max_bytes // 2**20} MiB" if max_bytes >= 2**20 else f"{max_bytes} bytes"
+        raise error(f"Cannot read {name}: it is larger than {size}, the most allowed.")
+    return data
+
+
+def read_text_file(
+    path: str | Path,
+    *,
+    max_bytes: int = MAX_TEXT_BYTES,
+    what: str = "file",
+    error: type[InputError] = DataError,
+) -> str:
+    """Reads a regular text file in UTF-8, with or without a byte order mark.
+
+    Args:
+        path: The file.
+        max_bytes: The largest size allowed.
+        what: What the file is, for messages, such as "label file".
+        error: The exception to raise.
+
+    Returns:
+        The text, with its line breaks as they are.
+
+    Raises:
+        InputError: The file does not exist, is not a regular file, is too large, cannot be read or
+            is not UTF-8; of the type `error`.
+    """
+    data = read_file(path, max_bytes=max_bytes, what=what, error=error)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as cause:
+        raise error(
+            f"Cannot read the {what} {str(path)!r}: byte {cause.start} is not UTF-8; save it as "
+            "UTF-8 text."
+        ) from cause
+
+
+def _open_without_waiting(path: str | Path) -> BufferedReader:
+    # Without O_NONBLOCK, opening a FIFO waits for a writer.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    return os.fdopen(os.open(path, flags), "rb")
+
+
+def _not_regular(name: str, mode: int) -> str:
+    kind = _KINDS.get(stat.S_IFMT(mode), "not a file")
+    return f"Cannot read {name}: it is {kind}; give a regular file."
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -78,8 +180,10 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
 
 
 def sha256_file(path: Path) -> str:
-    """Returns the SHA-256 of a file in hexadecimal."""
-    with path.open("rb") as file:
+    """Returns the SHA-256 of a file in hexadecimal. Raises OSError unless it is a regular file."""
+    with _open_without_waiting(path) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

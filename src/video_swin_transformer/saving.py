@@ -15,9 +15,10 @@ from torch import Tensor
 
 from .config import CONFIG_FILE, MODEL_TYPE, WEIGHTS_FILE, BundleConfig
 from .errors import CheckpointError, ConfigError
-from .files import write_atomic
+from .files import read_file, write_atomic
 
 METADATA_KEY = "video_swin_config"
+MAX_CONFIG_BYTES = 2**26
 PROCESSOR_FILE = "video_preprocessor_config.json"
 PROCESSOR_TEXT = '{\n  "video_processor_type": "VideoSwinVideoProcessor"\n}\n'
 
@@ -85,6 +86,13 @@ def read_folder(folder: str | Path) -> tuple[BundleConfig, dict[str, Tensor]]:
             f"{str(weights)!r} has no configuration, neither in its metadata nor in {CONFIG_FILE}; "
             "use a model saved with save_pretrained, or load_checkpoint for other files."
         )
+    num_values = sum(tensor.numel() for tensor in tensors.values())
+    # Smaller differences are described by name, when the network is built.
+    if bundle.model.num_params > 4 * num_values + 10_000_000:
+        raise CheckpointError(
+            f"The weights in {str(folder)!r} do not match its config.json: they have {num_values} "
+            f"values, but the network has {bundle.model.num_params} parameters."
+        )
     return bundle, tensors
 
 
@@ -115,7 +123,7 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})
             return {name: file.get_tensor(name) for name in file.keys()}, metadata  # noqa: SIM118
-    except (SafetensorError, OSError, RuntimeError, TypeError) as error:
+    except (SafetensorError, OSError, RuntimeError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{str(path)!r} is not a readable safetensors file ({error}); it is damaged or "
             "truncated."
@@ -144,7 +152,7 @@ def read_bundle(weights: Path, metadata: Mapping[str, str]) -> BundleConfig | No
         if stored is None or weights.name == WEIGHTS_FILE:
             text = _config_text(weights.with_name(CONFIG_FILE)) or stored
         return None if text is None else BundleConfig.from_json(text)
-    except (ConfigError, OSError) as error:
+    except ConfigError as error:
         raise CheckpointError(f"The config of {str(weights)!r} is invalid. {error}") from error
 
 
@@ -152,5 +160,6 @@ def _config_text(path: Path) -> str | None:
     """Returns the content of a config file; None if it is that of another library."""
     if not path.is_file():
         return None
-    text = path.read_text(encoding="utf-8", errors="replace")
+    data = read_file(path, max_bytes=MAX_CONFIG_BYTES, what="config", error=CheckpointError)
+    text = data.decode("utf-8", errors="replace")
     return text if re.search(rf'"model_type"\s*:\s*"{MODEL_TYPE}"', text) else None

@@ -24,15 +24,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from ..errors import DataError
+from ..files import read_file
 from ..video.discovery import video_suffixes
 from .columns import SEGMENTS_HINT, Columns, find_columns
 
 _NUMBER = r"[+-]?[0-9]+(?:\.[0-9]+)?(?:(?::[0-9]+)+(?:\.[0-9]+)?)?"  # 3, 2.0, 1.5, 00:01:30.5
 _SEPARATOR = r"[\s,;|]+"
 _NUMBERS = re.compile(rf"{_NUMBER}(?:{_SEPARATOR}{_NUMBER})*$")
-_TRAILING_NUMBERS = re.compile(rf"(?<=[\s,;|]){_NUMBER}(?:{_SEPARATOR}{_NUMBER})*$")
 _LEADING_NUMBERS = re.compile(rf"((?:{_NUMBER}{_SEPARATOR})+)(?=\S)")
 _DELIMITERS = "\t,;|"
+_MAX_BYTES = 2**28
+_MAX_LINE = 2**16  # characters; a path has at most 4,096
 _MAX_INDEX = 2**53  # floats are exact integers up to here
 
 
@@ -97,8 +99,8 @@ def read_text(path: Path) -> str:
 
 def _read(path: Path) -> tuple[str, bool]:
     """Returns the text and whether it is Unicode."""
+    data = read_file(path, max_bytes=_MAX_BYTES, what="list")
     try:
-        data = path.read_bytes()
         if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
             text, is_unicode = data.decode("utf-16"), True
         else:
@@ -106,7 +108,7 @@ def _read(path: Path) -> tuple[str, bool]:
             decoded = [_decode_line(line) for line in lines]
             text = "\n".join(line for line, _ in decoded)
             is_unicode = all(is_utf8 for _, is_utf8 in decoded)
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise DataError(f"Cannot read the list {str(path)!r}: {error}.") from error
     if "\0" in text:
         raise DataError(
@@ -144,7 +146,7 @@ def read_list(path: Path, format: str | None, delimiter: str | None) -> TextList
     """
     text, is_unicode = _read(path)
     delimiter = delimiter or None
-    lines = _find_lines(text, delimiter)
+    lines = _find_lines(path, text, delimiter)
     if lines.columns is not None:
         parsed = _read_table(path, lines, lines.columns, format)
     else:
@@ -167,7 +169,7 @@ def list_splits(path: Path, format: str | None) -> list[str]:
     Raises:
         DataError: See `read_list`.
     """
-    lines = _find_lines(read_text(path), None)
+    lines = _find_lines(path, read_text(path), None)
     if lines.columns is None or lines.columns.split is None:
         return []
     entries = read_list(path, format, None).entries
@@ -198,13 +200,18 @@ def is_float(label: str) -> bool:
 # --- lines --------------------------------------------------------------------------------------
 
 
-def _find_lines(text: str, delimiter: str | None) -> _Lines:
+def _find_lines(path: Path, text: str, delimiter: str | None) -> _Lines:
     clips: list[tuple[int, str]] = []
     columns, notes, comments = None, [], []
     for number, line in enumerate(text.split("\n"), start=1):
         stripped = line.strip(" \r\t\f\v\ufeff")
         if not stripped:
             continue
+        if len(stripped) > _MAX_LINE:
+            raise DataError(
+                f"Line {number} of {str(path)!r} has {len(stripped)} characters, but at most "
+                f"{_MAX_LINE} are read; a line is one clip and its labels."
+            )
         if columns is None and not clips:
             columns, found = _heading(stripped.lstrip("#"), delimiter)
             if columns is not None and columns.label is None and stripped.startswith("#"):
@@ -523,8 +530,13 @@ def _split_path(line: str, kind: str, delimiter: str | None) -> tuple[str, str]:
 
 
 def _trailing_numbers(line: str) -> str:
-    found = _TRAILING_NUMBERS.search(line)
-    return found[0] if found else ""
+    """The numbers at the end of a line, separated from what is before them."""
+    start = len(line)
+    for found in reversed(list(re.finditer(r"[^\s,;|]+", line))):
+        if found.start() == 0 or not re.fullmatch(_NUMBER, found[0]):
+            break
+        start = found.start()
+    return line[start:]
 
 
 def _label(text: str) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ class PathResolver:
         """Returns (path, exists), trying the path as written, then other spellings and suffixes."""
         spellings = [self.root / spelling for spelling in _spellings(written)]
         for path in spellings:
-            if self._is_there(path):
+            if self.is_there(path):
                 return path, True
         for path in spellings:
             if path.suffix.lower() in video_suffixes() or not path.suffix:
@@ -56,7 +56,7 @@ class PathResolver:
         parts = Path(str(path).replace("\\", "/")).parts
         at = Path(parts[0]) if parts else Path()
         for part in parts[1:]:
-            if not self._is_there(at / part):
+            if not self.is_there(at / part):
                 known = sorted(self._names_in(at))
                 near = difflib.get_close_matches(part, known, n=1, cutoff=_MIN_SIMILARITY)
                 if not near:
@@ -65,9 +65,13 @@ class PathResolver:
             at = at / part
         return at if at != path else None
 
-    def _is_there(self, path: Path) -> bool:
+    def is_there(self, path: Path) -> bool:
+        """Returns whether a path exists."""
         # exists() is for case-insensitive file systems.
-        return path.name in self._names_in(path.parent) or path.exists()
+        try:
+            return path.name in self._names_in(path.parent) or path.exists()
+        except OSError:  # a name too long for the file system
+            return False
 
     def _names_in(self, folder: Path) -> frozenset[str]:
         if folder not in self._names:

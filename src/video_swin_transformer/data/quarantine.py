@@ -14,8 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
-from ..files import path_from_text, path_to_text, plain_text, sibling_path, write_atomic
+from ..files import (
+    path_from_text,
+    path_to_text,
+    plain_text,
+    read_text_file,
+    sibling_path,
+    write_atomic,
+)
+from ..strict_json import parse_json
 from .annotations import Annotations, ClipRecord
+
+_MAX_BYTES = 2**28
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +53,9 @@ class Quarantine:
         self._clips: dict[str, QuarantinedClip] = {}
         for number, line in enumerate(self._lines(), start=1):
             try:
-                clip = QuarantinedClip(**json.loads(line))
+                clip = QuarantinedClip(**parse_json(line))
                 clip = dataclasses.replace(clip, path=path_from_text(clip.path))
-            except (json.JSONDecodeError, TypeError, AttributeError, RecursionError) as error:
+            except (ValueError, TypeError, AttributeError) as error:
                 raise DataError(
                     f"Line {number} of {str(self.path)!r} is not a quarantine entry; give another "
                     "file with --quarantine, or delete this one."
@@ -118,15 +128,11 @@ class Quarantine:
             ) from error
 
     def _lines(self) -> list[str]:
-        try:
-            # Not splitlines(): JSON strings may contain U+2028 and other line separators.
-            return self.path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-        except FileNotFoundError:
+        if not self.path.exists():
             return []
-        except (OSError, UnicodeDecodeError) as error:
-            raise DataError(
-                f"Cannot read the quarantine list {str(self.path)!r}: {error}."
-            ) from error
+        text = read_text_file(self.path, max_bytes=_MAX_BYTES, what="quarantine list")
+        # Not splitlines(): JSON strings may contain U+2028 and other line separators.
+        return text.removesuffix("\n").split("\n")
 
 
 def default_quarantine(source: str | Path) -> Path:

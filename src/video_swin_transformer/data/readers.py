@@ -322,7 +322,7 @@ def _require_consistent(
         DataError: With the place of the first label of the rarer kind.
     """
     first, others = entries[0], entries[1:]
-    is_missing = not (root / first.path).exists()
+    is_missing = not PathResolver(root).is_there(root / first.path)
     if others and is_missing and not _is_video(first) and all(map(_is_video, others)):
         raise DataError(
             f"{first.place.capitalize()} of {str(source)!r} has the path {first.path!r}, which is "

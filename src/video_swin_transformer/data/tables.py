@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ..errors import DataError
+from ..strict_json import parse_json
 from .columns import COUNTS, LABELS, PATHS, SEGMENTS_HINT, SPLITS, first_key, span_keys
 from .lists import Entry, read_text
 
@@ -38,8 +38,8 @@ def read_json(path: Path) -> list[dict[str, Any]]:
     """
     text = read_text(path)
     try:
-        data = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        data = parse_json(text)
+    except ValueError as error:
         if path.suffix.lower() not in JSON_LINES_SUFFIXES and not is_json_lines(text):
             raise DataError(f"The list {str(path)!r} is not JSON: {error}.") from error
         data = _json_lines(path, text)
@@ -70,8 +70,8 @@ def is_json_lines(text: str) -> bool:
     """
     first = text.lstrip("\ufeff \r\n\t").partition("\n")[0]
     try:
-        return first.startswith("{") and isinstance(json.loads(first), dict)
-    except (json.JSONDecodeError, RecursionError):
+        return first.startswith("{") and isinstance(parse_json(first), dict)
+    except ValueError:
         return False
 
 
@@ -81,8 +81,8 @@ def _json_lines(path: Path, text: str) -> list[Any]:
         if not line.strip() or line.lstrip().startswith(("#", "//")):
             continue
         try:
-            rows.append(json.loads(line))
-        except (json.JSONDecodeError, RecursionError) as error:
+            rows.append(parse_json(line))
+        except ValueError as error:
             raise DataError(f"Line {number} of {str(path)!r} is not JSON: {error}.") from error
         if not isinstance(rows[-1], dict):
             raise DataError(

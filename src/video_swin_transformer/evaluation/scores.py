@@ -27,8 +27,16 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ConfigError, DataError
-from ..files import path_from_text, path_to_text, plain_text, write_atomic
+from ..files import (
+    path_from_text,
+    path_to_text,
+    plain_text,
+    read_text_file,
+    write_atomic,
+)
+from ..strict_json import parse_json
 
+_MAX_PLAN_BYTES = 2**30
 PLAN_FILE = "plan.json"
 LOGITS_FILE = "logits.safetensors"
 INDEX_FILE = "index.jsonl"
@@ -81,7 +89,7 @@ class Plan:
             KeyError: An entry is missing.
             TypeError: An entry has the wrong type.
         """
-        data = json.loads(text)
+        data = parse_json(text)
         items = data["items"]
         counts = tuple(item[2] if len(item) > 2 else None for item in items)
         return cls(
@@ -200,7 +208,7 @@ class ScoreStore:
         """
         path = self.folder / PLAN_FILE
         try:
-            return Plan.from_json(path.read_text(encoding="utf-8"))
+            return Plan.from_json(read_text_file(path, max_bytes=_MAX_PLAN_BYTES))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DataError(
                 f"{str(self.folder)!r} contains no scores ({PLAN_FILE} is missing or damaged); "
@@ -313,7 +321,7 @@ class ScoreStore:
     def _index(self) -> Iterator[ClipIndexEntry]:
         with (self.folder / INDEX_FILE).open(encoding="utf-8") as file:
             for line in file:
-                entry = ClipIndexEntry(**json.loads(line))
+                entry = ClipIndexEntry(**parse_json(line))
                 yield dataclasses.replace(entry, path=path_from_text(entry.path))
 
     def _parts(self) -> list[Path]:
@@ -384,7 +392,7 @@ def _iter_complete_clips(part: Path, num_classes: int) -> Iterator[ClipIndexEntr
     num_bytes = part.with_suffix(".f32").stat().st_size
     for line in part.read_bytes().split(b"\n")[:-1]:
         try:
-            data = json.loads(line)
+            data = parse_json(line.decode())
             clip = ClipIndexEntry(
                 item=data["item"],
                 path=path_from_text(data["path"]),

@@ -7,6 +7,7 @@ import torch, so exported models run without it.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from dataclasses import dataclass
@@ -15,8 +16,11 @@ from typing import Any
 
 from ..config import EXPORT_FORMATS, BundleConfig, ClipShape
 from ..errors import CheckpointError, ConfigError
-from ..files import sha256_file
+from ..files import read_text_file, sha256_file
+from ..strict_json import parse_json
+from .onnx_file import has_external_data
 
+_MAX_BYTES = 2**26
 FORMAT_RUNTIMES = {
     "onnx": ("openvino", "onnxruntime"),
     "openvino": ("openvino",),
@@ -74,8 +78,10 @@ def read_exported_model(source: str | Path) -> ExportedModel:
     hint = f"export it with: videoswin export MODEL --format {EXPORT_FORMATS[path.suffix.lower()]}"
     try:
         path.stat()
-        text = sidecar.read_text(encoding="utf-8")
+        if not sidecar.exists():
+            raise FileNotFoundError(errno.ENOENT, "no sidecar", str(sidecar))
         digests = {file.name: sha256_file(file) for file in model_files(path)}
+        text = read_text_file(sidecar, max_bytes=_MAX_BYTES, what="sidecar", error=CheckpointError)
     except FileNotFoundError as error:
         missing = Path(error.filename).name
         if missing == path.name:
@@ -84,11 +90,13 @@ def read_exported_model(source: str | Path) -> ExportedModel:
             f"{str(path)!r} cannot be used without {missing!r} in the same folder; keep the files "
             f"together, or {hint}."
         ) from error
+    except CheckpointError:
+        raise
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{str(path)!r} cannot be read ({error}).") from error
     try:
         bundle = BundleConfig.from_json(text)
-        export = json.loads(text)["export"]
+        export = parse_json(text)["export"]
         shape, precision = tuple(export["clip_shape"]), export["precision"]
         if len(shape) != 4 or not all(isinstance(size, int) and size > 0 for size in shape):
             raise ValueError(f"clip_shape is {shape}")
@@ -108,9 +116,23 @@ def read_exported_model(source: str | Path) -> ExportedModel:
                 f"{str(path.with_name(name))!r} does not match {sidecar.name!r}: one of them is "
                 f"damaged or belongs to a different export; {hint}."
             )
+    if path.suffix.lower() == ".onnx":
+        _require_single_file(path)
     combined = hashlib.sha256("".join(sorted(digests.values())).encode()).hexdigest()
     format = EXPORT_FORMATS[path.suffix.lower()]
     return ExportedModel(path, format, precision, shape, bundle, combined, fused)
+
+
+def _require_single_file(path: Path) -> None:
+    try:
+        is_single = not has_external_data(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{str(path)!r} is not an ONNX model ({error}).") from error
+    if not is_single:
+        raise CheckpointError(
+            f"{str(path)!r} refers to weights in other files, which its sidecar does not cover; "
+            "export it again, or save it as a single file."
+        )
 
 
 def sidecar_text(bundle: BundleConfig, export: dict[str, Any]) -> str:

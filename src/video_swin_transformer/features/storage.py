@@ -18,11 +18,14 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, MissingExtraError, UnknownNameError
-from ..files import write_atomic
+from ..files import read_file, read_text_file, write_atomic
+from ..strict_json import parse_json
 from .table import FeatureSettings, FeatureTable, Ints, Seconds, VideoInfo, concatenate
 
 FORMATS = ("npz", "npy", "safetensors", "parquet")
 _FORMAT_VERSION = 1
+_MAX_BYTES = 2**34
+MAX_SIDECAR_BYTES = 2**28
 _METADATA = "video_swin_features"  # key in safetensors and Parquet files
 _ROW_COLUMNS = ("video_index", "start_frames", "end_frames", "start_seconds", "end_seconds")
 
@@ -166,8 +169,9 @@ def _write_npz(table: FeatureTable, path: Path) -> None:
 
 def _read_npz(path: Path) -> FeatureTable:
     # From memory: NumPy leaves a damaged file open.
-    with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as data:
-        return _table(data["features"], dict(data), json.loads(str(data["metadata"])))
+    content = read_file(path, max_bytes=_MAX_BYTES)
+    with np.load(io.BytesIO(content), allow_pickle=False) as data:
+        return _table(data["features"], dict(data), parse_json(str(data["metadata"])))
 
 
 def sidecar_of(path: Path) -> Path:
@@ -224,10 +228,14 @@ def _read_npy(path: Path) -> FeatureTable:
             f"{str(path)!r} has no {sidecar.name} beside it: it was written by another tool, or is "
             "not complete."
         )
-    document = json.loads(sidecar.read_text(encoding="utf-8"))
+    document = parse_json(read_text_file(sidecar, max_bytes=MAX_SIDECAR_BYTES))
     arrays = []
     for name, digest in document["files"].items():
-        data = (path.parent / name).read_bytes()
+        if not name or Path(name).name != name:
+            raise DataError(
+                f"{str(sidecar)!r} lists the file {name!r}, which is in another folder."
+            )
+        data = read_file(path.parent / name, max_bytes=_MAX_BYTES)
         if hashlib.sha256(data).hexdigest() != digest:
             raise DataError(f"{str(path.parent / name)!r} does not belong to {sidecar.name}.")
         arrays.append(np.load(io.BytesIO(data), allow_pickle=False))
@@ -252,7 +260,7 @@ def _read_safetensors(path: Path) -> FeatureTable:
 
     with safe_open(path, framework="numpy") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        return _table(tensors["features"], tensors, json.loads(file.metadata()[_METADATA]))
+        return _table(tensors["features"], tensors, parse_json(file.metadata()[_METADATA]))
 
 
 def _write_parquet(table: FeatureTable, path: Path) -> None:
@@ -276,7 +284,7 @@ def _write_parquet(table: FeatureTable, path: Path) -> None:
 def _read_parquet(path: Path) -> FeatureTable:
     _, pq = _pyarrow()
     arrow = pq.read_table(path)
-    metadata = json.loads(arrow.schema.metadata[_METADATA.encode()])
+    metadata = parse_json(arrow.schema.metadata[_METADATA.encode()].decode())
     embedding = arrow["embedding"].combine_chunks()
     flat = embedding.flatten().to_numpy(zero_copy_only=False)
     rows = {name: arrow[name].to_numpy() for name in _ROW_COLUMNS}

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from ..errors import DataError, UnknownNameError, VideoSwinError
-from ..files import output_paths
+from ..files import output_paths, read_text_file
 from ..predictor import Predictor
+from ..strict_json import parse_json
 from .extraction import FeatureExtractor, Progress, Segments
 from .layouts import check_layout, write_layout_config, write_layout_files
 from .options import FeatureOptions
-from .storage import FORMATS, load_features, save_features
+from .storage import FORMATS, MAX_SIDECAR_BYTES, load_features, save_features
 from .table import FeatureTable
 
 
@@ -134,9 +135,13 @@ def _write(
         yield _written(source, targets[source], extracted.table)
     if layout is not None:
         finished = [path for path in targets.values() if path.is_file()]
-        documents = [(path.stem, json.loads(path.read_text("utf-8"))) for path in finished]
+        documents = [(path.stem, _read_sidecar(path)) for path in finished]
         if documents:
             write_layout_config(layout, finished[0].parent, documents)
+
+
+def _read_sidecar(path: Path) -> Any:
+    return parse_json(read_text_file(path, max_bytes=MAX_SIDECAR_BYTES))
 
 
 def _written(
@@ -154,7 +159,7 @@ def _finished(
     path = target
     try:
         if layout is not None:
-            document = json.loads(target.read_text("utf-8"))
+            document = _read_sidecar(target)
             if document.get("layout", {}).get("name") != layout:
                 return None
             path = target.parent / next(iter(document["files"]))

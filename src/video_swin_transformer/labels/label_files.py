@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import csv
-import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..errors import DataError
+from ..files import read_text_file
+from ..strict_json import parse_json
 
 ID_COLUMNS = ("id", "index", "label_id", "class_id", "class_index", "label_index", "number")
 NAME_COLUMNS = ("name", "label", "class", "label_name", "class_name", "display_name", "template")
+
+
+_MAX_BYTES = 2**24
 
 
 def read_labels(path: str | Path, num_classes: int | None) -> tuple[str, ...]:
@@ -34,10 +38,9 @@ def read_labels(path: str | Path, num_classes: int | None) -> tuple[str, ...]:
         DataError: The file cannot be read, or the number of labels differs.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"Cannot read the label file {str(path)!r}: {error}.") from error
+    text = read_text_file(path, max_bytes=_MAX_BYTES, what="label file")
+    if "\0" in text:
+        raise DataError(f"The label file {str(path)!r} contains NUL bytes, so it is not text.")
     kind, counted = path.suffix.lower(), "labels"
     if kind == ".json":
         labels = _from_json(path, text)
@@ -56,8 +59,8 @@ def read_labels(path: str | Path, num_classes: int | None) -> tuple[str, ...]:
 
 def _from_json(path: Path, text: str) -> tuple[str, ...]:
     try:
-        data = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:
+        data = parse_json(text)
+    except ValueError as error:
         raise DataError(f"The label file {str(path)!r} is not JSON: {error}.") from error
     if isinstance(data, dict) and isinstance(data.get("id2label"), dict):
         data = data["id2label"]  # the config.json of a saved model

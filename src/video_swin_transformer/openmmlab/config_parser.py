@@ -18,8 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..files import read_text_file
 
 MAX_BYTES = 2**20
+MAX_FILES = 50  # bases of bases; two in each of 40 files would be a trillion
 MAX_VALUES = 100_000  # nested references can expand exponentially
 _OPERATORS: dict[type[ast.operator], Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
@@ -41,13 +43,17 @@ def read_config(path: str | Path) -> dict[str, Any]:
     Raises:
         ConfigError: A file cannot be read or uses unsupported syntax.
     """
-    return _read(Path(path), ())
+    return _read(Path(path), (), [])
 
 
-def _read(path: Path, readers: tuple[Path, ...]) -> dict[str, Any]:
+def _read(path: Path, readers: tuple[Path, ...], opened: list[Path]) -> dict[str, Any]:
+    """Reads `path`, which `readers` have as their base; `opened` are all files of this config."""
     resolved = path.resolve()
     if resolved in readers:
         raise ConfigError(f"The config {str(path)!r} has a circular _base_ reference.")
+    opened.append(resolved)
+    if len(opened) > MAX_FILES:
+        raise ConfigError(f"The config {str(opened[0])!r} reads more than {MAX_FILES} base files.")
     own = _Evaluator(path).evaluate(_parse(path))
     bases = own.pop("_base_", [])
     bases = [bases] if isinstance(bases, str) else bases
@@ -55,7 +61,7 @@ def _read(path: Path, readers: tuple[Path, ...]) -> dict[str, Any]:
         raise ConfigError(f"_base_ in {str(path)!r} is {bases!r}, but must be a path or a list.")
     inherited: dict[str, Any] = {}
     for base in bases:
-        found = _read(path.parent / base, (*readers, resolved))
+        found = _read(path.parent / base, (*readers, resolved), opened)
         twice = sorted(inherited.keys() & found.keys())
         if twice:
             raise ConfigError(f"Two bases of {str(path)!r} define {twice[0]!r}; keep one of them.")
@@ -65,16 +71,9 @@ def _read(path: Path, readers: tuple[Path, ...]) -> dict[str, Any]:
 
 
 def _parse(path: Path) -> ast.Module:
+    text = read_text_file(path, max_bytes=MAX_BYTES, what="config", error=ConfigError)
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise ConfigError(
-                f"{str(path)!r} is larger than {MAX_BYTES} bytes and is not a config file."
-            )
-        return ast.parse(path.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise ConfigError(
-            f"The config {str(path)!r} cannot be read ({error.strerror or error})."
-        ) from error
+        return ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ConfigError(f"{str(path)!r} is not a Python config file ({error}).") from error
 

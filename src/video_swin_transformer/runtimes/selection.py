@@ -15,6 +15,7 @@ from ..exporters.sidecar import FORMAT_RUNTIMES, ExportedModel, read_exported_mo
 from ..weights.resolve import ResolvedModel, resolve_model
 from .lazy_model import LazyModel
 from .protocol import Runtime
+from .trial import require_runnable
 
 RUNTIMES = ("auto", "torch", "openvino", "onnxruntime", "torch-compile")
 _WEIGHT_RUNTIMES = RUNTIMES[1:]
@@ -136,6 +137,8 @@ def _open_exported(
                 f"precision is {precision!r}, but an exported program computes in f32 as it was "
                 "traced; use f32, or the weights themselves."
             )
+    if selected.name != "torch":
+        require_runnable(model, selected.name)
     opened = _open_exported_file(selected.name, model, resolved, device, threads)
     opened.selection_reason = selected.reason
     return opened

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
@@ -12,12 +13,14 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from ..errors import ConfigError, MissingExtraError, UnknownNameError
-from ..files import write_atomic
+from ..files import read_text_file, write_atomic
 from .config import Recipe
 
 logger = logging.getLogger(__name__)
 
 _SHIPPED = Path(__file__).parent.parent / "recipes"
+_MAX_BYTES = 2**18
+_MAX_VALUES = 10_000  # of a recipe; aliases can expand exponentially
 _SHORTHANDS = {"data": "data.train", "init_from": "model.init_from"}
 _FLOAT = re.compile(r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?$")
 # Keys that people try first, and the right one. Misspellings are found by similarity.
@@ -112,10 +115,7 @@ def load_recipe(recipe: Recipe | str | Path, overrides: Sequence[str] = ()) -> R
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     source = f"The recipe {str(path)!r}"
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{source} cannot be read: {error}.") from error
+    text = read_text_file(path, max_bytes=_MAX_BYTES, what="recipe", error=ConfigError)
     data = _parse_yaml(text, source)
     if data is None:
         return {}
@@ -128,21 +128,35 @@ def _parse_yaml(text: str, source: str) -> Any:
     """Plain data. Unlike in PyYAML, 1e-3 is a number, and a duplicate key is an error."""
     yaml = _import_yaml()
 
+    sizes: dict[Any, int] = {}  # values in each node, with its aliases expanded
+
     class Loader(yaml.SafeLoader):  # type: ignore[misc,name-defined]
-        pass
+        def compose_node(self, parent: Any, index: Any) -> Any:
+            node = super().compose_node(parent, index)
+            if node not in sizes:  # an alias has been composed before
+                parts = [] if isinstance(node.value, str) else node.value
+                if isinstance(node, yaml.MappingNode):
+                    parts = [part for pair in parts for part in pair]
+                # A node that contains itself is not composed yet.
+                sizes[node] = 1 + sum(sizes.get(part, _MAX_VALUES) for part in parts)
+            if sizes[node] > _MAX_VALUES:
+                raise ConfigError(f"{source} expands to more than {_MAX_VALUES} values.")
+            return node
 
     def mapping(loader: Any, node: Any) -> Any:
-        keys = [loader.construct_object(key, deep=True) for key, _ in node.value]
-        duplicates = [key for index, key in enumerate(keys) if key in keys[:index]]
-        if duplicates:
-            raise ConfigError(f"{source} has the key {duplicates[0]!r} twice; remove one of them.")
+        counts = Counter(loader.construct_object(key, deep=True) for key, _ in node.value)
+        twice = [key for key, count in counts.items() if count > 1]
+        if twice:
+            raise ConfigError(f"{source} has the key {twice[0]!r} twice; remove one of them.")
         return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
 
     Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
     Loader.add_constructor("tag:yaml.org,2002:map", mapping)
     try:
         return yaml.load(text, Loader)
-    except (yaml.YAMLError, RecursionError, TypeError) as error:
+    except ConfigError:
+        raise
+    except Exception as error:  # PyYAML raises many kinds, such as KeyError for !!bool x
         reason = " ".join(str(error).split())
         raise ConfigError(f"{source} is not valid YAML: {reason}.") from error
 

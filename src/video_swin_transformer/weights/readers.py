@@ -8,22 +8,23 @@ allocated.
 
 from __future__ import annotations
 
-import json
 import pickle
-import pickletools
 import re
 import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..config import WEIGHTS_FILE, BundleConfig
 from ..errors import CheckpointError, ConfigError
+from ..files import read_text_file
 from ..saving import METADATA_KEY, read_bundle, read_safetensors
+from ..strict_json import parse_json
+from .pickle_check import PickleRefused, check_pickle
 
 # Prefixes added by DistributedDataParallel, torch.compile, Lightning and other wrappers.
 WRAPPERS = ("module.", "_orig_mod.", "model.", "net.", "network.")
@@ -34,6 +35,7 @@ FOLDER_FILES = (WEIGHTS_FILE, "pytorch_model.bin")  # in order of preference
 INDEX_SUFFIX = ".index.json"  # of a file that lists the shards of a large model
 _MAX_INDEX_BYTES = 2**26
 _MAX_NESTING = 3  # of state dicts in a file
+_MAX_PICKLE_BYTES = 2**27  # of a zip file; the tensors are beside the pickle
 _LEGACY_PICKLES = 5  # a legacy file starts with magic number, protocol, system, content, keys
 
 
@@ -92,7 +94,7 @@ def read_weights_file(source: str | Path, state_dict_key: str | None = None) -> 
             f"{str(path)!r} contains a single state dict, so it has no key {state_dict_key!r}."
         )
     if is_index:
-        return _read_shards(path, num_bytes)
+        return _read_shards(path)
     if is_safetensors:
         tensors, metadata = read_safetensors(path)
         return _raw_safetensors(path, num_bytes, tensors, metadata, path)
@@ -144,16 +146,17 @@ def _raw_safetensors(
     return RawCheckpoint(path, kind, num_bytes, state, wrappers, (), dropped, metadata, bundle)
 
 
-def _read_shards(index: Path, index_bytes: int) -> RawCheckpoint:
+def _read_shards(index: Path) -> RawCheckpoint:
     """Reads all files that an index lists, as `save_pretrained` of transformers writes them."""
+    text = read_text_file(
+        index, max_bytes=_MAX_INDEX_BYTES, what="index of weights", error=CheckpointError
+    )
     try:
-        if index_bytes > _MAX_INDEX_BYTES:
-            raise ValueError(f"it has {index_bytes} bytes")
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        weight_map = parse_json(text)["weight_map"]
         names = sorted(set(weight_map.values()))
-        if any(Path(name).name != name or name == index.name for name in names):
+        if any(not name or Path(name).name != name or name == index.name for name in names):
             raise ValueError("it lists files outside of its folder")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{str(index)!r} is not an index of weights ({error}); it must have a weight_map from "
             "tensor names to file names."
@@ -236,6 +239,7 @@ _DATA_GLOBALS = (
     # Factories of defaultdicts.
     *(f"{module}.{name}" for module in ("builtins", "__builtin__") for name in _FACTORIES),
 )
+_PLACEHOLDER_NAMES = frozenset(_DATA_GLOBALS)
 _PLACEHOLDERS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
     (_plain_dict, "collections.defaultdict"),
     *((DroppedObject, name) for name in _DATA_GLOBALS),
@@ -244,13 +248,13 @@ _PLACEHOLDERS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
 
 def _read_pickle(path: Path, num_bytes: int, is_zip: bool) -> object:
     """Loads a pickle with `torch.load`, restricted to tensors and plain data."""
-    if is_zip:
-        _check_zip(path, num_bytes)
     try:
-        if not is_zip:
+        if is_zip:
+            _check_zip(path, num_bytes)
+        else:
             with path.open("rb") as stream:
                 for _ in range(_LEGACY_PICKLES):
-                    _reject_bytearray(path, stream)
+                    check_pickle(stream, _PLACEHOLDER_NAMES)
         try:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
         except pickle.UnpicklingError as error:
@@ -260,6 +264,11 @@ def _read_pickle(path: Path, num_bytes: int, is_zip: bool) -> object:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
     except CheckpointError:
         raise
+    except PickleRefused as error:
+        raise CheckpointError(
+            f"{str(path)!r} is a pickle that {error}; it was rejected and nothing was loaded. "
+            "Download it again from a source you trust, or get the weights as safetensors."
+        ) from error
     except Exception as error:
         # A damaged pickle can raise almost any exception.
         raise CheckpointError(_pickle_error_message(path, error)) from error
@@ -278,25 +287,21 @@ def _check_zip(path: Path, num_bytes: int) -> None:
                     "source you trust."
                 )
             for entry in entries:
-                if entry.filename.endswith("/data.pkl"):
+                # torch compares names without regard to case.
+                if entry.filename.lower().endswith("data.pkl"):
+                    if entry.file_size > _MAX_PICKLE_BYTES:
+                        raise CheckpointError(
+                            f"{str(path)!r} has a pickle of {entry.file_size} bytes, but at most "
+                            f"{_MAX_PICKLE_BYTES} are read; save the state dict alone."
+                        )
                     with archive.open(entry) as stream:
-                        _reject_bytearray(path, stream)
+                        check_pickle(stream, _PLACEHOLDER_NAMES)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, EOFError) as error:
-        if isinstance(error, CheckpointError):
+        if isinstance(error, (CheckpointError, PickleRefused)):
             raise
         raise CheckpointError(
             f"{str(path)!r} is damaged or truncated ({error}); copy or download it again."
         ) from error
-
-
-def _reject_bytearray(path: Path, stream: IO[bytes]) -> None:
-    """Rejects bytearray, which `weights_only` allows with an arbitrary size in the file."""
-    for operation, argument, _ in pickletools.genops(stream):
-        if operation.name == "GLOBAL" and str(argument).endswith(" bytearray"):
-            raise CheckpointError(
-                f"{str(path)!r} is a pickle that creates a bytearray, which no checkpoint needs; "
-                "it was rejected. Download it again from a source you trust."
-            )
 
 
 # Modules whose objects are often pickled into checkpoints, and how to describe them.
@@ -368,14 +373,15 @@ def _unwrap(path: Path, content: object, state_dict_key: str | None) -> _StateDi
         found = [key for key in wanted if _has_tensors(content.get(key))]
         if not found:
             break
-        metadata |= {str(k): v for k, v in content.items() if k != found[0]}
+        metadata |= {k: v for k, v in content.items() if isinstance(k, str) and k != found[0]}
         known = (*CONTAINER_KEYS, *AVERAGED_KEYS)
         other_keys += [k for k in known if k != found[0] and _has_tensors(content.get(k))]
         keys.append(found[0])
         content = content[found[0]]
         wanted = (*CONTAINER_KEYS, *AVERAGED_KEYS)
     if state_dict_key is not None and not keys:
-        names = ", ".join(map(repr, content)) if isinstance(content, Mapping) else "no keys"
+        keys_here = list(content)[:20] if isinstance(content, Mapping) else []
+        names = ", ".join(repr(key) for key in keys_here if isinstance(key, str)) or "no names"
         raise CheckpointError(
             f"{str(path)!r} has no state dict under {state_dict_key!r}; its keys are {names[:300]}."
         )
@@ -384,10 +390,11 @@ def _unwrap(path: Path, content: object, state_dict_key: str | None) -> _StateDi
             f"{str(path)!r} contains a {type(content).__name__}, not a dict of named tensors; save "
             "a state dict instead: torch.save(model.state_dict(), FILE)."
         )
-    tensors = {str(k): v for k, v in content.items() if isinstance(v, Tensor)}
-    metadata |= {str(k): v for k, v in content.items() if not isinstance(v, Tensor)}
+    named = {key: value for key, value in content.items() if isinstance(key, str)}
+    tensors = {key: value for key, value in named.items() if isinstance(value, Tensor)}
+    metadata |= {key: value for key, value in named.items() if not isinstance(value, Tensor)}
     if not tensors:
-        names = ", ".join(repr(str(name)) for name in list(content)[:5]) or "nothing"
+        names = ", ".join(repr(name) for name in list(named)[:5]) or "nothing named"
         raise CheckpointError(
             f"{str(path)!r} contains no tensors, neither at the top level nor under "
             f"{', '.join(map(repr, CONTAINER_KEYS))}; it contains {names}."
@@ -431,7 +438,11 @@ def _strip_wrappers(
 
 
 def _check_tensors(path: Path, tensors: Mapping[str, Tensor], num_bytes: int) -> None:
-    """Raises CheckpointError unless all tensors are dense and fully stored in the file."""
+    """Raises CheckpointError unless all tensors are dense and fully stored in the file.
+
+    Tensors may share a storage, as tied weights do, but each is copied into the model.
+    """
+    total = 0
     for name, tensor in tensors.items():
         is_plain = type(tensor) in (Tensor, torch.nn.Parameter) and not tensor.is_quantized
         if not is_plain or tensor.layout is not torch.strided or tensor.device.type != "cpu":
@@ -445,3 +456,9 @@ def _check_tensors(path: Path, tensors: Mapping[str, Tensor], num_bytes: int) ->
                 f"{name!r} in {str(path)!r} has shape {tuple(tensor.shape)} ({claimed} "
                 f"bytes), but the file has only {num_bytes} bytes; copy or download it again."
             )
+        total += claimed if tensor.is_floating_point() else 0  # index tables may be shared
+    if total > 2 * num_bytes:
+        raise CheckpointError(
+            f"The tensors in {str(path)!r} overlap: they have {total} bytes in all, but the file "
+            f"has {num_bytes}; it was rejected. Save a state dict whose tensors are separate."
+        )
