@@ -26,6 +26,7 @@ _MAX_OPACITY = 0.8  # of the hottest places
 _DIMMING = 0.65  # of the frame below the heat
 _UNSEEN_DIMMING = 0.3  # of parts that the network did not see
 _MIN_READABLE_SIDE = 320
+_MAX_SHRINKS = 10  # of a line that is too long
 _CELL_INCHES = 1.55  # width of a frame in a contact sheet
 
 
@@ -151,9 +152,12 @@ def captioned(image: Frames, lines: Sequence[str], theme: str = "light") -> Fram
     for number, line in enumerate(lines):
         y = 1 - (4 + line_height * (number + 0.5)) / height
         text = figure.text(6 / width, y, line, fontsize=9.5, va="center", color=look.foreground)
-        used = text.get_window_extent(canvas.get_renderer()).width
-        if used > width - 12:
-            text.set_fontsize(9.5 * (width - 12) / used)
+        # Glyphs have whole pixels, so that a smaller size need not be narrower in proportion.
+        for _ in range(_MAX_SHRINKS):
+            used = text.get_window_extent(canvas.get_renderer()).width
+            if used <= width - 12:
+                break
+            text.set_fontsize(text.get_fontsize() * min(0.97, (width - 12) / used))
     canvas.draw()
     banner = np.asarray(canvas.buffer_rgba())[..., :3]
     return np.concatenate([banner, image])
