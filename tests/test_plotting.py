@@ -179,5 +179,5 @@ def test_sheets_have_a_caption_per_image_and_wrong_themes_are_named():
     images = [np.zeros((8, 12, 3), np.uint8)] * 5
     chart = sheet_chart(images, list("abcde"), title="Sheet", columns=3)
     assert [axes.get_title() for axes in chart.axes] == [*"abcde", ""]
-    with pytest.raises(UnknownNameError, match="Unknown theme 'drak'. Did you mean 'dark'"):
+    with pytest.raises(UnknownNameError, match=r"Unknown theme 'drak'\. Did you mean 'dark'"):
         sheet_chart(images, list("abcde"), title="Sheet", theme="drak")
