@@ -149,7 +149,7 @@ def train_on_quadrants(minutes: float, seed: int) -> tuple[VideoSwinTransformer,
         optimizer.step()
         num_clips += _BATCH_SIZE
         if num_clips % 640 == 0:
-            print(f"{spent:5.0f} s  {num_clips} clips  loss {float(loss):.3f}", flush=True)
+            print(f"{spent:5.0f} s  {num_clips} clips  loss {loss.item():.3f}", flush=True)
     return model.eval(), num_clips
 
 
