@@ -1,6 +1,8 @@
 """Do heat maps lie where a network found what it used? Clips in which only one quadrant moves.
 
-    python -m benchmarks.explanations [--clips 200] [--minutes 6] [--out FILE]
+    python -m benchmarks.explanations [--clips 200] [--minutes 7] [--out FILE]
+
+About half an hour on two cores.
 
 The included network judges the movement of the camera, that is of the whole frame, so its opinion
 of a clip with one moving quadrant says little. The same network is therefore also fine-tuned on
@@ -149,7 +151,7 @@ def train_on_quadrants(minutes: float, seed: int) -> tuple[VideoSwinTransformer,
         optimizer.step()
         num_clips += _BATCH_SIZE
         if num_clips % 640 == 0:
-            print(f"{spent:5.0f} s  {num_clips} clips  loss {float(loss):.3f}", flush=True)
+            print(f"{spent:5.0f} s  {num_clips} clips  loss {loss.item():.3f}", flush=True)
     return model.eval(), num_clips
 
 
@@ -306,7 +308,7 @@ def _last_block(model: VideoSwinTransformer) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clips", type=int, default=200)
-    parser.add_argument("--minutes", type=float, default=6.0, help="of fine-tuning")
+    parser.add_argument("--minutes", type=float, default=7.0, help="of fine-tuning")
     parser.add_argument("--seed", type=int, default=_TEST_SEED, help="of the measured clips")
     parser.add_argument("--weights", type=Path, help="folder of the fine-tuned network, kept there")
     parser.add_argument("--out", type=Path, help="also write the figures to this JSON file")
