@@ -55,10 +55,6 @@ def size_of(x: torch.Tensor) -> tuple[int, int, int]:
     return x.shape[2], x.shape[3], x.shape[4]
 
 
-def grid_of(model, x, stage) -> tuple[int, int, int]:
-    return token_grid(model.backbone, (x.shape[2], x.shape[3], x.shape[4]), stage)
-
-
 def dense_attention(model, x, address) -> np.ndarray:
     """(heads, P, P) float64: the attention of all pairs of the padded grid, by the paper's text.
 
