@@ -94,7 +94,7 @@ class Explanation:
         return np.asarray((self.maps * self.seen).sum(axis=(1, 2)) / counts, np.float32)
 
     def maps_in_video(self) -> Floats:
-        """Returns the maps in pixels of the video, (N, *video_size) float32."""
+        """Returns the maps in pixels of the video, (N, height, width) float32."""
         return resized_maps(self.maps, *self.video_size)
 
     def overlay(self) -> Frames:
