@@ -275,13 +275,16 @@ def measure(
     add("rollout, random", random, method="rollout")
     few = min(_OCCLUDED_CLIPS, len(clips))  # 50 passes of the network per clip
     add("occlusion", predictor, few, method="occlusion", **_OCCLUSION)
+    add("occlusion, random", random, few, method="occlusion", **_OCCLUSION)
     add("occlusion, freeze", predictor, few, method="occlusion", fill="freeze", **_OCCLUSION)
     add("occlusion, freeze, random", random, few, method="occlusion", fill="freeze", **_OCCLUSION)
+    methods = ("grad-cam norm2", "grad-cam norm1", "eigen-cam norm2", "rollout")
     agreement = {
-        name: similarity(kept[name][:few], kept["occlusion, freeze"])
-        for name in ("grad-cam norm2", "grad-cam norm1", "eigen-cam norm2", "rollout", "occlusion")
+        check: {name: similarity(kept[name][:few], kept[check]) for name in methods}
+        for check in ("occlusion", "occlusion, freeze")
     }
-    say(f"rank correlation with occlusion (freeze): {agreement}")
+    for check, values in agreement.items():
+        say(f"rank correlation with {check}: {values}")
     parts = {
         "head": ("cls_head.",),
         "head and last block": ("cls_head.", "backbone.norm.", _last_block(model)),

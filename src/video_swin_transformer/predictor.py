@@ -20,15 +20,25 @@ import numpy as np
 import numpy.typing as npt
 
 from .adaptive_views import DEFAULT_ERROR_RATE, is_decided, view_order
-from .config import BundleConfig, require
+from .config import BundleConfig, Preprocessing, require
 from .errors import ConfigError, VideoSwinError
 from .labels import read_labels
 from .plotting import frames_html
 from .postprocess import average_crops, average_views
+<<<<<<< HEAD
 from .preprocess import Frames, Views, views_from_frames
+=======
+from .preprocess import (
+    Frames,
+    Views,
+    require_resized_size,
+    resize_frames,
+    views_from_frames,
+)
+>>>>>>> main
 from .runtimes import Runtime, open_runtime
 from .runtimes.lazy_model import weights_digest
-from .sampling import clip_indices
+from .sampling import Indices, clip_indices
 from .video import FrameFolder, VideoReader
 from .weights import resolve_model
 
@@ -507,12 +517,12 @@ class Predictor:
         start = time.perf_counter()
         with VideoReader(source) as video:
             indices = clip_indices(video.num_frames, self.bundle.sampling, video.fps)
-            frames = video.frames_at(indices.ravel())
+            clips, resize_seconds = _resized_clips(video, indices, self.bundle.preprocessing)
         decoded = time.perf_counter()
-        clips = frames.reshape(*indices.shape, *frames.shape[1:])
         views = views_from_frames(clips, self.bundle.preprocessing)
         done = time.perf_counter()
-        return views, {"decode": decoded - start, "preprocess": done - decoded}
+        decode_seconds = decoded - start - resize_seconds
+        return views, {"decode": decode_seconds, "preprocess": done - start - decode_seconds}
 
     def _classify_views(
         self, source: Source, views: Views, timing_seconds: dict[str, float]
@@ -571,6 +581,34 @@ class Predictor:
         return ClipFeatures(source_name(source), self.name, per_clip, timing_seconds)
 
 
+def _resized_clips(
+    video: VideoReader, indices: Indices, preprocessing: Preprocessing
+) -> tuple[Frames, float]:
+    """Reads clips, each frame resized as it is decoded.
+
+    Args:
+        video: The video.
+        indices: (K, T) frame indices.
+        preprocessing: The short side.
+
+    Returns:
+        (K, T, H, W, 3) uint8, and the seconds spent on resizing.
+    """
+    side, interpolation = preprocessing.short_side, preprocessing.interpolation
+    require_resized_size(indices.size, video.height, video.width, side)
+    seconds = 0.0
+
+    def resize(frame: Frames) -> Frames:
+        nonlocal seconds
+        start = time.perf_counter()
+        resized: Frames = resize_frames(frame[None], side, interpolation)[0]
+        seconds += time.perf_counter() - start
+        return resized
+
+    frames = video.frames_at(indices.ravel(), resize)
+    return frames.reshape(*indices.shape, *frames.shape[1:]), seconds
+
+
 class _ViewReader:
     """The views of one video, read clip by clip. The first clip is read when it is opened."""
 
@@ -597,11 +635,13 @@ class _ViewReader:
 
     def _read_clip(self, clip: int) -> None:
         start = time.perf_counter()
-        frames = self._video.frames_at(self._indices[clip])
-        decoded = time.perf_counter()
-        self._clips[clip] = views_from_frames(frames[None], self._bundle.preprocessing)
-        self.timing_seconds["decode"] += decoded - start
-        self.timing_seconds["preprocess"] += time.perf_counter() - decoded
+        preprocessing = self._bundle.preprocessing
+        indices = self._indices[clip : clip + 1]
+        clips, resize_seconds = _resized_clips(self._video, indices, preprocessing)
+        decode_seconds = time.perf_counter() - start - resize_seconds
+        self._clips[clip] = views_from_frames(clips, preprocessing)
+        self.timing_seconds["decode"] += decode_seconds
+        self.timing_seconds["preprocess"] += time.perf_counter() - start - decode_seconds
 
     def __enter__(self) -> Self:
         return self

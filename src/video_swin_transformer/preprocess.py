@@ -21,7 +21,7 @@ Frames: TypeAlias = npt.NDArray[np.uint8]
 Views: TypeAlias = npt.NDArray[np.float32]
 
 _FILTERS = {"bilinear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
-MAX_RESIZED_PIXELS = 100_000_000
+MAX_RESIZED_PIXELS = 2**28  # of all frames of a request together: 800 MB
 
 
 def resized_size(height: int, width: int, short_side: int) -> tuple[int, int]:
@@ -32,6 +32,24 @@ def resized_size(height: int, width: int, short_side: int) -> tuple[int, int]:
     """
     scale = short_side / min(height, width)
     return int(height * scale + 0.5), int(width * scale + 0.5)
+
+
+def require_resized_size(num_frames: int, height: int, width: int, short_side: int) -> None:
+    """Raises ConfigError if resized frames would take too much memory.
+
+    Args:
+        num_frames: Number of frames.
+        height: Height of a frame before resizing, in pixels.
+        width: Its width.
+        short_side: Length of the short side after resizing.
+    """
+    new_height, new_width = resized_size(height, width, short_side)
+    if num_frames * new_height * new_width > MAX_RESIZED_PIXELS:
+        raise ConfigError(
+            f"A frame of {width}x{height} would be resized to {new_width}x{new_height} pixels, and "
+            f"there are {num_frames}, which is too large. Crop the video to a less extreme aspect "
+            "ratio, or take fewer frames."
+        )
 
 
 def resize_frames(frames: Frames, short_side: int, interpolation: str = "bilinear") -> Frames:
@@ -49,12 +67,8 @@ def resize_frames(frames: Frames, short_side: int, interpolation: str = "bilinea
         ConfigError: The result would be too large.
     """
     num_frames, height, width = frames.shape[:3]
+    require_resized_size(num_frames, height, width, short_side)
     new_height, new_width = resized_size(height, width, short_side)
-    if new_height * new_width > MAX_RESIZED_PIXELS:
-        raise ConfigError(
-            f"A frame of {width}x{height} would be resized to {new_width}x{new_height} pixels, "
-            "which is too large. Crop the video to a less extreme aspect ratio."
-        )
     if (new_height, new_width) == (height, width):
         return frames
     is_upscaling = new_height > height
