@@ -25,9 +25,6 @@ from .errors import ConfigError, VideoSwinError
 from .labels import read_labels
 from .plotting import frames_html
 from .postprocess import average_crops, average_views
-<<<<<<< HEAD
-from .preprocess import Frames, Views, views_from_frames
-=======
 from .preprocess import (
     Frames,
     Views,
@@ -35,7 +32,6 @@ from .preprocess import (
     resize_frames,
     views_from_frames,
 )
->>>>>>> main
 from .runtimes import Runtime, open_runtime
 from .runtimes.lazy_model import weights_digest
 from .sampling import Indices, clip_indices
