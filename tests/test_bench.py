@@ -88,7 +88,7 @@ def test_the_command(tmp_path, capfd):
     lines = printed.out.splitlines()
     assert lines[0].split()[:3] == ["runtime", "seconds", "views/s"]
     assert [line.split()[:2] for line in lines[1:3]] == [["torch", "f32"], ["torch", "bf16"]]
-    assert "median of 1 rounds" in printed.err
+    assert "median of 1 round" in printed.err
     data = json.loads(figures.read_text())
     assert [e["precision"] for e in data["runtimes"]] == ["f32", "bf16"]
     assert data["views"] == [1, 3, 8, 112, 112]

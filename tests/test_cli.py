@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -260,10 +262,46 @@ def test_models_table_and_json(run):
 
 def test_classify_keeps_an_existing_csv_if_the_model_has_no_classifier(tmp_path, run):
     create_model("swin-nano", num_classes=0).save_pretrained(tmp_path / "headless")
-    (tmp_path / "old.csv").write_text("kept\n")
+    text = "input,rank,label,index,score,error\nkept\n"
+    (tmp_path / "old.csv").write_text(text)
     code, _, err = run(
         "classify", EXAMPLES / "static.mp4", "--model", tmp_path / "headless",
         "--csv", tmp_path / "old.csv", "--runtime", "torch",
     )  # fmt: skip
     assert code == 2 and "has no classifier" in err
-    assert (tmp_path / "old.csv").read_text() == "kept\n"
+    assert (tmp_path / "old.csv").read_text() == text
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other signals")
+@pytest.mark.parametrize(
+    "command",
+    [
+        "classify {list}",
+        "check-data {list}.txt",
+        "bench --rounds 99999 --runtime torch:f32",
+        "export camera-motion --format onnx --out {new}.onnx --check {list}",
+        "evaluate {list}.txt --out {new}",
+    ],
+)
+def test_ctrl_c_is_one_line_and_130(command, tmp_path):
+    folder = tmp_path / "list"
+    folder.mkdir()
+    clip = EXAMPLES / "static.mp4"
+    for number in range(2000):
+        (folder / f"{number}.mp4").symlink_to(clip)
+    (tmp_path / "list.txt").write_text("".join(f"list/{number}.mp4 0\n" for number in range(2000)))
+    words = command.format(list=folder, new=tmp_path / "new").split()
+    running = subprocess.Popen(
+        [sys.executable, "-m", "video_swin_transformer", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        env=environment_without_coverage(),
+    )
+    time.sleep(3)
+    os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to all of its processes
+    _, err = running.communicate(timeout=60)
+    lines = [line for line in err.splitlines() if "once per clip shape" not in line]
+    assert running.returncode == 130, err
+    assert len(lines) == 1 and lines[0].startswith("Stopped."), err

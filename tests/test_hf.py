@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import video_swin_transformer as vst
@@ -260,3 +261,38 @@ def test_hidden_states_are_the_tokens_after_each_stage(kind: str, folder: Path) 
     else:
         torch.testing.assert_close(model.cls_head.fc_cls(normed.mean(1)), output.logits)
     assert len(as_configured.hidden_states) == 3
+
+
+def test_the_processor_takes_tensors_and_lists_of_frames():
+    frames = np.random.default_rng(0).integers(0, 256, (16, 40, 48, 3), np.uint8)
+    first = torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2)))
+    pictures = [Image.fromarray(frame) for frame in frames]
+    processor = hf.VideoSwinVideoProcessor()
+    expected = processor(frames)["pixel_values"]
+    for one in (first, first[None], list(frames), list(first), pictures, [pictures]):
+        assert torch.equal(processor(one)["pixel_values"], expected)
+    for two in ([first, first], [pictures, pictures], torch.stack([first, first])):
+        assert torch.equal(processor(two)["pixel_values"], expected.repeat(2, 1, 1, 1, 1))
+
+
+def test_models_report_the_shape_that_was_given():
+    model = hf.VideoSwinModel(hf.VideoSwinConfig.from_bundle(vst.create_model("swin-nano").bundle))
+    with pytest.raises(
+        vst.ConfigError, match=r"shape \(1, 3, 16, 32, 32\), but must be \(batch, frames"
+    ):
+        model(torch.zeros(1, 3, 16, 32, 32))
+
+
+def test_auto_image_processor_takes_frames_that_are_sampled(folder: Path, capfd: Any) -> None:
+    image = pytest.importorskip("PIL.Image")
+    frames = np.random.default_rng(0).integers(0, 256, (6, 40, 50, 3), np.uint8)
+    images = [image.fromarray(frame) for frame in frames]
+    processor = transformers.AutoImageProcessor.from_pretrained(folder)
+    assert isinstance(processor, hf.VideoSwinImageProcessor)
+    pixels = processor(images)["pixel_values"]
+    of_videos = transformers.AutoVideoProcessor.from_pretrained(folder)
+    assert torch.equal(pixels, of_videos(frames, do_sample_frames=False)["pixel_values"])
+    assert processor([images, images])["pixel_values"].shape == (2, 6, 3, 32, 32)
+    model = transformers.AutoModel.from_pretrained(folder)
+    assert model(pixels).pooler_output.shape == (1, 24)
+    assert "UNEXPECTED" not in capfd.readouterr().err  # the classifier is left out on purpose

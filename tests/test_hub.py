@@ -175,6 +175,7 @@ def test_what_goes_up_comes_down_again(hub: Hub, model: vst.VideoSwinTransformer
         "README.md",
         "config.json",
         "model.safetensors",
+        "preprocessor_config.json",
         "video_preprocessor_config.json",
     ]
     assert "run, jump, sit" in hub.files["README.md"].decode()

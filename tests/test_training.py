@@ -212,7 +212,7 @@ def test_a_diverged_loss_has_its_own_error(tmp_path, clips):
 @pytest.mark.parametrize(
     ("size", "advice"),
     [
-        (1, "1 clips per micro batch. Set run.grad_checkpointing=true, or reduce clip.num_frames"),
+        (1, "1 clip per micro batch. Set run.grad_checkpointing=true, or reduce clip.num_frames"),
         (4, "4 clips per micro batch. Set micro_batch_size=2 or run.grad_checkpointing=true"),
     ],
 )
@@ -263,7 +263,7 @@ def test_unreadable_clips_are_named_counted_and_skipped_by_later_runs(tmp_path, 
     losses = losses_of(tmp_path / "first")
     assert len(losses) == 6 and all(np.isfinite(losses))
     code, _, err = run(*arguments, "--out", tmp_path / "second", "--device", "cpu")
-    assert code == 0 and "3 clips are left out: they are in the quarantine list" in err
+    assert code == 0 and "Left out: 3 clips in the quarantine list" in err
     result = json.loads((tmp_path / "second" / "result.json").read_text())
     assert result["unusable_clips"] == [] and result["train_clips"] == 17
 

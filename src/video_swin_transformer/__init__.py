@@ -153,6 +153,10 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name == "openmmlab":  # a subpackage: vst.openmmlab.load_recognizer(...)
         return importlib.import_module(f".{name}", __name__)
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("video-swin-transformer")
     if name not in _LAZY_IMPORTS:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f".{_LAZY_IMPORTS[name]}", __name__), name)

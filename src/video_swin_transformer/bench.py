@@ -21,6 +21,7 @@ from .errors import ConfigError, MissingExtraError, VideoSwinError
 from .exporters.sidecar import read_exported_model
 from .preprocess import Views
 from .runtimes import Runtime, open_runtime
+from .runtimes.selection import check_threads
 from .verification import relative_error
 
 PRODUCT_SIZE = 4096  # of the matrix product that estimates the peak throughput of this machine
@@ -79,11 +80,16 @@ def open_runtimes(
     source: str | Path,
     requested: Iterable[tuple[str, str]],
     threads: int | None,
+    *,
+    require_all: bool = False,
 ) -> dict[tuple[str, str], Runtime]:
     """Opens (runtime, precision) pairs; logs and skips those unavailable on this machine.
 
-    Raises UnknownNameError, CheckpointError.
+    Raises UnknownNameError, CheckpointError; with `require_all` also ConfigError and
+    MissingExtraError for one that is unavailable.
     """
+    if threads is not None:
+        check_threads(threads)
     opened: dict[tuple[str, str], Runtime] = {}
     for runtime, precision in requested:
         try:
@@ -91,6 +97,8 @@ def open_runtimes(
                 source, runtime, precision, device="cpu", threads=threads
             )
         except (ConfigError, MissingExtraError) as error:
+            if require_all:
+                raise
             _log.info("Skipped %s %s: %s", runtime, precision, error)
     return opened
 

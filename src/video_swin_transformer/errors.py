@@ -31,6 +31,20 @@ _MAX_CHARACTERS = 6000  # of a message
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
+def counted(count: int, noun: str, plural: str | None = None) -> str:
+    """Returns a count and a noun for a message.
+
+    Args:
+        count: The number.
+        noun: The singular.
+        plural: The plural; None appends "s".
+
+    >>> counted(1, "clip"), counted(2, "clip"), counted(0, "class", "classes")
+    ('1 clip', '2 clips', '0 classes')
+    """
+    return f"{count} {noun if count == 1 else plural or f'{noun}s'}"
+
+
 class VideoSwinError(Exception):
     """Base of all errors a user of this package can cause."""
 

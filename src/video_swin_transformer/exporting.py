@@ -7,6 +7,7 @@ on views of videos and on random inputs. See `verification.py` for the error bou
 
 from __future__ import annotations
 
+import errno
 import logging
 import tempfile
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ import numpy as np
 from .config import EXPORT_FORMATS, ClipShape
 from .errors import ConfigError, ExportError, UnknownNameError
 from .exporters.sidecar import model_files, sidecar_path, sidecar_text
-from .files import sha256_file
+from .files import check_folder, errors_naming, sha256_file
 from .postprocess import Floats, ViewOutputs
 from .predictor import Predictor
 from .runtimes import Runtime, open_runtime
@@ -100,6 +101,7 @@ def export(
     """
     out = Path(out)
     check_arguments(out, format, precision, calibrate)
+    check_folder(out.parent)
     bound = MAX_EXPORT_ERROR[precision] if max_error is None else max_error
     network = LazyModel(resolve_model(source))
     model = network.build()
@@ -121,8 +123,10 @@ def export(
     cases = {name: (views, eager.run(views)) for name, views in inputs.items()}
     _log.debug("tracing")
     program = trace(model, shape)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as folder:
+    with (
+        errors_naming(out),
+        tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as folder,
+    ):
         draft = Path(folder, out.name)
         _log.debug("writing %s, %s", format, precision)
         if format == "openvino":
@@ -166,6 +170,15 @@ def _verify(
 ) -> dict[str, Any]:
     exported = open_runtime(draft, _VERIFYING_RUNTIMES[format], precision, "cpu")
     return {"runtime": exported.description, **verify(exported.run, precision, cases, bound)}
+
+
+def exported_files(out: Path) -> list[Path]:
+    """Returns all files that an export writes.
+
+    Args:
+        out: The main file.
+    """
+    return [*model_files(out), sidecar_path(out)]
 
 
 def check_arguments(out: Path, format: str, precision: str, calibrate: Sequence[object]) -> None:
@@ -219,4 +232,7 @@ def _write_openvino(
         graph.reshape([1, *calibration_views.shape[1:]])
         graph = quantize(graph, calibration_views, expected, bound)
         graph.reshape([-1, *calibration_views.shape[1:]])
-    import_openvino().save_model(graph, path, compress_to_fp16=False)
+    try:
+        import_openvino().save_model(graph, path, compress_to_fp16=False)
+    except RuntimeError as error:  # "iostream error" is all that it says about a full disk
+        raise OSError(errno.EIO, f"OpenVINO cannot write it ({error})", str(path)) from error

@@ -16,19 +16,20 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
 import logging
 import os
 import re
+import secrets
 import stat
-import tempfile
+import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from io import BufferedReader
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from .errors import DataError, InputError
+from .errors import ConfigError, DataError, InputError
 
 MAX_TEXT_BYTES = 1 << 30  # 1 GiB: lists of millions of clips are read, too
 _MAX_NAME_BYTES = 255  # on every common file system
@@ -37,6 +38,16 @@ _UNDECODABLE = re.compile(r"[\ud800-\udfff]|\\(?=x[0-9a-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _ESCAPED = re.compile(rb"\\x([0-9a-f]{2})")
 
+_MAX_OWN_BYTES = 1 << 28  # of an output that is recognized
+_STANDARD_STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
+_ADVICE = {
+    errno.ENOSPC: "free some space or choose another place",
+    errno.EDQUOT: "free some space or choose another place",
+    errno.EACCES: "change its permissions or choose another place",
+    errno.EPERM: "change its permissions or choose another place",
+    errno.EROFS: "choose another place",
+    errno.EIO: "check that the disk has space, or choose another place",
+}
 _KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a pipe (FIFO)",
@@ -46,6 +57,28 @@ _KINDS = {
 }
 
 _log = logging.getLogger(__name__)
+
+
+def require_path(path: object, what: str) -> None:
+    """Rejects an empty path, which pathlib would take for the current folder.
+
+    Args:
+        path: A path as the user gave it.
+        what: What it is, for messages, such as "dataset".
+
+    Raises:
+        ConfigError: It is an empty string.
+    """
+    if path is not None and not isinstance(path, str | os.PathLike):
+        raise ConfigError(
+            f"The path of the {what} is of type {type(path).__name__}, but must be text or a "
+            "pathlib.Path."
+        )
+    if path == "":
+        raise ConfigError(
+            f"The path of the {what} is an empty string; give a path, or '.' for the current "
+            "folder."
+        )
 
 
 def read_file(
@@ -72,16 +105,18 @@ def read_file(
     """
     name = f"the {what} {str(path)!r}"
     try:
-        with _open_without_waiting(path) as file:
+        # Without O_NONBLOCK, opening a FIFO waits for a writer.
+        flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+        with os.fdopen(os.open(path, flags), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise error(_not_regular(name, status.st_mode))
+                raise error(f"Cannot read {name}: {_not_regular(status.st_mode)}.")
             # One byte more than allowed: the file may grow, and /proc says that it has none.
             data = file.read(min(status.st_size, max_bytes) + 1)
             if len(data) > status.st_size:
                 data += file.read(max_bytes + 1 - len(data))
     except IsADirectoryError as cause:
-        raise error(_not_regular(name, stat.S_IFDIR)) from cause
+        raise error(f"Cannot read {name}: {_not_regular(stat.S_IFDIR)}.") from cause
     except ValueError as cause:  # a NUL in the name
         raise error(f"Cannot read {name}: {cause}.") from cause
     except OSError as cause:
@@ -124,15 +159,19 @@ def read_text_file(
         ) from cause
 
 
-def _open_without_waiting(path: str | Path) -> BufferedReader:
-    # Without O_NONBLOCK, opening a FIFO waits for a writer.
-    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    return os.fdopen(os.open(path, flags), "rb")
+def require_regular(path: Path) -> None:
+    """Raises OSError if a path exists and is not a regular file; opening a FIFO would wait.
+
+    Args:
+        path: The path of a file.
+    """
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, _not_regular(mode), str(path))
 
 
-def _not_regular(name: str, mode: int) -> str:
-    kind = _KINDS.get(stat.S_IFMT(mode), "not a file")
-    return f"Cannot read {name}: it is {kind}; give a regular file."
+def _not_regular(mode: int) -> str:
+    return f"it is {_KINDS.get(stat.S_IFMT(mode), 'not a file')}; give a regular file"
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -153,6 +192,9 @@ def write_atomic(path: Path, data: bytes) -> None:
 def open_atomic(path: Path) -> Iterator[BinaryIO]:
     """Opens a temporary file that replaces `path` when the block ends without an exception.
 
+    Symbolic links are followed, and an existing file keeps its permissions. A FIFO, a character
+    device or an open file such as /dev/stdout is written to directly.
+
     Args:
         path: The file to replace.
 
@@ -160,30 +202,176 @@ def open_atomic(path: Path) -> Iterator[BinaryIO]:
         The temporary file.
 
     Raises:
-        OSError: The file cannot be written; `path` is unchanged.
+        OSError: The file cannot be written; `path` is unchanged. The error names `path`.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(
-        prefix=f".{path.name[:_MAX_PREFIX_CHARACTERS]}.", dir=path.parent
-    )
-    temporary = Path(name)
+    with errors_naming(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if is_stream(path):
+            with _open_stream(path) as file:
+                yield file
+            return
+        target = Path(os.path.realpath(path))
+        temporary, file = _create_beside(target)
+        try:
+            with file:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            with suppress(FileNotFoundError):
+                temporary.chmod(stat.S_IMODE(target.stat().st_mode))
+            temporary.replace(target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+
+
+def is_stream(path: Path) -> bool:
+    """Whether a path is a FIFO, socket, character device or open file such as /dev/stdout.
+
+    What is written there is read at once, so it must be written once and in order.
+
+    Args:
+        path: The path.
+    """
+    if _descriptor(path) is not None:
+        return True
     try:
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)  # mkstemp creates files that only their owner can read
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+        mode = path.stat().st_mode
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
+
+
+def check_output(
+    path: Path, what: str, is_own: Callable[[Path], bool], *, force: bool = False
+) -> None:
+    """Checks, before the work, that an output can be written and replaces only its own kind.
+
+    Args:
+        path: The file that will be written. Its folder is created.
+        what: What the file will be, for messages, such as "a report".
+        is_own: Whether an existing file is of that kind.
+        force: Allow replacing a file of another kind.
+
+    Raises:
+        ConfigError: The path is a folder, or a file of another kind and `force` is false.
+        OSError: The path cannot be written.
+    """
+    with errors_naming(path):
+        if path.is_dir():
+            raise ConfigError(f"{str(path)!r} is a folder; give the path of the file to write.")
+        if is_stream(path):
+            return
+        target = Path(os.path.realpath(path))
+        if target.exists() and not force and target.stat().st_size and not is_own(target):
+            raise ConfigError(
+                f"{str(path)!r} exists and is not {what}, so it was not replaced; give another "
+                "path, or add --force to replace it."
+            )
+        check_folder(target.parent)
+
+
+def check_folder(folder: Path) -> None:
+    """Creates a folder and checks that files can be written to it.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        OSError: The folder cannot be created or written to. The error names it.
+    """
+    with errors_naming(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary, file = _create_beside(folder / "output")
+        file.close()
+        temporary.unlink()
+
+
+def is_json_with(path: Path, *keys: str) -> bool:
+    """Whether a file is a JSON object that has all of the keys.
+
+    Args:
+        path: The file.
+        keys: The keys.
+    """
+    try:
+        data = json.loads(read_file(path, max_bytes=_MAX_OWN_BYTES))
+    except (ValueError, RecursionError):  # InputError is a ValueError
+        return False
+    return isinstance(data, dict) and set(keys) <= data.keys()
+
+
+def os_error_reason(error: OSError) -> str:
+    """Returns why a file cannot be used, and what to do about it, without the name of the file.
+
+    Args:
+        error: The error.
+
+    >>> os_error_reason(OSError(28, "No space left on device"))
+    'No space left on device; free some space or choose another place'
+    """
+    text = error.strerror or str(error)
+    advice = _ADVICE.get(error.errno or 0)
+    return f"{text}; {advice}" if advice else text
+
+
+@contextmanager
+def errors_naming(path: Path) -> Iterator[None]:
+    """Makes errors about the temporary files of an output, or about its folder, name the output.
+
+    Args:
+        path: The output.
+    """
+    try:
+        yield
+    except OSError as error:
+        name = error.filename
+        is_other = isinstance(name, str) and not _is_beside(Path(name), path)
+        if error.errno is None or is_other or name == str(path):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
+
+
+def _is_beside(name: Path, path: Path) -> bool:
+    """Whether `name` is `path`, above it, or a temporary file beside it."""
+    target = Path(os.path.realpath(path))
+    prefixes = (f".{target.name[:_MAX_PREFIX_CHARACTERS]}.", ".output.", ".export-")
+    for one in (name, name.parent):
+        if one.name.startswith(prefixes) and one.parent in (target, target.parent, path.parent):
+            return True
+    return name in (path, *path.parents, target, *target.parents)
+
+
+def _create_beside(target: Path) -> tuple[Path, BinaryIO]:
+    """Creates a new file in the same folder, with the permissions that the umask gives."""
+    name = f".{target.name[:_MAX_PREFIX_CHARACTERS]}.{secrets.token_hex(4)}"
+    temporary = target.with_name(name)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
+    return temporary, os.fdopen(os.open(temporary, flags, 0o666), "wb")
+
+
+def _descriptor(path: Path) -> int | None:
+    """The open file that a path such as /dev/stdout or /dev/fd/3 stands for."""
+    if os.name != "posix":
+        return None
+    text = os.path.abspath(path)  # noqa: PTH100 (resolve() would follow the link)
+    found = re.fullmatch(r"(?:/dev|/proc/self)/fd/(\d+)", text)
+    return int(found[1]) if found else _STANDARD_STREAMS.get(text)
+
+
+def _open_stream(path: Path) -> BinaryIO:
+    number = _descriptor(path)
+    if number is None:
+        return path.open("wb")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    return os.fdopen(os.dup(number), "wb")  # shares the position with what is printed
 
 
 def sha256_file(path: Path) -> str:
-    """Returns the SHA-256 of a file in hexadecimal. Raises OSError unless it is a regular file."""
-    with _open_without_waiting(path) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    """Returns the SHA-256 of a regular file in hexadecimal. Raises OSError for other files."""
+    require_regular(path)
+    with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 

@@ -12,26 +12,26 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from .config import MODEL_TYPE, BundleConfig, ClipSampling, Preprocessing
 from .errors import CheckpointError, ConfigError, MissingExtraError
 from .layers import WindowAttention3D
 from .model import SwinTransformer3D, VideoSwinTransformer
-from .preprocess import views_from_frames
+from .preprocess import channel_hint, views_from_frames
 from .sampling import clip_indices
 from .telemetry import without_telemetry
 from .video import VideoReader
+from .video.inputs import is_frame
 
 try:
     with without_telemetry():
         from transformers import (
             AutoConfig,
+            AutoImageProcessor,
             AutoModel,
             AutoModelForVideoClassification,
             AutoVideoProcessor,
@@ -40,6 +40,7 @@ try:
             PreTrainedModel,
         )
         from transformers import initialization as init
+        from transformers.image_processing_utils import BaseImageProcessor
         from transformers.modeling_outputs import BaseModelOutputWithPooling, ImageClassifierOutput
         from transformers.models.auto.modeling_auto import (
             MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING_NAMES,
@@ -140,6 +141,12 @@ class _VideoSwinPreTrainedModel(PreTrainedModel):
         self, pixel_values: Tensor, output_hidden_states: bool | None
     ) -> tuple[Tensor, tuple[Tensor, ...] | None]:
         """The normalized map (B, C, D, h, w), and the tokens after the embedding and each stage."""
+        shape, channels = tuple(pixel_values.shape), self.backbone.in_chans
+        if len(shape) != 5 or shape[2] != channels or 0 in shape:
+            raise ConfigError(
+                f"pixel_values has shape {shape}, but must be (batch, frames, {channels} channels, "
+                f"height, width), none of them empty.{channel_hint(shape, channels, 2)}"
+            )
         x = pixel_values.transpose(1, 2)
         if output_hidden_states is None:
             output_hidden_states = self.config.output_hidden_states
@@ -252,6 +259,8 @@ class VideoSwinModel(_VideoSwinPreTrainedModel):
         config: The configuration.
     """
 
+    _keys_to_ignore_on_load_unexpected: ClassVar[list[str]] = [r"^cls_head\."]
+
     def __init__(self, config: VideoSwinConfig) -> None:
         super().__init__(config)
         self.backbone = VideoSwinTransformer(config.bundle).backbone
@@ -362,7 +371,9 @@ class VideoSwinVideoProcessor(BaseVideoProcessor):
         """Preprocesses one video or a list of videos.
 
         Args:
-            videos: Video files, frame folders or (T, H, W, 3) uint8 arrays.
+            videos: A video or a list of them: a file, a frame folder, an array or tensor of uint8
+                (T, H, W, 3) or (T, 3, H, W), or a list of frames, which are PIL images, arrays or
+                tensors. An array or tensor with five axes is a batch.
             num_frames: Frames per clip. None: as configured.
             do_sample_frames: False uses all frames.
             return_tensors: Tensor type of the result, as in transformers.
@@ -373,7 +384,7 @@ class VideoSwinVideoProcessor(BaseVideoProcessor):
         Raises:
             VideoDecodeError: A video cannot be read.
         """
-        many = list(videos) if isinstance(videos, Sequence) and not _is_path(videos) else [videos]
+        many = _videos(videos)
         sampling = ClipSampling(**{**self.sampling, "num_clips": 1})
         if num_frames is not None:
             sampling = dataclasses.replace(sampling, num_frames=num_frames)
@@ -400,25 +411,88 @@ class VideoSwinVideoProcessor(BaseVideoProcessor):
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Returns the settings of the processor file, or of `config.json` without one."""
         settings, rest = super().get_video_processor_dict(pretrained_model_name_or_path, **kwargs)
-        if "sampling" not in settings or "preprocessing" not in settings:
-            options = {name: kwargs[name] for name in _HUB_OPTIONS if name in kwargs}
-            config = VideoSwinConfig.from_pretrained(pretrained_model_name_or_path, **options)
-            settings = {
-                "sampling": config.sampling,
-                "preprocessing": config.preprocessing,
-                **settings,
-            }
-        return settings, rest
+        return _with_config(settings, pretrained_model_name_or_path, kwargs), rest
 
 
-def _is_path(video: object) -> bool:
-    return isinstance(video, (str, Path))
+class VideoSwinImageProcessor(BaseImageProcessor):
+    """Preprocesses frames that are already sampled, for `AutoImageProcessor`.
+
+    Settings are those of `VideoSwinVideoProcessor`. All frames are used.
+
+    Args:
+        sampling: Fields of `ClipSampling`. None: the defaults.
+        preprocessing: Fields of `Preprocessing`. None: the defaults.
+    """
+
+    model_input_names: ClassVar[list[str]] = ["pixel_values"]
+
+    def __init__(
+        self,
+        sampling: Mapping[str, Any] | None = None,
+        preprocessing: Mapping[str, Any] | None = None,
+        **kwargs: Any,  # settings stored by the base class
+    ) -> None:
+        super().__init__(**kwargs)
+        self.sampling = dict(sampling or dataclasses.asdict(ClipSampling()))
+        self.preprocessing = dict(preprocessing or dataclasses.asdict(Preprocessing()))
+
+    def __call__(self, images: Any, return_tensors: str | None = "pt") -> BatchFeature:
+        """Preprocesses one video or a list of videos.
+
+        Args:
+            images: The frames of a video, or a list of videos; see `VideoSwinVideoProcessor`.
+            return_tensors: Tensor type of the result, as in transformers.
+
+        Returns:
+            `pixel_values`, (B, T, C, H, W) float32.
+
+        Raises:
+            VideoDecodeError: The frames have another type or layout.
+        """
+        processor = VideoSwinVideoProcessor(self.sampling, self.preprocessing)
+        return processor(images, do_sample_frames=False, return_tensors=return_tensors)
+
+    preprocess = __call__
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the contents of `preprocessor_config.json`."""
+        return {
+            "image_processor_type": type(self).__name__,
+            "sampling": dict(self.sampling),
+            "preprocessing": dict(self.preprocessing),
+        }
+
+    @classmethod
+    def get_image_processor_dict(
+        cls, pretrained_model_name_or_path: Any, **kwargs: Any
+    ) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Returns the settings of the processor file, or of `config.json` without one."""
+        settings, rest = super().get_image_processor_dict(pretrained_model_name_or_path, **kwargs)
+        return _with_config(settings, pretrained_model_name_or_path, kwargs), rest
+
+
+def _with_config(
+    settings: dict[str, Any], source: Any, options: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Adds sampling and preprocessing of `config.json` to settings without them."""
+    if "sampling" in settings and "preprocessing" in settings:
+        return settings
+    chosen = {name: options[name] for name in _HUB_OPTIONS if name in options}
+    config = VideoSwinConfig.from_pretrained(source, **chosen)
+    return {"sampling": config.sampling, "preprocessing": config.preprocessing, **settings}
+
+
+def _videos(videos: Any) -> list[Any]:
+    """One video or several, as a list of videos."""
+    if getattr(videos, "ndim", None) == 5:
+        return list(videos)
+    is_list = isinstance(videos, Sequence) and not isinstance(videos, str | bytes)
+    return list(videos) if is_list and not all(map(is_frame, videos)) else [videos]
 
 
 def _clip(video: Any, sampling: ClipSampling | None, preprocessing: Preprocessing) -> Any:
     """Reads one clip, or all frames if `sampling` is None, as (T, C, H, W) float32."""
-    source = video.numpy() if isinstance(video, torch.Tensor) else video
-    with VideoReader(source) as reader:
+    with VideoReader(video) as reader:
         if sampling is None:
             indices = np.arange(reader.num_frames)
         else:
@@ -436,6 +510,8 @@ def register() -> None:
         VideoSwinConfig, VideoSwinForVideoClassification, exist_ok=True
     )
     AutoVideoProcessor.register(VideoSwinConfig, VideoSwinVideoProcessor, exist_ok=True)
+    processors = {"pil": VideoSwinImageProcessor, "torchvision": VideoSwinImageProcessor}
+    AutoImageProcessor.register(VideoSwinConfig, image_processor_classes=processors, exist_ok=True)
     # The pipeline logs an error if the model class is not in this mapping.
     MODEL_FOR_VIDEO_CLASSIFICATION_MAPPING_NAMES[MODEL_TYPE] = (
         VideoSwinForVideoClassification.__name__

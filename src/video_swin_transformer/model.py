@@ -35,6 +35,7 @@ from .errors import CheckpointError, ConfigError
 from .feature_info import FeatureInfo, FeatureMapInfo, checked_stages
 from .hub import download_folder, is_repo_id, upload_folder
 from .layers import BasicLayer, NormLayer, PatchEmbed3D, PatchMerging, WindowAttention3D
+from .preprocess import channel_hint
 from .saving import read_folder, write_folder
 
 if TYPE_CHECKING:
@@ -262,6 +263,12 @@ class SwinTransformer3D(nn.Module):
             raise ConfigError(
                 f"The input has shape {tuple(x.shape)}, but must be (batch, {self.in_chans} "
                 "channels, frames, height, width), none of them empty."
+                f"{channel_hint(tuple(x.shape), self.in_chans)}"
+            )
+        if not x.is_floating_point():
+            raise ConfigError(
+                f"The input is of type {x.dtype}, but must be floating point and normalized; "
+                "views_from_frames gives this from uint8 frames."
             )
         return self.pos_drop(self.patch_embed(x))  # type: ignore[no-any-return]
 

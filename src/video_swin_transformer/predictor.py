@@ -14,17 +14,17 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Self, TypeAlias, TypeVar
+from typing import Any, Literal, Self, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from .adaptive_views import DEFAULT_ERROR_RATE, is_decided, view_order
 from .config import BundleConfig, Preprocessing, require
-from .errors import ConfigError, VideoSwinError
+from .errors import CheckpointError, ConfigError, VideoSwinError
 from .labels import read_labels
 from .plotting import frames_html
-from .postprocess import average_crops, average_views
+from .postprocess import ViewOutputs, average_crops, average_views
 from .preprocess import (
     Frames,
     Views,
@@ -36,13 +36,15 @@ from .runtimes import Runtime, open_runtime
 from .runtimes.lazy_model import weights_digest
 from .sampling import Indices, clip_indices
 from .video import FrameFolder, VideoReader
+from .video.inputs import VideoSource, source_name
 from .weights import resolve_model
 
 Floats: TypeAlias = npt.NDArray[np.float32]
-Source: TypeAlias = str | Path | FrameFolder | npt.NDArray[np.uint8]  # the last: (T, H, W, 3)
+Source: TypeAlias = VideoSource
 T = TypeVar("T")
 
 _HTML_FRAMES = 6  # of a classification in a notebook
+MAX_CLIPS = 1000  # per video; the frames of all of them are in memory at once
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,8 +86,12 @@ class Classification:
 
         Returns:
             Class indices in descending order of score; ties are ordered by index.
+
+        Raises:
+            ConfigError: k is negative.
         """
-        order = np.argsort(-self.scores, kind="stable")[: max(k, 0)]
+        require(k >= 0, "k", k, "at least 0")
+        order = np.argsort(-self.scores, kind="stable")[:k]
         return [int(index) for index in order]
 
     def top(self, k: int = 5) -> list[tuple[str, float]]:
@@ -174,6 +180,7 @@ class Predictor:
     """A model with its sampling, preprocessing and runtime.
 
     Predictors are thread-safe and immutable: `with_views` and similar methods return a new one.
+    They can be called, as `classify`, and pickled: a copy loads the same model again.
     The iterators of `classify_many` and similar methods are not thread-safe.
 
     Args:
@@ -192,6 +199,7 @@ class Predictor:
         self.name = name
         self._weights = weights
         self._error_rate: float | None = None  # of adaptive views
+        self._arguments: dict[str, Any] | None = None  # of `load`
 
     @functools.cached_property
     def weights_digest(self) -> str:
@@ -246,10 +254,21 @@ class Predictor:
             opened = open_runtime(
                 resolved, runtime, precision, device, bundle=bundle, threads=threads
             )
-            return cls(opened, str(checkpoint), resolved.path)
-        resolved = resolve_model(model)
-        opened = open_runtime(resolved, runtime, precision, device, threads=threads)
-        return cls(opened, resolved.name, resolved.path)
+            loaded = cls(opened, str(checkpoint), resolved.path)
+        else:
+            resolved = resolve_model(model)
+            opened = open_runtime(resolved, runtime, precision, device, threads=threads)
+            loaded = cls(opened, resolved.name, resolved.path)
+        loaded._arguments = {
+            "model": model,
+            "config": config,
+            "checkpoint": checkpoint,
+            "runtime": runtime,
+            "precision": precision,
+            "device": device,
+            "threads": threads,
+        }
+        return loaded
 
     def with_views(self, num_clips: int, num_crops: int | Literal["full"]) -> Self:
         """Returns the same model with a different number of views per video.
@@ -267,6 +286,7 @@ class Predictor:
             ConfigError: The number is not supported, or the model uses uniform sampling, which
                 requires one clip.
         """
+        require(num_clips <= MAX_CLIPS, "num_clips", num_clips, f"at most {MAX_CLIPS}")
         if self.bundle.sampling.rule == "uniform" and num_clips != 1:
             raise ConfigError(
                 f"The number of clips is {num_clips}, but the model {self.name} uses uniform "
@@ -355,6 +375,7 @@ class Predictor:
         other = type(self)(self.runtime, self.name, self._weights)
         other.bundle = bundle
         other._error_rate = self._error_rate
+        other._arguments = self._arguments
         return other
 
     def __repr__(self) -> str:
@@ -371,7 +392,9 @@ class Predictor:
         """Classifies one video.
 
         Args:
-            source: A video file, a folder of frames, or an array (T, H, W, 3) uint8 RGB.
+            source: A video file, a folder of frames, an array or tensor (T, H, W, 3) or
+                (T, 3, H, W) uint8 RGB, a list of PIL images or other frames, or the content of a
+                video file as bytes or a binary file object; see `VideoReader`.
 
         Returns:
             The scores, averaged over views.
@@ -427,14 +450,25 @@ class Predictor:
             ConfigError: The model has no classifier.
         """
         self._require_classifier()
+        sources = _several(sources)
         if self._error_rate is not None:
             yield from self._classify_many_adaptively(sources)
             return
-        for source, read in self._read_ahead(sources, self._read_views):
+        for source, read in self._read_ahead(_several(sources), self._read_views):
             try:
                 yield self._classify_views(source, *read.result())
             except VideoSwinError as error:
                 yield self._failed(source, error)
+
+    def __call__(self, source: Source) -> Classification:
+        """Classifies one video; see `classify`."""
+        return self.classify(source)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Pickles what it was loaded from, since compiled models cannot be pickled."""
+        if self._arguments is None:
+            return super().__reduce__()
+        return _reload, (type(self), self._arguments, self.bundle, self._error_rate)
 
     def _failed(self, source: Source, error: VideoSwinError) -> Classification:
         empty = np.empty(0, np.float32)
@@ -466,10 +500,10 @@ class Predictor:
             ConfigError: The model has no classifier.
         """
         self._require_classifier()
-        for source, read in self._read_ahead(sources, self._read_views, num_readers):
+        for source, read in self._read_ahead(_several(sources), self._read_views, num_readers):
             try:
                 views, _ = read.result()
-                yield ViewLogits(source_name(source), self.runtime.run(views).logits)
+                yield ViewLogits(source_name(source), self._run(views).logits)
             except VideoSwinError as error:
                 yield ViewLogits(source_name(source), np.empty((0, 0), np.float32), error)
 
@@ -482,7 +516,7 @@ class Predictor:
         Yields:
             The results in order. For an unreadable video, `error` is set.
         """
-        for source, read in self._read_ahead(sources, self._read_views):
+        for source, read in self._read_ahead(_several(sources), self._read_views):
             try:
                 yield self._extract(source, *read.result())
             except VideoSwinError as error:
@@ -524,7 +558,7 @@ class Predictor:
         self, source: Source, views: Views, timing_seconds: dict[str, float]
     ) -> Classification:
         start = time.perf_counter()
-        logits = self.runtime.run(views).logits
+        logits = self._run(views).logits
         timing_seconds["network"] = time.perf_counter() - start
         bundle = self.bundle
         scores, view_scores = average_views(logits, bundle.average_clips, bundle.multi_label)
@@ -538,6 +572,11 @@ class Predictor:
             max_views=len(views),
         )
 
+    def _run(self, views: Views) -> ViewOutputs:
+        outputs = self.runtime.run(views)
+        require_finite_outputs(self, outputs)
+        return outputs
+
     def _open_views(self, source: Source) -> _ViewReader:
         return _ViewReader(source, self.bundle)
 
@@ -550,7 +589,7 @@ class Predictor:
         for clip, crop in order:
             view = views.read(clip, crop)
             start = time.perf_counter()
-            logits.append(self.runtime.run(view).logits)
+            logits.append(self._run(view).logits)
             network_seconds += time.perf_counter() - start
             scores, view_scores = average_views(
                 np.concatenate(logits), bundle.average_clips, bundle.multi_label
@@ -571,7 +610,7 @@ class Predictor:
         self, source: Source, views: Views, timing_seconds: dict[str, float]
     ) -> ClipFeatures:
         start = time.perf_counter()
-        features = self.runtime.run(views).features
+        features = self._run(views).features
         timing_seconds["network"] = time.perf_counter() - start
         per_clip = average_crops(features, self.bundle.preprocessing.num_crops)
         return ClipFeatures(source_name(source), self.name, per_clip, timing_seconds)
@@ -664,6 +703,39 @@ def _sample_frames(source: str) -> tuple[list[Frames], list[str]]:
     ]
 
 
+def _several(sources: Iterable[Source]) -> Iterable[Source]:
+    """Takes one path for one video, not for its characters."""
+    return [sources] if isinstance(sources, str | Path | FrameFolder) else sources
+
+
+def _reload(
+    kind: type[Predictor], arguments: dict[str, Any], bundle: BundleConfig, error_rate: float | None
+) -> Predictor:
+    """Loads a pickled predictor again."""
+    predictor = kind.load(**arguments)
+    predictor.bundle = bundle
+    predictor._error_rate = error_rate
+    return predictor
+
+
+def require_finite_outputs(predictor: Predictor, outputs: Iterable[Floats]) -> None:
+    """Rejects outputs of a model that are no numbers.
+
+    Args:
+        predictor: The model.
+        outputs: Its outputs.
+
+    Raises:
+        CheckpointError: An output has a NaN or an infinite value.
+    """
+    if not all(np.isfinite(part).all() for part in outputs):
+        raise CheckpointError(
+            f"The outputs of the model {predictor.name} are NaN or infinite "
+            f"({predictor.runtime.description}); its weights are damaged, or the numbers exceed "
+            "the precision. Use other weights, or the precision f32."
+        )
+
+
 def parse_views(text: str) -> tuple[int, int | Literal["full"]]:
     """Parses views such as "4x3" or "4xfull".
 
@@ -690,7 +762,3 @@ def parse_views(text: str) -> tuple[int, int | Literal["full"]]:
 
 def _is_count(text: str) -> bool:
     return text.isascii() and text.isdigit() and int(text) > 0
-
-
-def source_name(source: Source) -> str:
-    return f"array {source.shape}" if isinstance(source, np.ndarray) else str(source)

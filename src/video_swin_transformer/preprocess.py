@@ -211,6 +211,26 @@ def views_from_frames(clips: Frames, preprocessing: Preprocessing) -> Views:
     return views.reshape(-1, *views.shape[2:])
 
 
+def channel_hint(shape: Sequence[int], in_chans: int, channel_axis: int = 1) -> str:
+    """Returns how to bring a batch of clips into the right order of axes, or "".
+
+    Args:
+        shape: The shape that was given.
+        in_chans: Number of channels of the model.
+        channel_axis: The axis that must hold the channels: 1 or 2.
+    """
+    if len(shape) == 4:
+        return " It looks like one clip without a batch: did you mean x[None]?"
+    if len(shape) != 5 or shape[channel_axis] == in_chans:
+        return ""
+    if shape[4] == in_chans:
+        order = "0, 4, 1, 2, 3" if channel_axis == 1 else "0, 1, 4, 2, 3"
+        return f" It looks like channels last: did you mean x.permute({order})?"
+    if shape[3 - channel_axis] == in_chans:
+        return " Channels and frames look swapped: did you mean x.transpose(1, 2)?"
+    return ""
+
+
 def check_views(views: Views, in_chans: int, fixed_shape: ClipShape | None = None) -> ClipShape:
     """Validates the shape of views.
 
@@ -229,7 +249,7 @@ def check_views(views: Views, in_chans: int, fixed_shape: ClipShape | None = Non
     if len(shape) != 5 or shape[1] != in_chans or 0 in shape:
         raise ConfigError(
             f"The views have shape {shape}, but must be (views, {in_chans} channels, frames, "
-            "height, width), with no empty axis."
+            f"height, width), with no empty axis.{channel_hint(shape, in_chans)}"
         )
     if fixed_shape is not None and shape[1:] != fixed_shape:
         channels, frames, height, width = fixed_shape

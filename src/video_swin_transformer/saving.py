@@ -1,7 +1,7 @@
 """A model on disk: a folder of `config.json` and `model.safetensors`.
 
 The weights file also contains the config in its metadata, so it can be loaded without the folder.
-A third file is used by transformers only; it names the video processor class (in `hf.py`).
+Two more files are used by transformers only; they name the processor classes (in `hf.py`).
 """
 
 from __future__ import annotations
@@ -15,12 +15,15 @@ from torch import Tensor
 
 from .config import CONFIG_FILE, MODEL_TYPE, WEIGHTS_FILE, BundleConfig
 from .errors import CheckpointError, ConfigError
-from .files import read_file, write_atomic
+from .files import os_error_reason, read_file, write_atomic
 
+TRAINED_MODEL = "model"  # in the output folder of a training run
 METADATA_KEY = "video_swin_config"
 MAX_CONFIG_BYTES = 2**26
-PROCESSOR_FILE = "video_preprocessor_config.json"
-PROCESSOR_TEXT = '{\n  "video_processor_type": "VideoSwinVideoProcessor"\n}\n'
+PROCESSOR_FILES = {
+    "video_preprocessor_config.json": '{\n  "video_processor_type": "VideoSwinVideoProcessor"\n}\n',
+    "preprocessor_config.json": '{\n  "image_processor_type": "VideoSwinImageProcessor"\n}\n',
+}
 
 
 def write_folder(
@@ -53,12 +56,12 @@ def write_folder(
     try:
         data = save(cpu_tensors, metadata={"format": "pt", METADATA_KEY: text})
         write_atomic(folder / WEIGHTS_FILE, data)
-        write_atomic(folder / PROCESSOR_FILE, PROCESSOR_TEXT.encode())
+        for name, content in PROCESSOR_FILES.items():
+            write_atomic(folder / name, content.encode())
         write_atomic(folder / CONFIG_FILE, text.encode())
     except OSError as error:
         raise CheckpointError(
-            f"The model cannot be written to {str(folder)!r} ({error.strerror or error}); "
-            "give a writable folder."
+            f"The model cannot be written to {str(folder)!r}: {os_error_reason(error)}."
         ) from error
 
 
@@ -66,15 +69,18 @@ def read_folder(folder: str | Path) -> tuple[BundleConfig, dict[str, Tensor]]:
     """Reads a model folder or a single safetensors file.
 
     Args:
-        folder: A folder written by `write_folder`, or its safetensors file.
+        folder: A folder written by `write_folder`, its safetensors file, or the output folder of a
+            training run.
 
     Returns:
         The configuration, and the tensors on the CPU.
 
     Raises:
-        CheckpointError: A file is missing or damaged.
+        CheckpointError: A file is missing or damaged, or has NaN among the weights.
     """
     path = Path(folder)
+    if (path / TRAINED_MODEL / CONFIG_FILE).is_file() and not (path / CONFIG_FILE).exists():
+        path = path / TRAINED_MODEL
     weights = path / WEIGHTS_FILE if path.is_dir() else path
     if not weights.is_file():
         expected = f"a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, or a .safetensors file"
@@ -86,6 +92,7 @@ def read_folder(folder: str | Path) -> tuple[BundleConfig, dict[str, Tensor]]:
             f"{str(weights)!r} has no configuration, neither in its metadata nor in {CONFIG_FILE}; "
             "use a model saved with save_pretrained, or load_checkpoint for other files."
         )
+    require_finite(tensors, weights)
     num_values = sum(tensor.numel() for tensor in tensors.values())
     # Smaller differences are described by name, when the network is built.
     if bundle.model.num_params > 4 * num_values + 10_000_000:
@@ -94,6 +101,38 @@ def read_folder(folder: str | Path) -> tuple[BundleConfig, dict[str, Tensor]]:
             f"values, but the network has {bundle.model.num_params} parameters."
         )
     return bundle, tensors
+
+
+def nonfinite_names(tensors: Mapping[str, Tensor]) -> list[str]:
+    """Returns the names of the tensors with a NaN or an infinite value.
+
+    Args:
+        tensors: Tensors by name.
+    """
+    return [
+        name
+        for name, tensor in tensors.items()
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all())
+    ]
+
+
+def require_finite(tensors: Mapping[str, Tensor], source: str | Path) -> None:
+    """Rejects weights with a NaN or an infinite value, which make every score NaN.
+
+    Args:
+        tensors: State dict of a model.
+        source: Where it comes from, for the message.
+
+    Raises:
+        CheckpointError: A tensor has such a value.
+    """
+    if names := nonfinite_names(tensors):
+        more = f" and {len(names) - 1} other tensors" if len(names) > 1 else ""
+        raise CheckpointError(
+            f"The weights in {str(source)!r} contain NaN or infinite values, in {names[0]!r}"
+            f"{more}; the training diverged or the file is damaged. Use an earlier checkpoint, or "
+            "download the file again."
+        )
 
 
 def has_config(folder: Path) -> bool:

@@ -5,14 +5,17 @@ Exit codes: 0 success, 1 failure, 2 usage error, 130 interrupted.
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import typer
 
 from ..errors import ConfigError, UnknownNameError, VideoSwinError
+from ..files import os_error_reason
 from . import (
     bench,
     check_data,
@@ -42,7 +45,21 @@ app = typer.Typer(
 
 def _add(group: str, command: Callable[..., int], examples: Sequence[str]) -> None:
     epilog = "Examples:\n\n" + "\n\n".join(f"  {example}" for example in examples)
-    app.command(rich_help_panel=group, epilog=epilog)(command)
+    app.command(rich_help_panel=group, epilog=epilog)(_interruptible(command))
+
+
+def _interruptible(command: Callable[..., int]) -> Callable[..., int]:
+    """Ends a command with one line after Ctrl-C, which typer would end without any."""
+
+    @functools.wraps(command)
+    def call(*arguments: Any, **options: Any) -> int:
+        try:
+            return command(*arguments, **options)
+        except KeyboardInterrupt:
+            say("Stopped.")
+            return 130
+
+    return call
 
 
 _add("Use a model", classify.classify, classify.EXAMPLES)
@@ -76,9 +93,11 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Runs one command line and returns its exit code; no user error ends in a traceback."""
     if isinstance(sys.stdout, io.TextIOWrapper):  # a label or path that its encoding lacks
         sys.stdout.reconfigure(errors="backslashreplace")
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
+        _require_values(arguments)
         with log_to_stderr():
-            code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+            code = app(args=arguments, standalone_mode=False)
     except VideoSwinError as error:
         say(f"error: {error}")
         return 2 if isinstance(error, (ConfigError, UnknownNameError)) else 1
@@ -87,7 +106,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:
-        say(f"error: {error.filename or 'A file'}: {error.strerror or error}.")
+        say(f"error: {error.filename or 'A file'}: {os_error_reason(error)}.")
+        return 1
+    except MemoryError:
+        say(
+            "error: There is not enough memory; give fewer or smaller inputs, fewer views or fewer "
+            "--workers."
+        )
         return 1
     except (KeyboardInterrupt, typer.Abort):
         say("Stopped.")
@@ -103,6 +128,20 @@ def run(arguments: Sequence[str] | None = None) -> int:
             say(f"error: {' '.join(message.split())} See: {command} -h")
         return 2
     return int(code or 0)
+
+
+def _require_values(arguments: Sequence[str]) -> None:
+    """Raises ConfigError for an empty argument, which pathlib takes for the current folder."""
+    advice = (
+        "is empty, perhaps because a variable of the shell is not set; give a value, or leave it "
+        "out."
+    )
+    for before, text in zip(("", *arguments), arguments, strict=False):
+        if not text:
+            what = f"The value of {before}" if before.startswith("--") else "An argument"
+            raise ConfigError(f"{what} {advice}")
+        if text.startswith("--") and text.endswith("="):
+            raise ConfigError(f"The value of {text[:-1]} {advice}")
 
 
 def main() -> None:

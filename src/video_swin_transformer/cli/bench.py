@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .console import progress_bar, say, text_table
-from .options import Model, Threads
+from ..errors import ConfigError, counted
+from .console import progress_bar, refuse_without_effect, say, text_table
+from .options import Force, Model, Threads
 
 if TYPE_CHECKING:
     from ..bench import RuntimeTiming, Timed
@@ -28,6 +29,7 @@ EXAMPLES = (
 
 
 def bench(
+    context: typer.Context,
     model: Model = None,
     runtime: Annotated[
         list[str] | None,
@@ -52,18 +54,24 @@ def bench(
     json: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the results as JSON.")
     ] = None,
+    force: Force = False,
 ) -> int:
     """Benchmark a model in every installed runtime, with interleaved runs."""
     import numpy as np
 
     from .. import bench as measure
-    from ..files import write_atomic
+    from ..files import check_output, write_atomic
 
     requested = [
         _parse_runtime(text) for text in dict.fromkeys((_REFERENCE, *(runtime or DEFAULT_RUNTIMES)))
     ]
+    if json is None:
+        refuse_without_effect(context, ["force"], "without --json")
+    else:
+        check_output(json, "a file of bench results", _is_results, force=force)
     with _source(model) as source:
-        runtimes = measure.open_runtimes(source, requested, threads)
+        # Those asked for must run; of the default ones, those that this machine lacks are left out.
+        runtimes = measure.open_runtimes(source, requested, threads, require_all=bool(runtime))
         runtimes |= measure.open_exported(exported or (), threads)
         bundle = next(iter(runtimes.values())).bundle
         size = bundle.preprocessing.crop_size
@@ -80,7 +88,8 @@ def bench(
             peaks[name, precision] = measure.peak_memory_mib(
                 exported_paths.get(name, source), kind, precision, shape, threads
             )
-    say(f"{model or 'camera-motion'}, {'x'.join(map(str, shape))}, median of {rounds} rounds")
+    sizes = "x".join(map(str, shape))
+    say(f"{model or 'camera-motion'}, {sizes}, median of {counted(rounds, 'round')}")
     print(text_table(_rows(timings, peaks, batch)))
     for name, timed in others.items():
         rate = measure.product_rate(timed)
@@ -94,9 +103,13 @@ def bench(
     return 0
 
 
-def _parse_runtime(text: str) -> tuple[str, str]:
-    from ..errors import ConfigError
+def _is_results(path: Path) -> bool:
+    from ..files import is_json_with
 
+    return is_json_with(path, "views", "runtimes", "matrix_products")
+
+
+def _parse_runtime(text: str) -> tuple[str, str]:
     runtime, _, precision = text.partition(":")
     if not precision:
         raise ConfigError(

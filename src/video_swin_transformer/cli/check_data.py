@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..files import one_line, plain_text, write_atomic
-from .console import progress_bar, say, text_table
-from .options import DataFormat, Delimiter, QuarantineFile, Root
+from ..errors import counted
+from ..files import check_output, is_json_with, one_line, plain_text, write_atomic
+from .console import progress_bar, refuse_without_effect, say, text_table
+from .options import DataFormat, Delimiter, Force, QuarantineFile, Root
 
 if TYPE_CHECKING:
     from ..data import Annotations, CheckReport, Problem, Quarantine
@@ -27,6 +28,7 @@ EXAMPLES = (
 
 
 def check_data(
+    context: typer.Context,
     data: Annotated[
         str,
         typer.Argument(
@@ -52,6 +54,7 @@ def check_data(
     json: Annotated[
         Path | None, typer.Option("--json", metavar="FILE", help="Also write the report as JSON.")
     ] = None,
+    force: Force = False,
     quarantine: QuarantineFile = None,
     deep: Annotated[
         bool, typer.Option("--deep", help="Decode every frame instead of only two clips per video.")
@@ -67,10 +70,12 @@ def check_data(
     from ..config import ClipSampling
     from ..data import CheckPlan, check_dataset
 
+    if json is None:
+        refuse_without_effect(context, ["force"], "without --json")
+    else:
+        check_output(json, "a report of check-data", _is_report, force=force)
     splits = _read_splits(data, val or [], root, format, delimiter, labels)
     quarantines = _open_quarantines(splits, quarantine)
-    if json is not None:
-        write_atomic(json, b"{}\n")  # a path that cannot be written is found before the work
     for name, split in splits.items():
         for note in split.notes:
             say(f"{name}: {note}")
@@ -89,6 +94,10 @@ def check_data(
         )
     _write_quarantines(report, quarantines)
     return 1 if report.num_unusable else 0
+
+
+def _is_report(path: Path) -> bool:
+    return is_json_with(path, "splits", "problems")
 
 
 def _read_splits(
@@ -148,7 +157,11 @@ def _write_quarantines(report: CheckReport, quarantines: Mapping[str, Quarantine
         ]
         if found:
             quarantine.add(found)
-            say(f"{len(found)} clips were added to {quarantine.path}; later runs skip them.")
+            added = f"{counted(len(found), 'clip')} {'was' if len(found) == 1 else 'were'} added"
+            say(
+                f"{added} to {quarantine.path}; later runs skip "
+                f"{'it' if len(found) == 1 else 'them'}. --quarantine FILE chooses another place."
+            )
 
 
 def _where(problem: Problem) -> str:
@@ -179,8 +192,8 @@ def _as_text(report: CheckReport) -> str:
         if split.quarantined:
             num_skipped = len(split.quarantined)
             parts.append(
-                f"{one_line(split.name)}: {num_skipped} clips are in the quarantine list and were "
-                "skipped; remove the list to check them again."
+                f"{one_line(split.name)}: skipped {counted(num_skipped, 'clip')} of the quarantine "
+                "list; remove the list to check again."
             )
     for kind, (is_unusable, title) in KINDS.items():
         problems = report.of(kind)

@@ -14,6 +14,7 @@ from .console import (
     describe_predictor,
     expand_inputs,
     print_json,
+    refuse_without_effect,
     report_failures,
     say,
     with_progress,
@@ -22,6 +23,7 @@ from .options import (
     CheckpointFile,
     ConfigFile,
     Device,
+    Force,
     Model,
     Precision,
     RuntimeName,
@@ -38,6 +40,7 @@ EXAMPLES = (
 
 
 def classify(
+    context: typer.Context,
     videos: Videos,
     model: Model = None,
     config: ConfigFile = None,
@@ -64,6 +67,7 @@ def classify(
     csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the results to this CSV file.")
     ] = None,
+    force: Force = False,
     runtime: RuntimeName = "auto",
     precision: Precision = "f32",
     device: Device = "auto",
@@ -73,6 +77,8 @@ def classify(
     """Classify videos and print their labels."""
     from ..predictor import Predictor, parse_views
 
+    if csv is None:
+        refuse_without_effect(context, ["force"], "without --csv")
     inputs = expand_inputs(videos)
     clips_and_crops = None if views in (None, "auto") else parse_views(views)
     predictor = Predictor.load(
@@ -94,7 +100,7 @@ def classify(
         say(describe_predictor(predictor))
     results = predictor.classify_many(inputs)
     num_failed = 0
-    with CsvTable(csv, topk) if csv is not None else nullcontext() as table:
+    with CsvTable(csv, topk, force=force) if csv is not None else nullcontext() as table:
         if len(inputs) > 1:
             results = with_progress(results, len(inputs), "classifying")
         for result in results:

@@ -14,6 +14,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
+import typer
+
+from ..errors import ConfigError, VideoDecodeError
 from ..files import plain_text
 from ..terminal import Bar, stderr_console
 
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from ..predictor import Predictor
 
 T = TypeVar("T")
+_MAX_NUMBERS = 8  # of missing images, in a message
 
 
 def say(message: str) -> None:
@@ -79,6 +83,29 @@ def _open_bar(what: str) -> AbstractContextManager[Bar | None]:
         TimeRemainingColumn(),
     )
     return Bar(console, what, columns)
+
+
+def refuse_without_effect(context: typer.Context, names: Iterable[str], why: str) -> None:
+    """Raises ConfigError if one of the options was given, since it would have no effect.
+
+    Args:
+        context: The command line.
+        names: Names of the parameters.
+        why: Completes "... has no effect", such as "without --csv".
+    """
+    options = {one.name: (one.opts or [str(one.name)])[0] for one in context.command.params}
+    given = []
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            given.append(options[name])
+    if given:
+        verb = "have" if len(given) > 1 else "has"
+        raise ConfigError(f"{' and '.join(given)} {verb} no effect {why}; omit {_it(given)}.")
+
+
+def _it(names: Sequence[str]) -> str:
+    return "them" if len(names) > 1 else "it"
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:
@@ -145,7 +172,25 @@ def expand_inputs(inputs: Iterable[str]) -> list[str]:
         from ..video.discovery import describe_passed_over
 
         say(describe_passed_over(passed_over) or "")
+    for text in found:
+        _say_gaps(text)
     return found
+
+
+def _say_gaps(text: str) -> None:
+    """Says that numbers are missing among the images of a frame folder."""
+    if not os.path.isdir(text):  # noqa: PTH112
+        return
+    from ..video.images import find_frames
+
+    try:
+        missing = find_frames(text, text, None).missing
+    except VideoDecodeError:  # reported when the folder is read
+        return
+    if missing:
+        listed = ", ".join(map(str, missing[:_MAX_NUMBERS]))
+        more = ", ..." if len(missing) > _MAX_NUMBERS else ""
+        say(f"{text}: missing among its images: {listed}{more}. The others follow one another.")
 
 
 def _expand(inputs: Iterable[str], passed_over: Counter[str]) -> list[str]:
@@ -175,6 +220,7 @@ def describe_predictor(predictor: Predictor) -> str:
 def report_failures(num_failed: int, num_inputs: int) -> int:
     """Prints the number of failed inputs to stderr. Returns the exit code: 1 if any, else 0."""
     if num_failed and num_inputs > 1:
-        message = f"{num_failed} of {num_inputs} inputs failed; all others succeeded."
+        rest = "none succeeded" if num_failed == num_inputs else "all others succeeded"
+        message = f"{num_failed} of {num_inputs} inputs failed; {rest}."
         say(message)
     return 1 if num_failed else 0

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from ..errors import ConfigError, ImageWeightsError
+from ..errors import CheckpointError, ConfigError, ImageWeightsError
 from .console import say
 from .options import StateDictKey
 
@@ -61,10 +62,12 @@ def convert(
         raise ConfigError(f"{str(out)!r} exists; add --force to replace it, or name another file.")
     import torch
 
+    from ..files import check_folder
     from ..weights.checkpoint import load_checkpoint
     from ..weights.writers import check_target, write_checkpoint
 
     check_target(to)
+    check_folder(out.parent)
     try:
         model, report = load_checkpoint(
             file,
@@ -76,6 +79,12 @@ def convert(
         )
     except ImageWeightsError as error:
         raise ImageWeightsError(f"{error} The option is --allow inflate.") from error
+    except CheckpointError as error:
+        needed = re.findall(r'allow=\{"(\w+)"\}', str(error))
+        options = " ".join(f"--allow {name}" for name in needed)
+        raise CheckpointError(
+            f"{error} The option is {options}." if needed else str(error)
+        ) from error
     write_checkpoint(model, out, to, torch.float16 if dtype == "f16" else torch.float32)
     say(str(report))
     print(f"{out}  {to}, {dtype}, {out.stat().st_size / 1e6:.1f} MB")

@@ -7,9 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
 from ..files import one_line
-from .console import describe_predictor, progress_bar, say, text_table
+from .console import (
+    describe_predictor,
+    progress_bar,
+    refuse_without_effect,
+    say,
+    text_table,
+)
 from .options import (
     CheckpointFile,
     ConfigFile,
@@ -35,7 +41,31 @@ EXAMPLES = (
 )
 
 
+# Options that have an effect only where videos are decoded.
+_OF_VIDEOS = (
+    "model",
+    "config",
+    "checkpoint",
+    "views",
+    "rule",
+    "resume",
+    "root",
+    "format",
+    "delimiter",
+    "split",
+    "labels",
+    "quarantine",
+    "workers",
+    "runtime",
+    "precision",
+    "device",
+    "threads",
+    "verbose",
+)
+
+
 def evaluate(
+    context: typer.Context,
     data: Annotated[
         str | None,
         typer.Argument(
@@ -115,8 +145,7 @@ def evaluate(
     if (data is None) == (scores is None):
         raise ConfigError("Give DATA, or --scores FOLDER to use stored scores, and not both.")
     if scores is not None:
-        if model is not None or views is not None:
-            raise ConfigError("--model and --views have no effect on stored --scores; omit them.")
+        refuse_without_effect(context, _OF_VIDEOS, "on stored --scores")
         stored = evaluate_scores(
             scores, out, average=average, mean_class_accuracy=mean_class_accuracy
         )
@@ -162,8 +191,8 @@ def evaluate(
                 progress=progress,
             )
     except KeyboardInterrupt:
-        say(f"Finished clips are stored in {out}; continue with --resume.")
-        raise
+        say(f"Stopped. Finished clips are stored in {out}; continue with --resume.")
+        return 130
     if result is None:  # not the first of several processes
         return 0
     _print_results(result, out)
@@ -173,14 +202,15 @@ def evaluate(
         say(f"error: {failure.reason}" if named else f"error: {failure.path}: {failure.reason}")
     if new:
         total = len(result.clips) + len(result.failures)
-        say(f"{len(new)} of {total} clips failed; all others were evaluated.")
+        say(f"{len(new)} of {counted(total, 'clip')} failed; all others were evaluated.")
     return 1 if new else 0
 
 
 def _print_results(result: EvaluationResult, out: Path) -> None:
     from ..evaluation import TITLES, percent, protocol
 
-    print(f"{result.settings['model']} on {result.settings['data']}: {len(result.clips)} clips")
+    clips = counted(len(result.clips), "clip")
+    print(f"{result.settings['model']} on {result.settings['data']}: {clips}")
     print(protocol(result))
     print(text_table([(TITLES[key], percent(found)) for key, found in result.measures.items()]))
     if result.calibration is not None:

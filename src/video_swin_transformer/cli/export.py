@@ -60,13 +60,14 @@ def export(
     verbose: Verbose = False,
 ) -> int:
     """Export a model to ONNX, OpenVINO IR or torch.export, and verify its outputs."""
-    if out.exists() and not force:
-        raise ConfigError(
-            f"{str(out)!r} already exists; add --force to replace it, or give another path."
-        )
-    from ..exporting import check_arguments, export
+    from ..exporting import check_arguments, export, exported_files
 
     check_arguments(out, format, precision, calibrate or ())
+    for file in exported_files(out) if not force else ():
+        if file.exists():
+            raise ConfigError(
+                f"{str(file)!r} already exists; add --force to replace it, or give another path."
+            )
     with log_to_stderr(level=logging.DEBUG if verbose else logging.INFO):
         report = export(
             model,

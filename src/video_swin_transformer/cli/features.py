@@ -15,6 +15,7 @@ from .console import (
     expand_inputs,
     print_json,
     progress_bar,
+    refuse_without_effect,
     report_failures,
     say,
     with_progress,
@@ -43,6 +44,7 @@ EXAMPLES = (
 
 
 def features(
+    context: typer.Context,
     videos: Videos,
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the files.")],
     model: Model = None,
@@ -151,6 +153,10 @@ def features(
     from ..features import FeatureOptions, read_segments, write_features
     from ..predictor import Predictor
 
+    if project is None or not project.isdecimal():
+        refuse_without_effect(context, ["seed"], "without a random projection, --project K")
+    if layout is not None:
+        refuse_without_effect(context, ["format"], "with --layout")
     inputs = expand_inputs(videos)
     options = FeatureOptions(
         mode=mode,  # type: ignore[arg-type] # checked there

@@ -36,7 +36,7 @@ def inspect(
         print_json(_as_dict(inspection))
     else:
         _print_table(inspection)
-    return 0 if inspection.report.is_complete else 1
+    return 0 if inspection.is_loadable else 1
 
 
 def _as_dict(inspection: Inspection) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def _as_dict(inspection: Inspection) -> dict[str, Any]:
         "in_chans": config.in_chans,
         "dtype": report.dtype,
         "bytes": inspection.num_bytes,
-        "loads": report.is_complete,
+        "loads": inspection.is_loadable,
         "is_image": inspection.is_image,
         "tensors": report.num_tensors,
         "parameters": report.num_params,
@@ -62,6 +62,7 @@ def _as_dict(inspection: Inspection) -> dict[str, Any]:
             {"name": m.name, "shape": list(m.shape), "expected_shape": list(m.expected_shape)}
             for m in report.mismatched_keys
         ],
+        "nonfinite_keys": list(inspection.nonfinite_keys),
         "ignored": list(report.ignored_keys),
         "converted": list(report.conversions),
         "metadata": {
@@ -87,6 +88,7 @@ def _print_table(inspection: Inspection) -> None:
         ("dtype", report.dtype),
         ("matched", share),
         *(("problem", problem) for problem in report.problems()),
+        *_nonfinite_rows(inspection),
         *(("converted", text) for text in report.conversions),
         *(("ignored", name) for name in report.ignored_keys[:3]),
         *((f"meta {key}", _short(value)) for key, value in inspection.metadata.items()),
@@ -94,6 +96,15 @@ def _print_table(inspection: Inspection) -> None:
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:<{width}}  {value}")
+
+
+def _nonfinite_rows(inspection: Inspection) -> list[tuple[str, str]]:
+    from ..weights.report import shorten
+
+    names = inspection.nonfinite_keys
+    if not names:
+        return []
+    return [("problem", f"{len(names)} with NaN or infinite values: {shorten(names)}")]
 
 
 def _short(value: object) -> str:

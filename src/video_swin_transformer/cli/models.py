@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import UnknownNameError
+from ..errors import ConfigError, UnknownNameError
 from ..registry import (
     ModelCard,
     find_card,
@@ -40,6 +40,8 @@ def models(
     ] = False,
 ) -> int:
     """List available models with size, accuracy, license and availability of weights."""
+    if json and markdown:
+        raise ConfigError("--json and --markdown are two forms of one list; give one of them.")
     cards = [find_card(name) for name in list_models(pattern)]
     if not cards:
         known = [name for card in list_cards() for name in (card.name, *card.aliases)]

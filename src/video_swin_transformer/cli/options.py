@@ -103,6 +103,9 @@ Delimiter: TypeAlias = Annotated[
         show_default="as in the heading, or whitespace",
     ),
 ]
+Force: TypeAlias = Annotated[
+    bool, typer.Option("--force", help="Replace an existing file, whatever it is.")
+]
 QuarantineFile: TypeAlias = Annotated[
     Path | None,
     typer.Option(

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from .console import refuse_without_effect
+
 EXAMPLES = (
     "videoswin probe features clips",
     r"videoswin probe features train.txt --group-by '_g(\d+)_'",
@@ -15,6 +17,7 @@ EXAMPLES = (
 
 
 def probe(
+    context: typer.Context,
     features: Annotated[
         Path, typer.Argument(metavar="FEATURES", help="Feature file, or a folder of them.")
     ],
@@ -49,6 +52,9 @@ def probe(
     """Cross-validate a linear and a nearest-neighbor classifier on features."""
     from ..features import load_features, probe_features, read_video_labels
 
+    if test_labels is not None:
+        names = ("folds", "group_by", "seed")
+        refuse_without_effect(context, names, "with --test, which has no folds")
     table = load_features(features)
     result = probe_features(
         table,

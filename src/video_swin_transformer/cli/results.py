@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ..files import path_to_text, plain_text, write_atomic
+from ..files import check_output, is_stream, path_to_text, plain_text, write_atomic
 
 if TYPE_CHECKING:
     from ..predictor import Classification
@@ -36,23 +36,38 @@ def classification_data(result: Classification, top_k: int) -> dict[str, Any]:
     }
 
 
+_COLUMNS = ("input", "rank", "label", "index", "score", "error")
+
+
+def is_csv_table(path: Path) -> bool:
+    """Whether a file was written by `CsvTable`.
+
+    Args:
+        path: The file.
+    """
+    heading = ",".join(_COLUMNS).encode()
+    with path.open("rb") as file:
+        return file.readline(len(heading) + 2).rstrip(b"\r\n") == heading
+
+
 class CsvTable:
     """Classifications as a CSV file: input, rank, label, index, score, error.
 
     The file is replaced atomically every few seconds and at the end, so that an interrupted run
     keeps its results. A run that fails before its first result leaves an existing file unchanged.
+    An existing file of another kind is refused unless `force` is true.
     """
 
     _SECONDS_BETWEEN_WRITES = 5.0
 
-    def __init__(self, path: Path, top_k: int) -> None:
+    def __init__(self, path: Path, top_k: int, *, force: bool = False) -> None:
         self._path, self._top_k = path, top_k
         self._text = io.StringIO(newline="")
         self._rows = csv.writer(self._text)
-        self._rows.writerow(["input", "rank", "label", "index", "score", "error"])
+        self._rows.writerow(_COLUMNS)
         self._has_results = False
-        # Fails early if the path is not writable. An existing file is kept until the first result.
-        write_atomic(path, path.read_bytes() if path.is_file() else self._text.getvalue().encode())
+        check_output(path, "a table of classifications", is_csv_table, force=force)
+        self._is_stream = is_stream(path)  # read as it is written, so it is written once
         self._written = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -71,7 +86,8 @@ class CsvTable:
         for rank, index in enumerate(result.top_indices(self._top_k), start=1):
             score = f"{result.scores[index]:.6f}"
             self._rows.writerow([source, rank, result.label(index), index, score, ""])
-        if time.monotonic() - self._written > self._SECONDS_BETWEEN_WRITES:
+        is_due = time.monotonic() - self._written > self._SECONDS_BETWEEN_WRITES
+        if is_due and not self._is_stream:
             self._write()
 
     def _write(self) -> None:

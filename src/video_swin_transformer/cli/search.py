@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from .console import refuse_without_effect
 from .options import Device, Model, Precision, RuntimeName, Threads
 
 EXAMPLES = (
@@ -18,6 +19,7 @@ EXAMPLES = (
 
 
 def search(
+    context: typer.Context,
     query: Annotated[
         str, typer.Argument(metavar="QUERY", help="A video, or a feature file of one video.")
     ],
@@ -41,8 +43,12 @@ def search(
     """Find the places in videos that are most similar to a query clip, with their times."""
     from ..features import FORMATS, extract_query, load_features, nearest_windows, search_features
 
+    has_features = Path(query).suffix[1:] in FORMATS
+    if has_features:
+        names = ("model", "runtime", "precision", "device", "threads")
+        refuse_without_effect(context, names, "with a feature file as the query")
     table = load_features(features)
-    if Path(query).suffix[1:] in FORMATS:
+    if has_features:
         query_table = load_features(query)
     else:
         from ..predictor import Predictor

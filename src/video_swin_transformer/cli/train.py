@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from ..errors import ConfigError
+from ..errors import ConfigError, counted
 from ..files import one_line
 from ..terminal import stderr_console
-from .console import log_to_stderr, say, text_table
+from .console import log_to_stderr, refuse_without_effect, say, text_table
 
 if TYPE_CHECKING:
     from ..training import Recipe, TrainingInterrupted, TrainingProfile, TrainResult
@@ -26,6 +26,7 @@ EXAMPLES = (
 
 
 def train(
+    context: typer.Context,
     recipe: Annotated[
         str | None,
         typer.Argument(
@@ -78,14 +79,20 @@ def train(
     --out is then a folder that all of them can access.
     """
     if list_recipes:
+        names = ("recipe", "overrides", "out", "resume", "dry_run", "device", "seed", "keys")
+        refuse_without_effect(context, names, "with --list")
         return _print_recipes()
     if recipe is None:
         raise ConfigError(
             "RECIPE is missing: give a YAML file or the name of a shipped recipe, such as "
             "finetune. videoswin train --list lists them."
         )
-    if dry_run and resume:
-        raise ConfigError("--dry-run starts no run, so it cannot be combined with --resume.")
+    if keys:
+        unused = ("out", "resume", "dry_run", "device", "seed")
+        refuse_without_effect(context, unused, "with --keys, which starts no run")
+    if dry_run:
+        unused_too = ("out", "resume", "seed")
+        refuse_without_effect(context, unused_too, "with --dry-run, which starts no run")
     from ..training import ProgressDisplay, TrainingInterrupted, load_recipe
     from ..training import train as run_training
 
@@ -165,20 +172,21 @@ def _print_result(result: TrainResult, out: Path) -> None:
 
     if result.failures:
         say(
-            f"{len(result.failures)} clips could not be read (named above) and were replaced "
-            f"{result.num_replaced} times. They are in the quarantine list, which later runs skip; "
+            f"{counted(len(result.failures), 'clip')} could not be read (named above); other clips "
+            f"took their place {counted(result.num_replaced, 'time')}. The quarantine list, which "
+            "later runs skip, has them; "
             f"{out / RESULT_FILE} lists them."
         )
     metric = metric_label(result.metric_name)
-    epochs = f"{result.epochs} epoch{'s' if result.epochs > 1 else ''}"
-    print(f"{epochs}, {result.steps} steps, {format_duration(result.seconds)}")
+    epochs, steps = counted(result.epochs, "epoch"), counted(result.steps, "step")
+    print(f"{epochs}, {steps}, {format_duration(result.seconds)}")
     if result.val_metric is not None:
         print(f"validation: {metric} {result.val_metric:.1%} (epoch {result.kept_epoch + 1}, kept)")
     if result.test is not None:
         found = result.test.measure()
         print(
-            f"test: {metric} {found.value:.1%} on {result.test.num_clips} clips, 95% interval "
-            f"{found.low:.1%} to {found.high:.1%}"
+            f"test: {metric} {found.value:.1%} on {counted(result.test.num_clips, 'clip')}, "
+            f"95% interval {found.low:.1%} to {found.high:.1%}"
         )
     print(f"model: {one_line(str(result.model))}")
 
@@ -224,9 +232,10 @@ def _profile_text(profile: TrainingProfile) -> str:
         )
         return "\n".join(lines)
     clips_per_process = -(-profile.batch_size // profile.num_processes)
+    num_micro_batches = -(-clips_per_process // best.micro_batch_size)
     lines.append(
-        f"a step of {profile.batch_size} clips: "
-        f"{-(-clips_per_process // best.micro_batch_size)} micro batches, "
+        f"a step of {counted(profile.batch_size, 'clip')}: "
+        f"{counted(num_micro_batches, 'micro batch', 'micro batches')}, "
         f"{format_duration(clips_per_process / best.clips_per_second)}"
     )
     if profile.epoch_seconds is None:
@@ -236,8 +245,9 @@ def _profile_text(profile: TrainingProfile) -> str:
         )
     else:
         lines.append(
-            f"an epoch of {profile.num_clips} clips: {format_duration(profile.epoch_seconds)}; "
-            f"{profile.epochs} epochs: {format_duration(profile.epoch_seconds * profile.epochs)}"
+            f"an epoch of {counted(profile.num_clips or 0, 'clip')}: "
+            f"{format_duration(profile.epoch_seconds)}; {counted(profile.epochs, 'epoch')}: "
+            f"{format_duration(profile.epoch_seconds * profile.epochs)}"
         )
     if profile.read_seconds is not None:
         supply = max(profile.num_workers, 1) / profile.read_seconds

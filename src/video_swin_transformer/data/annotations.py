@@ -104,7 +104,10 @@ class Annotations:
             DataError: A label is not in the label map, or there are no clips.
         """
         if self.refused:
-            first = "; ".join(map(str, self.refused[:_NUM_NAMED]))
+            first = "; ".join(
+                str(one).replace(" is not in the label map", "")
+                for one in self.refused[:_NUM_NAMED]
+            )
             more = len(self.refused) - _NUM_NAMED
             raise DataError(
                 f"{len(self.refused)} clips of {self.source!r} have a label that is not in the "

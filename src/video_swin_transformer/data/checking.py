@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..config import ClipSampling
+from ..errors import counted
 from ..sampling import at_fps
 from .annotations import Annotations, ClipRecord
 from .path_resolver import PathResolver
@@ -177,7 +178,7 @@ def _oddities(
         at_rate.num_frames if sampling.rule == "uniform" else at_rate.num_frames * at_rate.stride
     )
     if num < clip_length:
-        detail = f"{num} frames, but a clip needs {clip_length}; frames are repeated"
+        detail = f"{counted(num, 'frame')}, but a clip needs {clip_length}; frames are repeated"
         yield Problem(name, "short", item.path, detail)
 
 
@@ -236,7 +237,7 @@ def _of_classes(name: str, annotations: Annotations) -> Iterator[Problem]:
     if len(present) and present.max() / present.min() > MAX_CLASS_IMBALANCE:
         most, least = int(counts.argmax()), int((counts + (counts == 0) * counts.max()).argmin())
         detail = (
-            f"{annotations.class_name(most)} has {counts[most]} clips, "
+            f"{annotations.class_name(most)} has {counted(int(counts[most]), 'clip')}, "
             f"{annotations.class_name(least)} has {counts[least]}"
         )
         yield Problem(name, "imbalance", annotations.source, detail)

@@ -15,10 +15,12 @@ from pathlib import Path
 
 from ..errors import DataError
 from ..files import (
+    os_error_reason,
     path_from_text,
     path_to_text,
     plain_text,
     read_text_file,
+    require_path,
     sibling_path,
     write_atomic,
 )
@@ -49,6 +51,7 @@ class Quarantine:
     """
 
     def __init__(self, path: str | Path) -> None:
+        require_path(path, "quarantine list")
         self.path = Path(path)
         self._clips: dict[str, QuarantinedClip] = {}
         for number, line in enumerate(self._lines(), start=1):
@@ -124,12 +127,16 @@ class Quarantine:
         except OSError as error:
             raise DataError(
                 f"Cannot write the quarantine list {str(self.path)!r} "
-                f"({error.strerror or error}); give another file with --quarantine."
+                f"({os_error_reason(error)}); give another file with --quarantine."
             ) from error
 
     def _lines(self) -> list[str]:
-        if not self.path.exists():
+        try:
+            self.path.stat()
+        except FileNotFoundError:
             return []
+        except (OSError, ValueError):  # read_text_file names the reason
+            pass
         text = read_text_file(self.path, max_bytes=_MAX_BYTES, what="quarantine list")
         # Not splitlines(): JSON strings may contain U+2028 and other line separators.
         return text.removesuffix("\n").split("\n")

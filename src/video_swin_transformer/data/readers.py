@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import DataError, UnknownNameError
-from ..files import path_to_text
+from ..files import path_to_text, require_path
 from ..labels import LABEL_SETS, read_labels, shipped_labels
 from ..video.discovery import describe_passed_over, find_videos, video_suffixes
 from .annotations import Annotations, ClipRecord, RejectedEntry
@@ -74,16 +74,24 @@ def read_annotations(
         The clips and their labels.
 
     Raises:
+        ConfigError: A path is an empty string.
         DataError: The source cannot be read or contains no clips, a line is invalid or has several
             meanings, or the number of class names differs from `num_classes`.
         UnknownNameError: Unknown format or split.
     """
+    require_path(source, "dataset")
+    require_path(root, "root folder")
     source = Path(source)
     if format is not None and format not in FORMATS:
         raise UnknownNameError("format", format, FORMATS)
     if not source.exists():
         raise DataError(
             f"File not found: {str(source)!r}; give an annotation list or a folder of classes."
+        )
+    if source.suffix.lower() in video_suffixes() and source.is_file():
+        raise DataError(
+            f"{str(source)!r} is a video, not a dataset; give a folder of classes or a list of "
+            "clips. To see its labels, use: videoswin classify."
         )
     if source.is_dir() or format == "folder":
         written, root = _read_folder(source, split)

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..config import AVERAGES
 from ..data import Annotations, Quarantine, default_quarantine, read_annotations
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, counted
 from .distributed import process_group
 from .metrics import MEAN_CLASS_RULES
-from .outputs import write_results
+from .outputs import check_results_folder, write_results
 from .runner import plan_evaluation, run_evaluation
 from .scores import ScoreStore
 from .summary import EvaluationResult, summarize
@@ -74,6 +75,7 @@ def evaluate(
     """
     _check_choices(average, mean_class_accuracy)
     out = Path(out)
+    was_there = out.exists()
     with process_group() as group:
         annotations = read_annotations(
             data,
@@ -89,6 +91,7 @@ def evaluate(
         skipped = quarantined.filter(annotations)[1]
         store = ScoreStore(out / SCORES_FOLDER)
         if group.is_first:
+            check_results_folder(out, SCORES_FOLDER)
             store.begin(plan, resume=resume)
             _log_notes(predictor, annotations, len(skipped), quarantined.path)
         group.wait_for_all()
@@ -98,7 +101,12 @@ def evaluate(
         if not group.is_first:
             return None
         store.finish()
-        result = evaluate_scores(out, average=average, mean_class_accuracy=mean_class_accuracy)
+        try:
+            result = evaluate_scores(out, average=average, mean_class_accuracy=mean_class_accuracy)
+        except DataError:
+            if not was_there:  # no clip could be read: nothing worth keeping, or continuing
+                shutil.rmtree(out)
+            raise
         _quarantine_failures(result, quarantined)
         return result
 
@@ -128,6 +136,7 @@ def evaluate_scores(
     _check_choices(average, mean_class_accuracy)
     stored = ScoreStore(Path(scores) / SCORES_FOLDER).load()
     result = summarize(stored, average, mean_class_accuracy)
+    check_results_folder(Path(scores if out is None else out), SCORES_FOLDER)
     write_results(result, Path(scores if out is None else out))
     return result
 
@@ -167,9 +176,10 @@ def _quarantine_failures(result: EvaluationResult, quarantine: Quarantine) -> No
     try:
         quarantine.add(unreadable)
         _log.info(
-            "%d unreadable clips were added to %s; later runs skip them.",
-            len(unreadable),
+            "Added to the quarantine list %s, which later runs skip: %s. Choose another place with "
+            "--quarantine FILE.",
             quarantine.path,
+            counted(len(unreadable), "unreadable clip"),
         )
     except DataError as error:  # the results are complete without it
         _log.warning("%s", error)

@@ -10,13 +10,45 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import path_to_text, plain_text, write_atomic
+from ..errors import ConfigError
+from ..files import check_folder, is_json_with, path_to_text, plain_text, write_atomic
 from .charts import confusion_svg, reliability_svg
 from .html_report import render_report
 from .intervals import Measure
 from .summary import EvaluationResult
 
-RESULT_FILES = ("evaluation.json", "clips.csv", "classes.csv", "report.html")
+RESULT_FILES = (
+    "evaluation.json",
+    "clips.csv",
+    "classes.csv",
+    "report.html",
+    "confusion.svg",
+    "confusion.csv",
+    "reliability.svg",
+)
+
+
+def check_results_folder(folder: Path, scores_folder: str) -> None:
+    """Checks that results can be written to a folder and replace only earlier results.
+
+    Args:
+        folder: The output folder. It is created.
+        scores_folder: Name of the folder with scores in it, which marks it as one of an evaluation.
+
+    Raises:
+        ConfigError: It has a file of the same name as a result, and is not from an evaluation.
+        OSError: The folder cannot be created or written to.
+    """
+    is_own = (folder / scores_folder).is_dir() or is_json_with(
+        folder / "evaluation.json", "settings", "metrics"
+    )
+    for name in RESULT_FILES if not is_own else ():
+        if (folder / name).exists():
+            raise ConfigError(
+                f"{str(folder / name)!r} exists and is not from an evaluation, so it was not "
+                "replaced; choose another folder with --out."
+            )
+    check_folder(folder)
 
 
 def write_results(result: EvaluationResult, folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..data import Annotations, ClipRecord, clip_source
-from ..errors import DataError
+from ..errors import DataError, counted
 from ..files import path_to_text, sha256_files
 from ..predictor import Predictor
 from ..video import FrameFolder
@@ -44,8 +44,9 @@ def plan_evaluation(predictor: Predictor, annotations: Annotations) -> Plan:
     unlabeled = [item.path for item in annotations.items if not item.labels]
     if unlabeled and not annotations.is_multilabel:
         raise DataError(
-            f"{len(unlabeled)} of {len(annotations.items)} clips of {annotations.source!r} have no "
-            f"label, such as {', '.join(unlabeled[:_NUM_EXAMPLES])}; evaluation needs labels."
+            f"{len(unlabeled)} of {counted(len(annotations.items), 'clip')} of "
+            f"{annotations.source!r} have no label, such as "
+            f"{', '.join(unlabeled[:_NUM_EXAMPLES])}; evaluation needs labels."
         )
     settings = {
         "model": path_to_text(predictor.name),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..config import AVERAGES
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, counted
 from ..postprocess import average_views
 from .intervals import Measure, bootstrap, wilson
 from .metrics import (
@@ -157,7 +157,8 @@ def summarize(
     if not readable:
         first = scores.clips[0]
         raise DataError(
-            f"None of {len(scores.clips)} clips could be read, such as {first.path}: {first.error}"
+            f"None of {counted(len(scores.clips), 'clip')} could be read, such as {first.path}: "
+            f"{first.error}"
         )
     is_multilabel = bool(settings["is_multilabel"])
     # The annotations select the metrics; the model determines how logits become scores.

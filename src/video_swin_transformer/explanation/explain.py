@@ -14,10 +14,11 @@ from ..config import BundleConfig, is_integer, require
 from ..errors import ConfigError, DeviceMemoryError, UnknownNameError
 from ..model import VideoSwinTransformer
 from ..postprocess import average_views
-from ..predictor import Predictor, Source, source_name
+from ..predictor import Predictor, Source, require_finite_outputs
 from ..runtimes.torch_runtime import TorchRuntime
 from ..sampling import clip_indices
 from ..video import VideoReader
+from ..video.inputs import source_name
 from ..windows import Size3
 from .attention import block_attention, rollout
 from .cam import eigen_cam, grad_cam
@@ -307,6 +308,7 @@ def _scores(
     if bundle.model.num_classes == 0:
         return np.empty(0, np.float32), None
     by_clip = [predictor.runtime.run(clip.views).logits for clip in clips]
+    require_finite_outputs(predictor, by_clip)
     logits = np.stack(by_clip, axis=1).reshape(-1, by_clip[0].shape[1])  # crop-major
     scores, _ = average_views(logits, bundle.average_clips, bundle.multi_label)
     return scores, int(scores.argmax()) if class_index is None else class_index

@@ -11,10 +11,11 @@ import numpy as np
 
 from ..files import path_to_text, write_atomic
 from ..plotting import FrameBox, dimmed_outside, figure_png, readable_size, sheet_chart
-from ..predictor import Predictor, Source, source_name
+from ..predictor import Predictor, Source
 from ..preprocess import CropBox, Frames, crop_boxes, resized_size
 from ..sampling import clip_indices
 from ..video import VideoReader
+from ..video.inputs import source_name
 from .clip import Ints, Seconds, shown_frames
 
 _MAX_SHEET_FRAMES = 8  # per view

@@ -74,6 +74,11 @@ def read_exported_model(source: str | Path) -> ExportedModel:
         CheckpointError: A file is missing or damaged, or belongs to a different export.
     """
     path = Path(source)
+    if path.suffix.lower() not in EXPORT_FORMATS:
+        raise CheckpointError(
+            f"{str(path)!r} is not an exported model; give a file with one of the suffixes "
+            f"{', '.join(EXPORT_FORMATS)}."
+        )
     sidecar = sidecar_path(path)
     hint = f"export it with: videoswin export MODEL --format {EXPORT_FORMATS[path.suffix.lower()]}"
     try:

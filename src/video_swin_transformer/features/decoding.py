@@ -23,6 +23,7 @@ from ..files import sha256_file
 from ..predictor import Source
 from ..preprocess import Frames, resize_frames
 from ..video import FrameFolder, VideoReader
+from ..video.inputs import source_name
 from .table import Ints
 
 MAX_WAITING_FRAMES = 64
@@ -133,7 +134,7 @@ def _decode_one(
     except VideoSwinError as error:
         put(VideoEnds(source, error))
     except OSError as error:
-        reason = f"{error.filename or source}: {error.strerror or error}"
+        reason = f"{error.filename or source_name(source)}: {error.strerror or error}"
         put(VideoEnds(source, VideoDecodeError(f"The video cannot be read: {reason}.")))
 
 

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, UnknownNameError
-from ..files import write_atomic
+from ..errors import ConfigError, DataError, UnknownNameError
+from ..files import read_text_file, write_atomic
 from .options import FeatureOptions
 from .storage import npy_bytes, write_sidecar
 from .table import FeatureTable
@@ -136,6 +136,39 @@ def write_layout_files(
     return path, settings
 
 
+def check_layout_config(layout: str, folder: Path) -> None:
+    """Checks that the settings of a layout replace only those of an earlier run.
+
+    Args:
+        layout: One of `LAYOUTS`.
+        folder: The folder of the features.
+
+    Raises:
+        DataError: A file of that name exists that this module did not write.
+    """
+    for name in _CONFIG_FILES[layout]:
+        path = folder / name
+        if path.exists() and not _is_own_config(path):
+            raise DataError(
+                f"{str(path)!r} exists and was not written by this command, so it was not "
+                f"replaced; the layout {layout!r} writes a file of this name: choose another "
+                "folder."
+            )
+
+
+def _is_own_config(path: Path) -> bool:
+    try:
+        text = read_text_file(path)
+        if path.suffix in (".yaml", ".py"):
+            return text.startswith(_CONFIG_HEADINGS)
+        data = json.loads(text)
+        if path.name == "crops.json":
+            return set(data) == {"num_channels", "videos"}
+        return all(one["annotations"] == [] for one in data["database"].values())
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        return False
+
+
 def write_layout_config(
     layout: str, folder: Path, tables: Iterable[tuple[str, dict[str, Any]]]
 ) -> list[Path]:
@@ -238,6 +271,13 @@ def _num_channels(folder: Path, videos: _Videos) -> int:
     return int(np.load(folder / first, mmap_mode="r").shape[-1])
 
 
+_CONFIG_HEADINGS = ("# For ActionFormer: ", "# For OpenTAD: ")
+_CONFIG_FILES = {
+    "actionformer": ("actionformer.yaml", "annotations.json"),
+    "opentad": ("opentad.py",),
+    "tencrop": ("crops.json",),
+    "crop-files": ("crops.json",),
+}
 _CONFIGS = {
     "actionformer": _actionformer,
     "opentad": _opentad,

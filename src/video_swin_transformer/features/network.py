@@ -8,7 +8,7 @@ import numpy as np
 
 from ..errors import ConfigError
 from ..feature_info import checked_stages
-from ..predictor import Predictor
+from ..predictor import Predictor, require_finite_outputs
 from ..preprocess import Views
 from .options import FeatureOptions
 from .table import Floats
@@ -57,7 +57,9 @@ class FeatureNetwork:
             (V, C), (V, D, C) or (V, C, D, h, w) float32.
         """
         if not self._needs_maps:
-            return self._predictor.runtime.run(views).features
+            features = self._predictor.runtime.run(views).features
+            require_finite_outputs(self._predictor, (features,))
+            return features
         runtime, model = self.torch_runtime()
 
         def rows(x: Tensor) -> Floats:

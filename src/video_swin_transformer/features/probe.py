@@ -19,7 +19,7 @@ import numpy as np
 
 from ..config import require
 from ..data import Annotations, read_annotations
-from ..errors import ConfigError, DataError, MissingExtraError
+from ..errors import ConfigError, DataError, MissingExtraError, counted
 from .table import FeatureTable, Floats, Ints
 
 
@@ -59,7 +59,7 @@ class ProbeResult:
     majority: float
 
     def __repr__(self) -> str:
-        lines = [f"{len(self.videos)} videos, {len(self.labels)} labels"]
+        lines = [f"{counted(len(self.videos), 'video')}, {counted(len(self.labels), 'label')}"]
         for name, score in (("linear", self.linear), ("knn", self.knn)):
             low, high = min(score.fold_accuracies), max(score.fold_accuracies)
             folds = f"  (folds {low:.1%} to {high:.1%})" if len(score.fold_accuracies) > 1 else ""

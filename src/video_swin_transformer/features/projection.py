@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ConfigError, DataError
+from ..files import require_regular
 from .table import Floats
 
 
@@ -76,6 +77,7 @@ def load_projection(path: str | Path) -> Projection:
         DataError: The file is not a matrix of numbers.
     """
     try:
+        require_regular(Path(path))
         matrix = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
         raise DataError(f"The projection {str(path)!r} cannot be read: {error}.") from error

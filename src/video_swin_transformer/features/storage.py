@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, MissingExtraError, UnknownNameError
-from ..files import read_file, read_text_file, write_atomic
+from ..files import is_json_with, read_file, read_text_file, require_regular, write_atomic
 from ..strict_json import parse_json
 from .table import FeatureSettings, FeatureTable, Ints, Seconds, VideoInfo, concatenate
 
@@ -88,6 +89,10 @@ def _is_feature_file(path: Path) -> bool:
 
 
 def _load_file(path: Path) -> FeatureTable:
+    try:
+        require_regular(path)
+    except OSError as error:
+        raise DataError(f"{str(path)!r} cannot be read: {error.strerror}.") from error
     reader = _READERS.get(path.suffix[1:])
     if reader is None:
         raise UnknownNameError("feature format", path.suffix, [f".{name}" for name in FORMATS])
@@ -102,6 +107,38 @@ def _load_file(path: Path) -> FeatureTable:
             f"{str(path)!r} is not a readable feature file ({type(error).__name__}: {error}); "
             "extract it again."
         ) from error
+
+
+def is_foreign(path: Path, *, resume: bool) -> bool:
+    """Whether writing features to a path would replace a file that this module did not write.
+
+    Args:
+        path: A feature file, or the .json file of a layout.
+        resume: An array without its .json file is what a killed run has left.
+    """
+    suffix = path.suffix[1:]
+    if suffix in ("npy", "json"):
+        sidecar, array = path.with_suffix(".json"), path.with_suffix(".npy")
+        if sidecar.exists():
+            return not is_json_with(sidecar, "format_version", "settings", "request", "files")
+        return array.is_file() and not resume
+    if not path.is_file():
+        return False
+    try:
+        if suffix == "npz":
+            with zipfile.ZipFile(path) as archive:
+                return "metadata.npy" not in archive.namelist()
+        if suffix == "safetensors":
+            from safetensors import safe_open
+
+            with safe_open(path, framework="numpy") as file:
+                return _METADATA not in (file.metadata() or {})
+        _, pq = _pyarrow()
+        return _METADATA.encode() not in (pq.read_schema(path).metadata or {})
+    except MissingExtraError:
+        raise
+    except Exception:  # damaged: there is nothing to lose
+        return False
 
 
 def _writer_of(path: Path) -> Callable[[FeatureTable, Path], None]:

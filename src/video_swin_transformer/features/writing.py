@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from ..errors import DataError, UnknownNameError, VideoSwinError
-from ..files import output_paths, read_text_file
+from ..files import check_folder, os_error_reason, output_paths, read_text_file
 from ..predictor import Predictor
 from ..strict_json import parse_json
 from .extraction import FeatureExtractor, Progress, Segments
-from .layouts import check_layout, write_layout_config, write_layout_files
+from .layouts import check_layout, check_layout_config, write_layout_config, write_layout_files
 from .options import FeatureOptions
-from .storage import FORMATS, MAX_SIDECAR_BYTES, load_features, save_features
+from .storage import FORMATS, MAX_SIDECAR_BYTES, is_foreign, load_features, save_features
 from .table import FeatureTable
 
 
@@ -83,6 +84,8 @@ def write_features(
         raise UnknownNameError("feature format", format, FORMATS)
     if layout is not None:
         check_layout(layout, options)
+    if isinstance(videos, str | Path):
+        videos = [videos]  # one video, not its characters
     sources = [str(video) for video in videos]
     folder = Path(out)
     targets = output_paths(sources, folder, f".{format if layout is None else 'json'}")
@@ -91,6 +94,9 @@ def write_features(
             f"Several videos have the same name, by which the layout {layout!r} identifies them; "
             "rename them, or write them to different folders."
         )
+    if layout is not None:
+        check_layout_config(layout, folder)
+    check_folder(folder)
     chosen = None if segments is None else {s: _segments_of(s, segments) for s in sources}
     extractor = FeatureExtractor(predictor, options, chosen)
     return _write(extractor, sources, targets, layout, resume, progress)
@@ -119,6 +125,12 @@ def _write(
             if extracted.table is None:
                 assert extracted.error is not None
                 raise extracted.error
+            if is_foreign(targets[source], resume=resume):
+                raise DataError(
+                    f"{str(targets[source])!r}, or the file of the same name that belongs to it, "
+                    "exists and was not written by this command, so it was not replaced; choose "
+                    "another folder."
+                )
             if layout is None:
                 save_features(extracted.table, targets[source])
             else:
@@ -129,7 +141,7 @@ def _write(
             yield WrittenFeatures(source, None, (), error=error)
             continue
         except OSError as error:
-            reason = f"Cannot write {str(targets[source])!r} ({error.strerror or error})."
+            reason = f"Cannot write {str(targets[source])!r} ({os_error_reason(error)})."
             yield WrittenFeatures(source, None, (), error=DataError(reason))
             continue
         yield _written(source, targets[source], extracted.table)
@@ -195,15 +207,13 @@ def read_segments(path: str | Path) -> dict[str, list[tuple[float, float]]]:
     import csv
 
     found: dict[str, list[tuple[float, float]]] = {}
+    text = read_text_file(path, what="list of segments")
     try:
-        with Path(path).open(newline="", encoding="utf-8-sig") as file:
-            for number, row in enumerate(csv.DictReader(file), start=2):
-                start, end = float(row["start_seconds"]), float(row["end_seconds"])
-                if not np.isfinite([start, end]).all():
-                    raise ValueError(f"line {number} has a time that is not finite")
-                found.setdefault(row["video"], []).append((start, end))
-    except OSError as error:
-        raise DataError(f"{str(path)!r} cannot be read: {error.strerror}.") from error
+        for number, row in enumerate(csv.DictReader(io.StringIO(text, newline="")), start=2):
+            start, end = float(row["start_seconds"]), float(row["end_seconds"])
+            if not np.isfinite([start, end]).all():
+                raise ValueError(f"line {number} has a time that is not finite")
+            found.setdefault(row["video"], []).append((start, end))
     except (KeyError, TypeError) as error:
         raise DataError(
             f"{str(path)!r} must have the columns video, start_seconds and end_seconds."

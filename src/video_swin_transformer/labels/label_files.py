@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ..errors import DataError
-from ..files import read_text_file
+from ..files import read_text_file, require_path
 from ..strict_json import parse_json
 
 ID_COLUMNS = ("id", "index", "label_id", "class_id", "class_index", "label_index", "number")
@@ -35,8 +35,10 @@ def read_labels(path: str | Path, num_classes: int | None) -> tuple[str, ...]:
         The labels in class order.
 
     Raises:
+        ConfigError: The path is an empty string.
         DataError: The file cannot be read, or the number of labels differs.
     """
+    require_path(path, "label file")
     path = Path(path)
     text = read_text_file(path, max_bytes=_MAX_BYTES, what="label file")
     if "\0" in text:

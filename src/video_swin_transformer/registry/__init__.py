@@ -90,14 +90,14 @@ def cards_for(architecture: str) -> tuple[ModelCard, ...]:
     )
 
 
-def list_models(pattern: str = "*", pretrained: bool = False, download: bool = False) -> list[str]:
+def list_models(pattern: str = "*", pretrained: bool = False, download: bool = True) -> list[str]:
     """Lists model names.
 
     Args:
         pattern: Shell pattern that the name or an alias must match.
-        pretrained: Only models whose weights are bundled with the package, so that
-            `create_model(name, pretrained=True)` works offline.
-        download: Also models whose weights are downloaded on first use.
+        pretrained: Only models with weights, which `create_model(name, pretrained=True)` loads.
+        download: With `pretrained`, also those whose weights are downloaded on first use. False:
+            only those bundled with the package, which work offline.
 
     Returns:
         Model names, without aliases.
@@ -108,7 +108,7 @@ def list_models(pattern: str = "*", pretrained: bool = False, download: bool = F
     return [
         card.name
         for card in _CARDS
-        if (not (pretrained or download) or _is_available(card, download))
+        if (not pretrained or _is_available(card, download))
         and any(fnmatch.fnmatchcase(name, pattern) for name in (card.name, *card.aliases))
     ]
 

@@ -18,6 +18,7 @@ from .protocol import Runtime
 from .trial import require_runnable
 
 RUNTIMES = ("auto", "torch", "openvino", "onnxruntime", "torch-compile")
+MAX_THREADS = 1024
 _WEIGHT_RUNTIMES = RUNTIMES[1:]
 PRECISIONS = ("f32", "bf16", "int8")
 PRECISIONS_OF = {
@@ -66,11 +67,14 @@ def open_runtime(
     if runtime not in RUNTIMES:
         raise UnknownNameError("runtime", runtime, RUNTIMES)
     if precision not in PRECISIONS:
+        names = {"fp32": "f32", "float32": "f32", "fp16": "bf16", "f16": "bf16", "half": "bf16"}
+        near = names.get(precision) or ("bf16" if "16" in precision else None)
+        hint = f" Did you mean {near!r}?" if near else ""
         raise ConfigError(
-            f"precision is {precision!r}, but must be one of {', '.join(PRECISIONS)}."
+            f"precision is {precision!r}, but must be one of {', '.join(PRECISIONS)}.{hint}"
         )
-    if threads is not None and threads < 1:
-        raise ConfigError(f"threads is {threads}, but must be a positive integer.")
+    if threads is not None:
+        check_threads(threads)
     resolved = resolve_model(source)
     if resolved.path.suffix.lower() in EXPORT_FORMATS:  # needs no torch
         exported = read_exported_model(resolved.path)
@@ -80,6 +84,15 @@ def open_runtime(
     opened = _open_weights(selected.name, resolved, bundle, precision, device, threads)
     opened.selection_reason = selected.reason
     return opened
+
+
+def check_threads(threads: int) -> None:
+    """Raises ConfigError for a number of threads that no CPU can use."""
+    if not 1 <= threads <= MAX_THREADS:
+        raise ConfigError(
+            f"threads is {threads}, but must be from 1 to {MAX_THREADS}; more threads than cores "
+            "are slower."
+        )
 
 
 def _open_weights(

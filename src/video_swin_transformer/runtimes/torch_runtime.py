@@ -177,7 +177,13 @@ def choose_device(device: str) -> torch.device:
         chosen = torch.device(device)
         torch.empty(0, device=chosen)  # fails if this machine does not have it
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
+        kind = device.partition(":")[0]
+        if kind not in ("cpu", "cuda", "mps"):
+            hint = "Did you mean 'cuda'? " if kind in ("gpu", "nvidia") else ""
+            raise ConfigError(
+                f"device is {device!r}, but must be auto, cpu, cuda, cuda:N or mps. {hint}".strip()
+            ) from error
+        reason = str(error).splitlines()[0].rstrip(".")
         raise ConfigError(
             f"device is {device!r}, which is not available ({reason}); use auto, cpu, cuda, "
             "cuda:N or mps."

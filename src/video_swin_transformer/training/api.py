@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +14,8 @@ import torch
 
 from ..config import BundleConfig
 from ..data import TrainClips
-from ..errors import ConfigError, UnknownNameError
-from ..files import path_to_text, plain_text, write_atomic
+from ..errors import ConfigError, UnknownNameError, VideoSwinError
+from ..files import check_folder, path_to_text, plain_text, read_text_file, write_atomic
 from ..registry import find_card
 from ..saving import write_folder
 from .config import Recipe
@@ -32,7 +32,7 @@ from .generated import ClipSource, GeneratedClips
 from .io import Checkpoints, State
 from .profiling import choose_micro_batch_size
 from .randaugment import require_pillow
-from .recipe_files import changed_keys, load_recipe, parse_recipe, write_recipe
+from .recipe_files import changed_keys, load_recipe, parse_recipe, recipe_text, write_recipe
 from .setup import TrainSetup, build_setup, rebuild_setup
 from .trainer import ProgressCallback, Trainer
 from .transforms import ClipTransform
@@ -122,6 +122,9 @@ def train(
             f"The output folder {str(out)!r} has bytes that are not UTF-8, which "
             "TensorBoard cannot write to; choose another name."
         )
+    if not resume:
+        _check_replaced(out)
+    check_folder(out)
     accelerator = open_accelerator(recipe.run.precision, device)
     if accelerator.device.type == "cpu":
         retain_freed_memory()
@@ -180,6 +183,37 @@ def _open_trainer(
     if checkpoint is not None:
         trainer.load(checkpoint)
     return trainer
+
+
+def _check_replaced(out: Path) -> None:
+    """Raises ConfigError if a new run would replace files of `out` that no run has written."""
+    is_own: dict[str, Callable[[Path], bool]] = {
+        RECIPE_FILE: _is_own_recipe,
+        "steps.csv": _is_own_log,
+        "epochs.csv": _is_own_log,
+        MODEL_FOLDER: lambda path: False,  # a run with a model has checkpoints
+        RESULT_FILE: lambda path: False,
+    }
+    if Checkpoints(out, 1).paths():
+        return  # refused where the checkpoints are read
+    for name, check in is_own.items():
+        if (out / name).exists() and not check(out / name):
+            raise ConfigError(
+                f"{str(out / name)!r} exists and is not from a training run, so it was not "
+                "replaced; choose another output folder with --out."
+            )
+
+
+def _is_own_recipe(path: Path) -> bool:
+    try:
+        return read_text_file(path) == recipe_text(load_recipe(path))
+    except VideoSwinError:
+        return False
+
+
+def _is_own_log(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.readline().startswith((b"step,epoch,", b"epoch,step,"))
 
 
 def _load_checkpoint(checkpoints: Checkpoints, recipe: Recipe) -> State:

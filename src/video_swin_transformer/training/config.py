@@ -5,12 +5,12 @@ In `clip` and `model`, None means: as in the initial weights.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from ..errors import MissingExtraError
 
 try:
-    from pydantic import BaseModel, ConfigDict, Field, model_validator
+    from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 except ImportError as error:
     raise MissingExtraError("pydantic", "train", "Training with a recipe") from error
 
@@ -26,9 +26,16 @@ Range = Annotated[list[Positive], Field(min_length=2, max_length=2)]
 
 
 class RecipeSection(BaseModel):
-    """Strict: a string is not converted to a number, and unknown keys are rejected."""
+    """Strict: strings are not converted to numbers; unknown keys and empty strings are rejected."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    @field_validator("*")
+    @classmethod
+    def _require_text(cls, value: Any) -> Any:
+        if value == "":  # pathlib would take it for the current folder
+            raise ValueError("it must not be empty; leave it out, or write null")
+        return value
 
 
 class SizesConfig(RecipeSection):

@@ -21,7 +21,7 @@ from ..data import (
     require_disjoint,
     require_same_labels,
 )
-from ..errors import ConfigError, DataError
+from ..errors import ConfigError, DataError, counted
 from .config import DataConfig, LossConfig
 from .generated import ClipSource, source_annotations
 
@@ -98,7 +98,7 @@ def read_training_data(
     unlabeled = [item.path for item in train.items if not item.labels]
     if unlabeled and not train.is_multilabel:
         warnings.append(
-            f"{len(unlabeled)} clips without a label are left out, such as {unlabeled[0]}."
+            f"Left out: {counted(len(unlabeled), 'clip')} without a label, such as {unlabeled[0]}."
         )
         train = train.where(lambda item: bool(item.labels))
         train.require_valid()
@@ -116,8 +116,7 @@ def read_training_data(
     if excluded:
         left_out = set(excluded)
         notes.append(
-            f"{len(left_out)} clips are left out: they are in the quarantine list "
-            f"{quarantine.path}."
+            f"Left out: {counted(len(left_out), 'clip')} in the quarantine list {quarantine.path}."
         )
         train = train.where(lambda item: item.path not in left_out)
         val = None if val is None else val.where(lambda item: item.path not in left_out)
@@ -126,11 +125,13 @@ def read_training_data(
         num_clips = len(train.items)
         train, val = hold_out(train, config.val_fraction, seed, _group_function(config.group))
         if val.items:
-            notes.append(f"{len(val.items)} of {num_clips} clips become the validation set.")
+            notes.append(
+                f"{len(val.items)} of {counted(num_clips, 'clip')} become the validation set."
+            )
         else:
             warnings.append(
-                f"data.val_fraction={config.val_fraction} of {num_clips} clips gives no validation "
-                "clip, so this run has no validation. Increase it, or set data.val."
+                f"data.val_fraction={config.val_fraction} of {counted(num_clips, 'clip')} gives no "
+                "validation clip, so this run has no validation. Increase it, or set data.val."
             )
     if val is not None and not val.items:
         val = None

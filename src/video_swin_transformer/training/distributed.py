@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError, DeviceMemoryError, MissingExtraError
+from ..errors import ConfigError, DeviceMemoryError, MissingExtraError, counted
 from ..telemetry import without_telemetry
 
 if TYPE_CHECKING:
@@ -237,7 +237,7 @@ def device_memory_errors(micro_batch_size: int) -> Iterator[None]:
         if micro_batch_size > 1:
             advice = f"Set micro_batch_size={micro_batch_size // 2} or run.grad_checkpointing=true."
         raise DeviceMemoryError(
-            f"Out of memory with {micro_batch_size} clips per micro batch. {advice} "
+            f"Out of memory with {counted(micro_batch_size, 'clip')} per micro batch. {advice} "
             f"({str(error).splitlines()[0]})"
         ) from error
 

@@ -90,8 +90,9 @@ def _write(path: Path, state: State) -> None:
         with open_atomic(path) as file:
             torch.save(state, file)
     except (OSError, RuntimeError) as error:  # torch turns a full disk into a RuntimeError
+        reason = error.strerror if isinstance(error, OSError) else error
         raise CheckpointError(
-            f"The checkpoint {str(path)!r} cannot be written ({error}); free some space or choose "
+            f"The checkpoint {str(path)!r} cannot be written ({reason}); free some space or choose "
             "another output folder. Earlier checkpoints are intact."
         ) from error
 

@@ -13,7 +13,7 @@ from typing import Any, get_args
 from pydantic import BaseModel, ValidationError
 
 from ..errors import ConfigError, MissingExtraError, UnknownNameError
-from ..files import read_text_file, write_atomic
+from ..files import read_text_file, require_path, write_atomic
 from .config import Recipe
 
 logger = logging.getLogger(__name__)
@@ -74,8 +74,9 @@ def find_recipe(name_or_path: str | Path) -> Path:
         ConfigError: There is no such file.
         UnknownNameError: Neither a file nor a shipped recipe has this name.
     """
+    require_path(name_or_path, "recipe")
     path = Path(name_or_path)
-    if path.is_file():
+    if path.exists() and not path.is_dir():
         return path
     if path.suffix in (".yaml", ".yml") or len(path.parts) > 1:
         raise ConfigError(
@@ -175,6 +176,11 @@ def _apply_override(data: dict[str, Any], override: str) -> None:
         raise ConfigError(
             f"{override!r} is not a setting; write key=value, such as data=FOLDER or "
             "optimizer.learning_rate=1e-3."
+        )
+    if not text.strip():
+        raise ConfigError(
+            f"{override!r} has no value, perhaps because a variable of the shell is not set; give "
+            f"one, or write {key}=null for none."
         )
     key = _SHORTHANDS.get(key, key)
     known = dict(_fields(Recipe))

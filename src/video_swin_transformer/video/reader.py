@@ -7,6 +7,7 @@ with VideoReader("clip.mp4") as reader:
 from __future__ import annotations
 
 import os
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -26,6 +27,7 @@ from .images import (
     TiffPages,
     is_animated,
 )
+from .inputs import VideoSource, as_array, copy_to_file, layout_hint, source_name
 from .video_file import VideoFile
 
 
@@ -64,8 +66,10 @@ class VideoReader:
     Args:
         source: Path of a video file, of an image (a video of one frame), of a TIFF file (a video
             of its pages) or of a folder of images in natural order (see
-            `sequences.choose_sequence`); a `FrameFolder`; or an array, (T, H, W, 3) uint8 RGB or
-            (T, H, W) uint8 grayscale.
+            `sequences.choose_sequence`); a `FrameFolder`; an array or tensor, (T, H, W, 3) or
+            (T, 3, H, W) uint8 RGB or (T, H, W) uint8 grayscale; a list of frames, which are PIL
+            images, arrays or tensors; or the content of a video file as bytes or as a file object
+            in binary mode, which is copied to a temporary file.
 
     Attributes:
         num_frames: Number of frames. For long mp4, mov, mkv and webm files it is determined from
@@ -89,10 +93,20 @@ class VideoReader:
     height: int
     width: int
 
-    def __init__(self, source: str | Path | FrameFolder | NDArray[np.uint8]) -> None:
-        self._name = f"array {source.shape}" if isinstance(source, np.ndarray) else str(source)
+    def __init__(self, source: VideoSource) -> None:
+        self._name = source_name(source)
         self._frames: _FrameSource | None = None
-        frames = _open(source, self._name)
+        if self._name == "":
+            raise decode_error("", "its path is an empty string; give the path of a video")
+        self._delete: Callable[[], object] = _nothing
+        if isinstance(source, bytes | bytearray | memoryview) or hasattr(source, "read"):
+            source = copy_to_file(source)  # type: ignore[arg-type]
+            self._delete = weakref.finalize(self, source.unlink, missing_ok=True)
+        try:
+            frames = _open(source, self._name)
+        except BaseException:
+            self._delete()
+            raise
         self._frames = frames
         self._copy_metadata(frames)
 
@@ -180,6 +194,7 @@ class VideoReader:
         if self._frames is not None:
             self._frames.close()
             self._frames = None
+            self._delete()
 
     def __enter__(self) -> Self:
         return self
@@ -196,15 +211,21 @@ class VideoReader:
         return f"VideoReader({self._name!r}, {self.num_frames} frames, {self.width}x{self.height})"
 
 
-def _open(source: str | Path | FrameFolder | NDArray[np.uint8], name: str) -> _FrameSource:
-    if isinstance(source, np.ndarray):
-        return _ArrayFrames(source, name)
+def _nothing() -> None:
+    pass
+
+
+def _open(source: VideoSource, name: str) -> _FrameSource:
+    array = as_array(source)
+    if array is not None:
+        return _ArrayFrames(array, name)
     num_frames = None
     if isinstance(source, FrameFolder):
         num_frames, source = source.num_frames, source.path
     if not isinstance(source, str | Path):
         raise VideoDecodeError(
-            f"A video must be a path or a uint8 array (T, H, W, 3), not {type(source).__name__}."
+            "A video must be a path, a uint8 array or tensor (T, H, W, 3), a list of frames, bytes "
+            f"or a binary file object, not {type(source).__name__}."
         )
     path = os.fspath(source)
     folder = is_folder(path, name)
@@ -240,8 +261,10 @@ class _ArrayFrames:
         if array.dtype != np.uint8 or not (is_color or array.ndim == 3):
             raise decode_error(
                 name,
-                f"its shape is {array.shape} and its type {array.dtype}, but must be "
-                "(T, H, W, 3) or (T, H, W) and uint8",
+                f"its type is {array.dtype}, but must be uint8, with values from 0 to 255"
+                if array.dtype != np.uint8
+                else f"its shape is {array.shape} and its type {array.dtype}, but must be "
+                f"(T, H, W, 3) or (T, H, W) and uint8{layout_hint(array.shape)}",
             )
         if array.ndim == 3 and array.shape[2] in (3, 4):
             raise decode_error(

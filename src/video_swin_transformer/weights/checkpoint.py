@@ -23,6 +23,7 @@ from ..config import BundleConfig, ModelConfig
 from ..errors import CheckpointError, ImageWeightsError, UnknownNameError
 from ..model import SwinTransformer3D, VideoSwinTransformer
 from ..registry import ModelCard, find_card
+from ..saving import require_finite
 from .adapt import AdaptedTensors, adapt
 from .download import load_card_labels
 from .infer_config import bundle_with_model, describe_config, find_architecture_card, infer_config
@@ -147,6 +148,7 @@ def load_checkpoint(
         name: tensor.detach().to(torch.float32, copy=True).contiguous()
         for name, tensor in adapted.tensors.items()
     }
+    require_finite(weights, resolved.path)
     # The report is complete, so only a new head, which is initialized below, may be missing.
     model.load_state_dict(weights, strict=not adapted.has_new_head, assign=True)
     if adapted.has_new_head:
@@ -192,6 +194,7 @@ def load_backbone(
         name.removeprefix("backbone."): tensor.detach().to(torch.float32)
         for name, tensor in adapted.tensors.items()
     }
+    require_finite(weights, source)
     final, new_norms = backbone.norm_names()
     if final is None:  # the last stage is not an output and has no norm
         weights = {name: t for name, t in weights.items() if not name.startswith("norm.")}

@@ -27,6 +27,11 @@ def create_model(
     *,
     global_pool: str | None = None,
     patch_size: Sequence[int] | None = None,
+    window_size: Sequence[int] | None = None,
+    drop_rate: float | None = None,
+    num_frames: int | None = None,
+    img_size: int | None = None,
+    checkpoint_path: str | Path | None = None,
     features_only: Literal[False] = False,
     out_indices: None = None,
 ) -> VideoSwinTransformer: ...
@@ -42,6 +47,11 @@ def create_model(
     *,
     global_pool: None = None,
     patch_size: Sequence[int] | None = None,
+    window_size: Sequence[int] | None = None,
+    drop_rate: float | None = None,
+    num_frames: int | None = None,
+    img_size: int | None = None,
+    checkpoint_path: str | Path | None = None,
     features_only: Literal[True],
     out_indices: Sequence[int] | None = None,
 ) -> VideoSwinFeatures: ...
@@ -56,6 +66,11 @@ def create_model(
     *,
     global_pool: str | None = None,
     patch_size: Sequence[int] | None = None,
+    window_size: Sequence[int] | None = None,
+    drop_rate: float | None = None,
+    num_frames: int | None = None,
+    img_size: int | None = None,
+    checkpoint_path: str | Path | None = None,
     features_only: bool = False,
     out_indices: Sequence[int] | None = None,
 ) -> VideoSwinTransformer | VideoSwinFeatures:
@@ -76,6 +91,14 @@ def create_model(
         patch_size: Frames, rows and columns per patch; None uses the value of the model card. With
             `pretrained`, the weights are summed over time for patches of one frame; other changes
             are rejected.
+        window_size: Frames, rows and columns of tokens per window; None uses the value of the model
+            card. With `pretrained`, the bias tables are interpolated.
+        drop_rate: Dropout rate before the classifier, as in timm; None uses the value of the model
+            card.
+        num_frames: Frames per clip that `model.bundle` asks for; the network takes any number.
+        img_size: Height and width of a view in pixels that `model.bundle` asks for; its short side
+            changes in proportion. The network takes any size.
+        checkpoint_path: A weights file to load, instead of `pretrained`. All tensors must match.
         features_only: Return feature maps of stages instead of logits.
         out_indices: Stages to return with `features_only`, counted from 0; None returns all.
 
@@ -98,7 +121,14 @@ def create_model(
             f"out_indices is {tuple(out_indices)}, but applies to features_only=True; pass both."
         )
     card = find_card(name)
-    changes: dict[str, Any] = {"drop_path_rate": drop_path_rate, "patch_size": patch_size}
+    if pretrained and checkpoint_path is not None:
+        raise ConfigError("pretrained and checkpoint_path both give weights; pass one of them.")
+    changes: dict[str, Any] = {
+        "drop_path_rate": drop_path_rate,
+        "head_drop_rate": drop_rate,
+        "patch_size": None if patch_size is None else tuple(patch_size),
+        "window_size": None if window_size is None else tuple(window_size),
+    }
     changes = {setting: value for setting, value in changes.items() if value is not None}
     if pretrained:
         model = _create_pretrained(card, in_chans, changes)
@@ -110,10 +140,27 @@ def create_model(
         model = _create_untrained(card, changes)
     if global_pool not in (None, model.global_pool):
         model.reset_classifier(model.num_classes, global_pool)
+    if checkpoint_path is not None:
+        loaded, _ = load_checkpoint(checkpoint_path, architecture=model.bundle.model)
+        model.load_state_dict(loaded.state_dict())
+    model.bundle = _for_input(model.bundle, num_frames, img_size)
     if not features_only:
         return model
     num_stages = model.backbone.num_layers
     return VideoSwinFeatures(model, range(num_stages) if out_indices is None else out_indices)
+
+
+def _for_input(bundle: BundleConfig, num_frames: int | None, img_size: int | None) -> BundleConfig:
+    """The same configuration for clips of another length or size."""
+    sampling, preprocessing = bundle.sampling, bundle.preprocessing
+    if num_frames is not None:
+        sampling = dataclasses.replace(sampling, num_frames=num_frames)
+    if img_size is not None:
+        short_side = round(preprocessing.short_side * img_size / preprocessing.crop_size)
+        preprocessing = dataclasses.replace(
+            preprocessing, crop_size=img_size, short_side=max(short_side, img_size)
+        )
+    return dataclasses.replace(bundle, sampling=sampling, preprocessing=preprocessing)
 
 
 def _create_untrained(card: ModelCard, changes: dict[str, Any]) -> VideoSwinTransformer:
@@ -139,7 +186,7 @@ def _create_pretrained(
             'adapt the weights: load_checkpoint(..., allow={"in_chans"}).'
         )
     path = resolve_model(card.name).path
-    if path.is_dir() and "patch_size" not in changes:
+    if path.is_dir() and changes.keys() <= {"drop_path_rate"}:
         return VideoSwinTransformer.from_pretrained(path, **changes)
     return _load_card_weights(card, path, changes)
 
@@ -153,6 +200,8 @@ def _load_card_weights(
     allow = {"inflate", "head"} if card.kind == "image" else set()
     if "patch_size" in changes:
         allow.add("patch_time")
+    if "window_size" in changes:
+        allow.add("window")
     model, _ = load_checkpoint(path, architecture=config, allow=allow)
     model.bundle = dataclasses.replace(card.bundle, model=config, labels=load_card_labels(card))
     return model

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ..config import ModelConfig
-from ..saving import METADATA_KEY
+from ..saving import METADATA_KEY, nonfinite_names
 from .checkpoint import open_checkpoint
 from .readers import DroppedObject
 from .report import LoadReport
@@ -31,6 +31,7 @@ class Inspection:
         config: Model configuration; for image weights, that of the inflated model.
         report: How the tensors match `config`.
         metadata: Plain values stored in the file.
+        nonfinite_keys: Tensors with a NaN or an infinite value, which cannot be loaded.
     """
 
     kind: str
@@ -40,6 +41,12 @@ class Inspection:
     config: ModelConfig
     report: LoadReport
     metadata: dict[str, PlainValue]
+    nonfinite_keys: tuple[str, ...] = ()
+
+    @property
+    def is_loadable(self) -> bool:
+        """Whether all tensors match the model and are finite."""
+        return self.report.is_complete and not self.nonfinite_keys
 
 
 def inspect_checkpoint(source: str | Path, state_dict_key: str | None = None) -> Inspection:
@@ -73,6 +80,7 @@ def inspect_checkpoint(source: str | Path, state_dict_key: str | None = None) ->
         config=config,
         report=checkpoint.report(config, adapted),
         metadata=dict(_iter_plain_entries(container.metadata)),
+        nonfinite_keys=tuple(nonfinite_names(container.tensors)),
     )
 
 

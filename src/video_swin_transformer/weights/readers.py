@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..config import WEIGHTS_FILE, BundleConfig
 from ..errors import CheckpointError, ConfigError
-from ..files import read_text_file
+from ..files import read_text_file, require_regular
 from ..saving import METADATA_KEY, read_bundle, read_safetensors
 from ..strict_json import parse_json
 from .pickle_check import PickleRefused, check_pickle
@@ -81,6 +81,7 @@ def read_weights_file(source: str | Path, state_dict_key: str | None = None) -> 
     path = _weights_file(Path(source))
     try:
         num_bytes = path.stat().st_size
+        require_regular(path)
         with path.open("rb") as file:
             head = file.read(16)
     except OSError as error:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..config import CONFIG_FILE
-from ..errors import CheckpointError, UnknownNameError
+from ..errors import CheckpointError, ConfigError, UnknownNameError
+from ..files import require_path
 from ..hub import FILE_SUFFIXES, download_folder, is_repo_id
 from ..registry import DEFAULT_MODEL, ModelCard, find_card
 from .download import download_weights
@@ -51,11 +52,18 @@ def resolve_model(source: str | Path | ResolvedModel | None) -> ResolvedModel:
         The model and its local path.
 
     Raises:
+        ConfigError: The source is an empty string.
         CheckpointError: The file does not exist or cannot be downloaded.
         UnknownNameError: No model has this name.
     """
     if isinstance(source, ResolvedModel):
         return source
+    if source is not None and not isinstance(source, str | Path):
+        raise ConfigError(
+            f"model is a {type(source).__name__} object, but must be a name or a path; save it "
+            "with model.save_pretrained(FOLDER) and give the folder."
+        )
+    require_path(source, "model")
     # pathlib raises without permission on a parent.
     if source is not None and os.path.exists(source):  # noqa: PTH110
         path = Path(source)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..config import ModelConfig
 from ..errors import CheckpointError, UnknownNameError
-from ..files import write_atomic
+from ..files import os_error_reason, write_atomic
 from ..model import VideoSwinTransformer
 from ..saving import METADATA_KEY
 from ..windows import relative_position_index
@@ -59,8 +59,7 @@ def write_checkpoint(
         write_atomic(Path(path), data)
     except OSError as error:
         raise CheckpointError(
-            f"{str(path)!r} cannot be written ({error.strerror or error}); give a path in a "
-            "writable folder."
+            f"{str(path)!r} cannot be written: {os_error_reason(error)}."
         ) from error
 
 
