@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import html
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -22,6 +23,7 @@ from .adaptive_views import DEFAULT_ERROR_RATE, is_decided, view_order
 from .config import BundleConfig, Preprocessing, require
 from .errors import CheckpointError, ConfigError, VideoSwinError
 from .labels import read_labels
+from .plotting import frames_html
 from .postprocess import ViewOutputs, average_crops, average_views
 from .preprocess import (
     Frames,
@@ -41,6 +43,7 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 Source: TypeAlias = VideoSource
 T = TypeVar("T")
 
+_HTML_FRAMES = 6  # of a classification in a notebook
 MAX_CLIPS = 1000  # per video; the frames of all of them are in memory at once
 
 
@@ -122,6 +125,14 @@ class Classification:
 
     def __str__(self) -> str:
         return self.summary()
+
+    def _repr_html_(self) -> str:
+        """Frames of the video, if it is a readable file, and the highest scores, for notebooks."""
+        if self.error is not None:
+            return f"<div>{html.escape(self.summary())}</div>"
+        frames, captions = _sample_frames(self.source)
+        heading = f"{Path(self.source).name} \u2013 {self.model}, {self.num_views} views"
+        return frames_html(frames, captions, heading, self.top())
 
     def __repr__(self) -> str:
         if self.error is not None:
@@ -672,6 +683,24 @@ class _ViewReader:
 
     def __exit__(self, *_: object) -> None:
         self._video.close()
+
+
+def _sample_frames(source: str) -> tuple[list[Frames], list[str]]:
+    """A few frames of a video and their captions; none if it cannot be read now."""
+    if not Path(source).exists():  # an array has no frames left
+        return [], []
+    try:
+        with VideoReader(source) as video:
+            count = min(video.num_frames, _HTML_FRAMES)
+            indices = (np.arange(count) + 0.5) * video.num_frames // count
+            frames = video.frames_at(indices.astype(np.int64))
+            times = video.times_seconds
+    except VideoSwinError:
+        return [], []
+    at = [int(index) for index in indices]
+    return list(frames), [
+        f"frame {index}" if times is None else f"{times[index]:.2f} s" for index in at
+    ]
 
 
 def _several(sources: Iterable[Source]) -> Iterable[Source]:
