@@ -367,3 +367,39 @@ def test_only_regular_files_are_read(tmp_path):
     }.items():
         with pytest.raises(DataError, match=rf"Cannot read the label file .*: .*{cause}"):
             read_text_file(path, what="label file")
+
+
+@bytes_only
+def test_weights_of_any_name_are_converted_and_read_where_libraries_can(tmp_path, capsys):
+    name = os.fsdecode(b"caf\xe9")
+    for target, suffix in (("official", "pth"), ("safetensors", "safetensors")):
+        out = str(tmp_path / f"{name}.{suffix}")
+        assert cli.run(["convert", "camera-motion", "--to", target, "--out", out]) == 0
+        capsys.readouterr()
+        code = cli.run(["inspect", out, "--json"])
+        captured = capsys.readouterr()
+        if target == "official":
+            assert code == 0 and json.loads(captured.out)["classes"] == 10
+        else:
+            assert (
+                code == 1 and r"caf\xe9.safetensors' has bytes that are not UTF-8" in captured.err
+            )
+    out = str(tmp_path / f"{name}.onnx")
+    assert cli.run(["export", "camera-motion", "--format", "onnx", "--out", out]) == 2
+    assert r"caf\xe9.onnx', which has bytes that are not UTF-8" in capsys.readouterr().err
+
+
+@bytes_only
+def test_search_prints_any_name(clips, tmp_path, capsys):
+    out = tmp_path / "f"
+    arguments = ["--num-windows", "1", "--runtime", "torch"]
+    cli.run(["features", str(clips / "static"), "--out", str(out), *arguments])
+    capsys.readouterr()
+    query = next(iter(sorted(out.rglob("*.npz"))))
+    for options in ([], ["--json"]):
+        command = ["search", str(query), str(out), "--windows", "--top-k", "20", *options]
+        assert cli.run(command) == 0
+        lines = capsys.readouterr().out.encode().decode().split("\n")[:-1]
+        assert len(lines) == sum(path.suffix == ".npz" for path in out.rglob("*"))
+    found = {path_from_text(json.loads(line)["video"]) for line in lines}
+    assert found <= paths_in(clips)

@@ -21,7 +21,7 @@ import numpy as np
 from .config import EXPORT_FORMATS, ClipShape
 from .errors import ConfigError, ExportError, UnknownNameError
 from .exporters.sidecar import model_files, sidecar_path, sidecar_text
-from .files import check_folder, errors_naming, sha256_file
+from .files import check_folder, errors_naming, plain_text, sha256_file
 from .postprocess import Floats, ViewOutputs
 from .predictor import Predictor
 from .runtimes import Runtime, open_runtime
@@ -187,8 +187,13 @@ def check_arguments(out: Path, format: str, precision: str, calibrate: Sequence[
         raise UnknownNameError("format", format, FORMAT_SUFFIXES)
     if out.suffix != FORMAT_SUFFIXES[format]:
         raise ConfigError(
-            f"out is {str(out)!r}, but a {format} file must be named "
+            f"out is {str(out)!r}, but a file of the format {format} must be named "
             f"{out.with_suffix(FORMAT_SUFFIXES[format]).name!r}."
+        )
+    if plain_text(str(out)) != str(out):
+        raise ConfigError(
+            f"out is {str(out)!r}, which has bytes that are not UTF-8; exported models are read by "
+            "libraries that need UTF-8, so choose another name."
         )
     if out.is_dir():
         raise ConfigError(f"out {str(out)!r} is a folder; give the path of the file to write.")

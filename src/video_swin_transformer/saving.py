@@ -15,7 +15,7 @@ from torch import Tensor
 
 from .config import CONFIG_FILE, MODEL_TYPE, WEIGHTS_FILE, BundleConfig
 from .errors import CheckpointError, ConfigError
-from .files import os_error_reason, read_file, write_atomic
+from .files import os_error_reason, plain_text, read_file, write_atomic
 
 TRAINED_MODEL = "model"  # in the output folder of a training run
 METADATA_KEY = "video_swin_config"
@@ -158,6 +158,11 @@ def read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """
     from safetensors import SafetensorError, safe_open
 
+    if plain_text(str(path)) != str(path):
+        raise CheckpointError(
+            f"{str(path)!r} has bytes that are not UTF-8, which the library safetensors cannot "
+            "open; rename it."
+        )
     try:
         with safe_open(path, framework="pt") as file:
             metadata = dict(file.metadata() or {})

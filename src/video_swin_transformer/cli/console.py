@@ -7,6 +7,7 @@ import glob
 import json
 import logging
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -31,7 +32,12 @@ _MAX_NUMBERS = 8  # of missing images, in a message
 
 def say(message: str) -> None:
     """Writes one line to stderr."""
-    print(plain_text(message), file=sys.stderr, flush=True)
+    print(_message_text(message), file=sys.stderr, flush=True)
+
+
+def _message_text(message: str) -> str:
+    """The text of a message; undecodable bytes are \\xNN, also where repr() wrote \\udcNN."""
+    return re.sub(r"\\udc([89a-f][0-9a-f])", r"\\x\1", plain_text(message))
 
 
 def print_json(data: object) -> None:
@@ -149,7 +155,7 @@ class _StderrHandler(logging.Handler):
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        message = plain_text(record.getMessage())
+        message = _message_text(record.getMessage())
         if record.levelno > logging.INFO:
             message = f"{record.levelname.lower()}: {message}"
         if self._console is None:

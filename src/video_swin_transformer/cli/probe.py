@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json as json_lines
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .console import refuse_without_effect
+from .console import print_json, refuse_without_effect
 
 EXAMPLES = (
     "videoswin probe features clips",
@@ -78,5 +77,5 @@ def probe(
         "majority": result.majority,
         **scores,
     }
-    print(json_lines.dumps(line, ensure_ascii=False))
+    print_json(line)
     return 0

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import json as json_lines
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from .console import refuse_without_effect
+from ..files import one_line, path_to_text
+from .console import print_json, refuse_without_effect
 from .options import Device, Model, Precision, RuntimeName, Threads
 
 EXAMPLES = (
@@ -66,9 +66,9 @@ def search(
     find = nearest_windows if windows else search_features
     for hit in find(query_table, table, top_k=top_k):
         if json:
-            print(json_lines.dumps(dataclasses.asdict(hit), ensure_ascii=False), flush=True)
+            print_json({**dataclasses.asdict(hit), "video": path_to_text(hit.video)})
             continue
         row = "" if hit.query_row is None else f"{hit.query_row:5d}  "
         times = f"{hit.start_seconds:9.3f} - {hit.end_seconds:9.3f} s"
-        print(f"{row}{hit.similarity:6.3f}  {times}  {hit.video}", flush=True)
+        print(f"{row}{hit.similarity:6.3f}  {times}  {one_line(hit.video)}", flush=True)
     return 0

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ..config import WEIGHTS_FILE, BundleConfig
 from ..errors import CheckpointError, ConfigError
-from ..files import read_text_file, require_regular
+from ..files import plain_text, read_text_file, require_regular
 from ..saving import METADATA_KEY, read_bundle, read_safetensors
 from ..strict_json import parse_json
 from .pickle_check import PickleRefused, check_pickle
@@ -247,6 +247,13 @@ _PLACEHOLDERS: list[Callable[..., Any] | tuple[Callable[..., Any], str]] = [
 ]
 
 
+def _load(path: Path, is_zip: bool) -> object:
+    if plain_text(str(path)) == str(path):
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+    with path.open("rb") as stream:  # torch opens files of UTF-8 names only
+        return torch.load(stream, map_location="cpu", weights_only=True)
+
+
 def _read_pickle(path: Path, num_bytes: int, is_zip: bool) -> object:
     """Loads a pickle with `torch.load`, restricted to tensors and plain data."""
     try:
@@ -257,12 +264,12 @@ def _read_pickle(path: Path, num_bytes: int, is_zip: bool) -> object:
                 for _ in range(_LEGACY_PICKLES):
                     check_pickle(stream, _PLACEHOLDER_NAMES)
         try:
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+            return _load(path, is_zip)
         except pickle.UnpicklingError as error:
             if "GLOBAL" not in str(error):
                 raise
         with torch.serialization.safe_globals(_PLACEHOLDERS):
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=is_zip)
+            return _load(path, is_zip)
     except CheckpointError:
         raise
     except PickleRefused as error:
