@@ -39,7 +39,7 @@ RECIPE = """data: {train: clips, val_fraction: 0.5}
 model: {init_from: camera-motion}
 schedule: {epochs: 3}
 batch_size: 2
-run: {checkpoint_minutes: 0}
+run: {checkpoint_minutes: 0.01}
 """
 
 
@@ -56,7 +56,7 @@ def head(*cells: str) -> None:
 def make_clips(folder: Path, count: int = 6) -> Path:
     """A folder of two classes."""
     for number in range(count):
-        label = "ab"[number % 2]
+        label = ("static", "zoom_in")[number % 2]
         (folder / label).mkdir(parents=True, exist_ok=True)
         Clip(".mp4", num_frames=40).make(folder / label / str(number))
     return folder
@@ -143,12 +143,12 @@ def network() -> None:
         }
         for number, (label, arguments) in enumerate(commands.items()):
             guarded = Guarded(folder / f"guard{number}")
-            script = "import sys; from video_swin_transformer.cli import run; run(sys.argv[1:])"
+            script = "import sys; from video_swin_transformer.cli import run; sys.exit(run(sys.argv[1:]))"
             guarded.python(script, *arguments)
             row(label, len(guarded.attempts().splitlines()), len(guarded.written()))
 
 
-_EVALUATE = ("--labels", "a,b", "--views", "1x1")
+_EVALUATE = ("--views", "1x1")
 
 
 # --- kills ---------------------------------------------------------------------------------------

@@ -89,7 +89,7 @@ def _model_folder(folder: Path) -> str:
 
 
 def _sidecar(folder: Path) -> str:
-    data = b"not a model"
+    data = b"\x08\x08"  # an ONNX model without a graph
     (folder / "model.onnx").write_bytes(data)
     export = {
         "format": "onnx",

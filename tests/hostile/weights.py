@@ -88,6 +88,9 @@ def run(kind: str, seed: int, original: dict[str, bytes], folder: Path) -> str:
     for name, data in files.items():
         (place / name).write_bytes(data)
     path = place if kind == "shards" else place / f"model{_SUFFIXES[kind]}"
+    if kind == "shards":
+        vst.load_checkpoint(path)
+        return "read"
     outcomes = [_attempt(lambda: _classify(path))]
     if kind in ("pickle", "legacy", "programs", "safetensors"):
         outcomes.append(_attempt(lambda: inspect_checkpoint(path)))

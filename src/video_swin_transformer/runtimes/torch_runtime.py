@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ..config import BundleConfig, ClipShape
-from ..errors import ConfigError, DeviceMemoryError
+from ..errors import CheckpointError, ConfigError, DeviceMemoryError
 from ..model import VideoSwinTransformer
 from ..postprocess import Floats, ViewOutputs
 from ..preprocess import check_views
@@ -105,7 +105,12 @@ class TorchRuntime:
                     results.append(function(torch.from_numpy(batch).to(self.device)))
             except RuntimeError as error:  # on a GPU: halve the batch until it fits
                 if not _is_out_of_memory(error):
-                    raise
+                    if self._fixed_shape is None:
+                        raise
+                    raise CheckpointError(
+                        f"The exported program cannot be run ({str(error).splitlines()[0]}); "
+                        "export it again."
+                    ) from error
                 if batch_size == 1:
                     raise DeviceMemoryError(
                         f"One view of shape {shape} does not fit in the memory of "

@@ -438,7 +438,18 @@ def is_incomplete(data: bytes) -> bool:
     if data[:2] == b"\xff\xd8":  # these two markers do not occur in entropy-coded data
         return data.rfind(b"\xff\xd9") < data.rfind(b"\xff\xda")
     if data[:4] == b"\x89PNG":
-        return b"IEND" not in data
+        return not _has_whole_png_chunks(data)
     if data[:4] == b"RIFF":
         return int.from_bytes(data[4:8], "little") + 8 > len(data)
+    return False
+
+
+def _has_whole_png_chunks(data: bytes) -> bool:
+    """Whether all chunks up to the last one are there. libpng reserves what a chunk claims."""
+    at = 8
+    while at + 12 <= len(data):
+        size, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        at += 12 + size
+        if kind == b"IEND":
+            return at <= len(data)
     return False
