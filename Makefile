@@ -51,6 +51,12 @@ check-extras: $(VENV)/.demo ## resolve every extra with the constraints, and all
 	$(BIN)/python -m pip install --quiet --dry-run --ignore-installed --constraint constraints.txt '.[all]' gradio
 	@echo "all with gradio: resolved"
 
+# Needs an index that publishes vulnerabilities, as pypi.org does.
+audit: $(VENV)/.dev ## look up known vulnerabilities of the versions in constraints.txt
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install --quiet pip-audit==2.10.1
+	build/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+
 coverage: $(VENV)/.dev ## the same tests with the branches that they cover; fails below the gate
 	$(PYTEST) -m 'not slow' --cov --cov-report=term --cov-report=html
 

@@ -143,11 +143,12 @@ def network() -> None:
         }
         for number, (label, arguments) in enumerate(commands.items()):
             guarded = Guarded(folder / f"guard{number}")
-            script = "import sys; from video_swin_transformer.cli import run; sys.exit(run(sys.argv[1:]))"
+            script = _RUN
             guarded.python(script, *arguments)
             row(label, len(guarded.attempts().splitlines()), len(guarded.written()))
 
 
+_RUN = "import sys\nfrom video_swin_transformer import cli\nsys.exit(cli.run(sys.argv[1:]))"
 _EVALUATE = ("--views", "1x1")
 
 

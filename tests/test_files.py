@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -22,7 +23,9 @@ from video_swin_transformer.data import Quarantine, default_quarantine, read_ann
 from video_swin_transformer.evaluation.scores import Plan
 from video_swin_transformer.features import load_features
 from video_swin_transformer.files import (
+    csv_cell,
     one_line,
+    open_atomic,
     output_paths,
     path_from_text,
     path_to_text,
@@ -403,3 +406,52 @@ def test_search_prints_any_name(clips, tmp_path, capsys):
         assert len(lines) == sum(path.suffix == ".npz" for path in out.rglob("*"))
     found = {path_from_text(json.loads(line)["video"]) for line in lines}
     assert found <= paths_in(clips)
+
+
+def test_csv_cell_is_no_formula():
+    assert [csv_cell(text) for text in ("=1+1", "@SUM(A1)", "+1", "-cmd", "-3", "a=1", "")] == [
+        "'=1+1",
+        "'@SUM(A1)",
+        "'+1",
+        "'-cmd",
+        "-3",
+        "a=1",
+        "",
+    ]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="asks for a process by its number")
+def test_open_atomic_removes_what_killed_processes_left(tmp_path):
+    script = """
+import sys, os, signal
+from pathlib import Path
+from video_swin_transformer.files import open_atomic, temporary_folder
+folder = Path(sys.argv[1])
+with temporary_folder(folder) as inner, open_atomic(folder / "a.txt") as file:
+    (inner / "draft").write_text("x")
+    file.write(b"half")
+    file.flush()
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)])
+    assert done.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.iterdir())) == 2
+    with open_atomic(tmp_path / "b.txt") as file:
+        # The files of running processes stay.
+        assert [path.name.startswith(".b.txt.") for path in tmp_path.iterdir()] == [True]
+        file.write(b"whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["b.txt"]
+
+
+def test_saved_models_are_the_same_files_in_every_process(tmp_path):
+    script = """
+import sys, hashlib, torch
+from video_swin_transformer.saving import safetensors_bytes
+data = safetensors_bytes({"a": torch.ones(3), "b": torch.zeros(2)}, "{}")
+print(hashlib.sha256(data).hexdigest())
+"""
+    digests = [
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout
+        for _ in range(6)
+    ]
+    assert len(set(digests)) == 1 and digests[0]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import errno
 import logging
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -21,7 +20,7 @@ import numpy as np
 from .config import EXPORT_FORMATS, ClipShape
 from .errors import ConfigError, ExportError, UnknownNameError
 from .exporters.sidecar import model_files, sidecar_path, sidecar_text
-from .files import check_folder, errors_naming, plain_text, sha256_file
+from .files import check_folder, errors_naming, plain_text, sha256_file, temporary_folder
 from .postprocess import Floats, ViewOutputs
 from .predictor import Predictor
 from .runtimes import Runtime, open_runtime
@@ -123,11 +122,8 @@ def export(
     cases = {name: (views, eager.run(views)) for name, views in inputs.items()}
     _log.debug("tracing")
     program = trace(model, shape)
-    with (
-        errors_naming(out),
-        tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as folder,
-    ):
-        draft = Path(folder, out.name)
+    with errors_naming(out), temporary_folder(out.parent) as folder:
+        draft = folder / out.name
         _log.debug("writing %s, %s", format, precision)
         if format == "openvino":
             views = np.concatenate(calibration_views) if calibration_views else None

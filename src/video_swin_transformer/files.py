@@ -15,12 +15,15 @@ like the start of such a sequence is written as `\\x5c`. All other names are wri
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import json
 import logging
 import os
+import platform
 import re
 import secrets
+import shutil
 import stat
 import sys
 from collections import Counter
@@ -33,6 +36,8 @@ from .errors import ConfigError, DataError, InputError
 
 MAX_TEXT_BYTES = 1 << 30  # 1 GiB: lists of millions of clips are read, too
 _MAX_NAME_BYTES = 255  # on every common file system
+_TEMPORARY_NAME = re.compile(r"\..+\.([0-9a-f]{6})-(\d+)-[0-9a-f]{8}\.part")
+_FORMULA = re.compile(r"[=+@\t\r]|-(?!\d)")
 _MAX_PREFIX_CHARACTERS = 32  # of the name of a temporary file; at most 128 bytes
 _UNDECODABLE = re.compile(r"[\ud800-\udfff]|\\(?=x[0-9a-f]{2})")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
@@ -335,17 +340,74 @@ def errors_naming(path: Path) -> Iterator[None]:
 def _is_beside(name: Path, path: Path) -> bool:
     """Whether `name` is `path`, above it, or a temporary file beside it."""
     target = Path(os.path.realpath(path))
-    prefixes = (f".{target.name[:_MAX_PREFIX_CHARACTERS]}.", ".output.", ".export-")
     for one in (name, name.parent):
-        if one.name.startswith(prefixes) and one.parent in (target, target.parent, path.parent):
+        if _TEMPORARY_NAME.fullmatch(one.name) and one.parent in (
+            target,
+            target.parent,
+            path.parent,
+        ):
             return True
     return name in (path, *path.parents, target, *target.parents)
 
 
+@contextmanager
+def temporary_folder(parent: Path) -> Iterator[Path]:
+    """Creates a hidden folder and removes it at the end of the block.
+
+    Args:
+        parent: The folder to create it in.
+
+    Yields:
+        The folder.
+    """
+    _remove_leftovers(parent)
+    folder = parent / _temporary_name("folder")
+    folder.mkdir(0o777)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _temporary_name(prefix: str) -> str:
+    return f".{prefix}.{_machine()}-{os.getpid()}-{secrets.token_hex(4)}.part"
+
+
+@functools.cache
+def _machine() -> str:
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:6]
+
+
+@functools.cache  # once per folder and process
+def _remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files of processes of this machine that were killed."""
+    if os.name != "posix":
+        return  # no way to ask for a process without other effects
+    with suppress(OSError):
+        for path in list(folder.iterdir()):
+            found = _TEMPORARY_NAME.fullmatch(path.name)
+            if found is None or found[1] != _machine() or _is_running(int(found[2])):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):
+        return True
+    return True
+
+
 def _create_beside(target: Path) -> tuple[Path, BinaryIO]:
     """Creates a new file in the same folder, with the permissions that the umask gives."""
-    name = f".{target.name[:_MAX_PREFIX_CHARACTERS]}.{secrets.token_hex(4)}"
-    temporary = target.with_name(name)
+    _remove_leftovers(target.parent)
+    temporary = target.with_name(_temporary_name(target.name[:_MAX_PREFIX_CHARACTERS]))
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
     return temporary, os.fdopen(os.open(temporary, flags, 0o666), "wb")
 
@@ -442,6 +504,16 @@ def plain_text(message: str) -> str:
         message: A message.
     """
     return re.sub(r"[\ud800-\udfff]", _escape, message)
+
+
+def csv_cell(text: str) -> str:
+    """Returns text for a cell of a CSV file that a spreadsheet program does not take for a formula.
+
+    Args:
+        text: A path, label or message. After `=`, `+`, `@` or `-` at its start, and no digit,
+            programs would compute; such text is preceded by an apostrophe.
+    """
+    return f"'{text}" if _FORMULA.match(text) else text
 
 
 def one_line(text: str) -> str:

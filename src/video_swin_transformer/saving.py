@@ -6,6 +6,7 @@ Two more files are used by transformers only; they name the processor classes (i
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from .files import os_error_reason, plain_text, read_file, write_atomic
 
 TRAINED_MODEL = "model"  # in the output folder of a training run
 METADATA_KEY = "video_swin_config"
+_METADATA = "__metadata__"  # of the safetensors format
 MAX_CONFIG_BYTES = 2**26
 PROCESSOR_FILES = {
     "video_preprocessor_config.json": '{\n  "video_processor_type": "VideoSwinVideoProcessor"\n}\n',
@@ -43,8 +45,6 @@ def write_folder(
     Raises:
         CheckpointError: The folder cannot be written.
     """
-    from safetensors.torch import save
-
     folder = Path(folder)
     cpu_tensors = {
         name: tensor.detach()
@@ -54,7 +54,7 @@ def write_folder(
     }
     text = bundle.to_json()
     try:
-        data = save(cpu_tensors, metadata={"format": "pt", METADATA_KEY: text})
+        data = safetensors_bytes(cpu_tensors, text)
         write_atomic(folder / WEIGHTS_FILE, data)
         for name, content in PROCESSOR_FILES.items():
             write_atomic(folder / name, content.encode())
@@ -63,6 +63,27 @@ def write_folder(
         raise CheckpointError(
             f"The model cannot be written to {str(folder)!r}: {os_error_reason(error)}."
         ) from error
+
+
+def safetensors_bytes(tensors: Mapping[str, Tensor], config: str) -> bytes:
+    """Returns the content of a safetensors file, the same for equal tensors and config.
+
+    The library writes metadata in random order, so files of equal content would differ in their
+    digests, which caches depend on.
+
+    Args:
+        tensors: Contiguous tensors on the CPU.
+        config: JSON text of the configuration, for the metadata.
+    """
+    from safetensors.torch import save
+
+    data = save(dict(tensors), metadata={"format": "pt", METADATA_KEY: config})
+    size = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + size])
+    header = {_METADATA: dict(sorted(header.pop(_METADATA).items())), **header}
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)  # the tensors stay aligned
+    return len(text).to_bytes(8, "little") + text + data[8 + size :]
 
 
 def read_folder(folder: str | Path) -> tuple[BundleConfig, dict[str, Tensor]]:

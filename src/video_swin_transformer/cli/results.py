@@ -8,7 +8,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ..files import check_output, is_stream, path_to_text, plain_text, write_atomic
+from ..files import (
+    check_output,
+    csv_cell,
+    is_stream,
+    path_to_text,
+    plain_text,
+    write_atomic,
+)
 
 if TYPE_CHECKING:
     from ..predictor import Classification
@@ -80,12 +87,14 @@ class CsvTable:
     def add(self, result: Classification) -> None:
         """Adds the rows of one video."""
         self._has_results = True
-        source = path_to_text(result.source)
+        source = csv_cell(path_to_text(result.source))
         if result.error is not None:
-            self._rows.writerow([source, "", "", "", "", plain_text(str(result.error))])
+            message = csv_cell(plain_text(str(result.error)))
+            self._rows.writerow([source, "", "", "", "", message])
         for rank, index in enumerate(result.top_indices(self._top_k), start=1):
             score = f"{result.scores[index]:.6f}"
-            self._rows.writerow([source, rank, result.label(index), index, score, ""])
+            label = csv_cell(result.label(index))
+            self._rows.writerow([source, rank, label, index, score, ""])
         is_due = time.monotonic() - self._written > self._SECONDS_BETWEEN_WRITES
         if is_due and not self._is_stream:
             self._write()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..files import check_folder, is_json_with, path_to_text, plain_text, write_atomic
+from ..files import check_folder, csv_cell, is_json_with, path_to_text, plain_text, write_atomic
 from .charts import confusion_svg, reliability_svg
 from .html_report import render_report
 from .intervals import Measure
@@ -140,7 +140,9 @@ def _measure(measure: Measure) -> dict[str, float | None]:
 
 def _csv(rows: Iterable[Sequence[object]]) -> str:
     text = io.StringIO(newline="")
-    csv.writer(text).writerows(rows)
+    writer = csv.writer(text)
+    for row in rows:
+        writer.writerow([csv_cell(cell) if isinstance(cell, str) else cell for cell in row])
     return text.getvalue()
 
 

@@ -14,7 +14,7 @@ from ..config import ModelConfig
 from ..errors import CheckpointError, UnknownNameError
 from ..files import os_error_reason, write_atomic
 from ..model import VideoSwinTransformer
-from ..saving import METADATA_KEY
+from ..saving import METADATA_KEY, safetensors_bytes
 from ..windows import relative_position_index
 from .key_mapping import OFFICIAL, TORCHVISION, KeyFormat, rename_from_official
 
@@ -46,9 +46,7 @@ def write_checkpoint(
     tensors = {name: _cast(name, t, dtype) for name, t in model.state_dict().items()}
     text = model.bundle.to_json()
     if to == "safetensors":
-        from safetensors.torch import save
-
-        data = save(tensors, metadata={"format": "pt", METADATA_KEY: text})
+        data = safetensors_bytes(tensors, text)
     elif to == "official":
         state = _rename_with_index_buffers(OFFICIAL, tensors, model.config)
         data = _pickle({"meta": {METADATA_KEY: text}, "state_dict": state})
