@@ -123,6 +123,8 @@ def export(
     cases = {name: (views, eager.run(views)) for name, views in inputs.items()}
     _log.debug("tracing")
     program = trace(model, shape)
+    with errors_naming(out):
+        out.parent.mkdir(parents=True, exist_ok=True)
     with (
         errors_naming(out),
         tempfile.TemporaryDirectory(prefix=".export-", dir=out.parent) as folder,

@@ -272,19 +272,30 @@ def check_output(
 
 
 def check_folder(folder: Path) -> None:
-    """Creates a folder and checks that files can be written to it.
+    """Checks that a folder can be created and written to. Leaves nothing behind.
 
     Args:
         folder: The folder.
 
     Raises:
+        ConfigError: The folder, or one above it, is a file.
         OSError: The folder cannot be created or written to. The error names it.
     """
+    above = [folder, *folder.parents]
+    for part in above:
+        if part.exists() and not part.is_dir():
+            raise ConfigError(f"{str(part)!r} is a file, but must be a folder; give another path.")
+    created = [part for part in above if not part.exists()]
     with errors_naming(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary, file = _create_beside(folder / "output")
-        file.close()
-        temporary.unlink()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            temporary, file = _create_beside(folder / "output")
+            file.close()
+            temporary.unlink()
+        finally:
+            for part in created:
+                with suppress(OSError):  # another process has written to it, or it was not created
+                    part.rmdir()
 
 
 def is_json_with(path: Path, *keys: str) -> bool:
