@@ -120,6 +120,7 @@ def test_the_api_reference_lists_every_public_name(site):
     from video_swin_transformer import (
         data,
         evaluation,
+        explanation,
         features,
         openmmlab,
         quality,
@@ -128,7 +129,7 @@ def test_the_api_reference_lists_every_public_name(site):
     )
 
     pages = "".join(path.read_text(encoding="utf-8") for path in (site / "api").glob("*.html"))
-    modules = (data, evaluation, features, openmmlab, quality, registry, training)
+    modules = (data, evaluation, explanation, features, openmmlab, quality, registry, training)
     for module in (video_swin_transformer, *modules):
         for name in module.__all__:
             if callable(getattr(module, name)):

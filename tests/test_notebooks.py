@@ -22,8 +22,8 @@ def printed(notebook: nbformat.NotebookNode) -> list[str]:
     ]
 
 
-def test_there_is_a_quickstart_and_a_fine_tuning_notebook():
-    assert [path.stem for path in NOTEBOOKS] == ["finetune", "quickstart"]
+def test_there_are_notebooks_of_a_quickstart_of_fine_tuning_and_of_explanations():
+    assert [path.stem for path in NOTEBOOKS] == ["explain", "finetune", "quickstart"]
 
 
 # The kernel talks to this process over the loopback interface and says so.
@@ -31,7 +31,7 @@ def test_there_is_a_quickstart_and_a_fine_tuning_notebook():
 @pytest.mark.parametrize(
     "path",
     [
-        pytest.param(p, id=p.stem, marks=[pytest.mark.slow] if p.stem == "finetune" else [])
+        pytest.param(p, id=p.stem, marks=[] if p.stem == "quickstart" else [pytest.mark.slow])
         for p in NOTEBOOKS
     ],
 )
@@ -50,6 +50,12 @@ def test_a_notebook_runs_and_its_committed_outputs_are_complete(path, monkeypatc
         assert len(ours.splitlines()) == len(theirs.splitlines())
     if path.stem == "quickstart":
         assert "roll_cw" in printed(fresh)[1] and "97.5%" in printed(fresh)[1]
+    elif path.stem == "explain":
+        assert "zoom_in" in printed(fresh)[0] and "norm2" in printed(fresh)[2]
+        pages = [
+            o.data["text/html"] for c in fresh.cells for o in c.get("outputs", ()) if "data" in o
+        ]
+        assert len(pages) == 5 and all("<img" in page or "<svg" in page for page in pages)
     else:
         accuracy = float(printed(fresh)[1].split()[-1])
         assert accuracy >= 0.8

@@ -27,7 +27,7 @@ import difflib
 import re
 from collections.abc import Iterable
 
-_MAX_CHARACTERS = 1600  # of a message
+_MAX_CHARACTERS = 6000  # of a message
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 

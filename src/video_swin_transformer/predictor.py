@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import html
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -19,14 +20,21 @@ import numpy as np
 import numpy.typing as npt
 
 from .adaptive_views import DEFAULT_ERROR_RATE, is_decided, view_order
-from .config import BundleConfig, require
+from .config import BundleConfig, Preprocessing, require
 from .errors import CheckpointError, ConfigError, VideoSwinError
 from .labels import read_labels
+from .plotting import frames_html
 from .postprocess import ViewOutputs, average_crops, average_views
-from .preprocess import Views, views_from_frames
+from .preprocess import (
+    Frames,
+    Views,
+    require_resized_size,
+    resize_frames,
+    views_from_frames,
+)
 from .runtimes import Runtime, open_runtime
 from .runtimes.lazy_model import weights_digest
-from .sampling import clip_indices
+from .sampling import Indices, clip_indices
 from .video import FrameFolder, VideoReader
 from .video.inputs import VideoSource, source_name
 from .weights import resolve_model
@@ -35,6 +43,7 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 Source: TypeAlias = VideoSource
 T = TypeVar("T")
 
+_HTML_FRAMES = 6  # of a classification in a notebook
 MAX_CLIPS = 1000  # per video; the frames of all of them are in memory at once
 
 
@@ -116,6 +125,14 @@ class Classification:
 
     def __str__(self) -> str:
         return self.summary()
+
+    def _repr_html_(self) -> str:
+        """Frames of the video, if it is a readable file, and the highest scores, for notebooks."""
+        if self.error is not None:
+            return f"<div>{html.escape(self.summary())}</div>"
+        frames, captions = _sample_frames(self.source)
+        heading = f"{Path(self.source).name} \u2013 {self.model}, {self.num_views} views"
+        return frames_html(frames, captions, heading, self.top())
 
     def __repr__(self) -> str:
         if self.error is not None:
@@ -530,12 +547,12 @@ class Predictor:
         start = time.perf_counter()
         with VideoReader(source) as video:
             indices = clip_indices(video.num_frames, self.bundle.sampling, video.fps)
-            frames = video.frames_at(indices.ravel())
+            clips, resize_seconds = _resized_clips(video, indices, self.bundle.preprocessing)
         decoded = time.perf_counter()
-        clips = frames.reshape(*indices.shape, *frames.shape[1:])
         views = views_from_frames(clips, self.bundle.preprocessing)
         done = time.perf_counter()
-        return views, {"decode": decoded - start, "preprocess": done - decoded}
+        decode_seconds = decoded - start - resize_seconds
+        return views, {"decode": decode_seconds, "preprocess": done - start - decode_seconds}
 
     def _classify_views(
         self, source: Source, views: Views, timing_seconds: dict[str, float]
@@ -599,6 +616,34 @@ class Predictor:
         return ClipFeatures(source_name(source), self.name, per_clip, timing_seconds)
 
 
+def _resized_clips(
+    video: VideoReader, indices: Indices, preprocessing: Preprocessing
+) -> tuple[Frames, float]:
+    """Reads clips, each frame resized as it is decoded.
+
+    Args:
+        video: The video.
+        indices: (K, T) frame indices.
+        preprocessing: The short side.
+
+    Returns:
+        (K, T, H, W, 3) uint8, and the seconds spent on resizing.
+    """
+    side, interpolation = preprocessing.short_side, preprocessing.interpolation
+    require_resized_size(indices.size, video.height, video.width, side)
+    seconds = 0.0
+
+    def resize(frame: Frames) -> Frames:
+        nonlocal seconds
+        start = time.perf_counter()
+        resized: Frames = resize_frames(frame[None], side, interpolation)[0]
+        seconds += time.perf_counter() - start
+        return resized
+
+    frames = video.frames_at(indices.ravel(), resize)
+    return frames.reshape(*indices.shape, *frames.shape[1:]), seconds
+
+
 class _ViewReader:
     """The views of one video, read clip by clip. The first clip is read when it is opened."""
 
@@ -625,17 +670,37 @@ class _ViewReader:
 
     def _read_clip(self, clip: int) -> None:
         start = time.perf_counter()
-        frames = self._video.frames_at(self._indices[clip])
-        decoded = time.perf_counter()
-        self._clips[clip] = views_from_frames(frames[None], self._bundle.preprocessing)
-        self.timing_seconds["decode"] += decoded - start
-        self.timing_seconds["preprocess"] += time.perf_counter() - decoded
+        preprocessing = self._bundle.preprocessing
+        indices = self._indices[clip : clip + 1]
+        clips, resize_seconds = _resized_clips(self._video, indices, preprocessing)
+        decode_seconds = time.perf_counter() - start - resize_seconds
+        self._clips[clip] = views_from_frames(clips, preprocessing)
+        self.timing_seconds["decode"] += decode_seconds
+        self.timing_seconds["preprocess"] += time.perf_counter() - start - decode_seconds
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self._video.close()
+
+
+def _sample_frames(source: str) -> tuple[list[Frames], list[str]]:
+    """A few frames of a video and their captions; none if it cannot be read now."""
+    if not Path(source).exists():  # an array has no frames left
+        return [], []
+    try:
+        with VideoReader(source) as video:
+            count = min(video.num_frames, _HTML_FRAMES)
+            indices = (np.arange(count) + 0.5) * video.num_frames // count
+            frames = video.frames_at(indices.astype(np.int64))
+            times = video.times_seconds
+    except VideoSwinError:
+        return [], []
+    at = [int(index) for index in indices]
+    return list(frames), [
+        f"frame {index}" if times is None else f"{times[index]:.2f} s" for index in at
+    ]
 
 
 def _several(sources: Iterable[Source]) -> Iterable[Source]:

@@ -8,7 +8,7 @@ Frames are resized with OpenCV on uint8 (bilinear without antialiasing), as in t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import cv2
 import numpy as np
@@ -21,7 +21,7 @@ Frames: TypeAlias = npt.NDArray[np.uint8]
 Views: TypeAlias = npt.NDArray[np.float32]
 
 _FILTERS = {"bilinear": cv2.INTER_LINEAR, "area": cv2.INTER_AREA}
-MAX_RESIZED_PIXELS = 100_000_000
+MAX_RESIZED_PIXELS = 2**28  # of all frames of a request together: 800 MB
 
 
 def resized_size(height: int, width: int, short_side: int) -> tuple[int, int]:
@@ -32,6 +32,24 @@ def resized_size(height: int, width: int, short_side: int) -> tuple[int, int]:
     """
     scale = short_side / min(height, width)
     return int(height * scale + 0.5), int(width * scale + 0.5)
+
+
+def require_resized_size(num_frames: int, height: int, width: int, short_side: int) -> None:
+    """Raises ConfigError if resized frames would take too much memory.
+
+    Args:
+        num_frames: Number of frames.
+        height: Height of a frame before resizing, in pixels.
+        width: Its width.
+        short_side: Length of the short side after resizing.
+    """
+    new_height, new_width = resized_size(height, width, short_side)
+    if num_frames * new_height * new_width > MAX_RESIZED_PIXELS:
+        raise ConfigError(
+            f"A frame of {width}x{height} would be resized to {new_width}x{new_height} pixels, and "
+            f"there are {num_frames}, which is too large. Crop the video to a less extreme aspect "
+            "ratio, or take fewer frames."
+        )
 
 
 def resize_frames(frames: Frames, short_side: int, interpolation: str = "bilinear") -> Frames:
@@ -49,12 +67,8 @@ def resize_frames(frames: Frames, short_side: int, interpolation: str = "bilinea
         ConfigError: The result would be too large.
     """
     num_frames, height, width = frames.shape[:3]
+    require_resized_size(num_frames, height, width, short_side)
     new_height, new_width = resized_size(height, width, short_side)
-    if new_height * new_width > MAX_RESIZED_PIXELS:
-        raise ConfigError(
-            f"A frame of {width}x{height} would be resized to {new_width}x{new_height} pixels, "
-            "which is too large. Crop the video to a less extreme aspect ratio."
-        )
     if (new_height, new_width) == (height, width):
         return frames
     is_upscaling = new_height > height
@@ -115,6 +129,36 @@ def crop_offsets(height: int, width: int, crop_size: int, num_crops: int) -> lis
     return [(0, at) for at in offsets] if width >= height else [(at, 0) for at in offsets]
 
 
+class CropBox(NamedTuple):
+    """A crop of a resized frame, in pixels of the resized frame."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+    is_mirrored: bool = False
+
+
+def crop_boxes(height: int, width: int, preprocessing: Preprocessing) -> list[CropBox]:
+    """Returns the crops of a resized frame, in the order of the views.
+
+    Args:
+        height: Height of the resized frame in pixels.
+        width: Width of the resized frame in pixels.
+        preprocessing: Crop size and number of crops.
+
+    Raises:
+        ConfigError: The frame is too small.
+    """
+    if preprocessing.whole_frame:
+        return [CropBox(0, 0, height, width)]
+    size, num_crops = preprocessing.crop_size, preprocessing.num_crops
+    return [
+        CropBox(top, left, size, size, num_crops == 10 and index >= 5)
+        for index, (top, left) in enumerate(crop_offsets(height, width, size, num_crops))
+    ]
+
+
 def normalization_table(mean: Sequence[float], std: Sequence[float]) -> npt.NDArray[np.float32]:
     """Computes (value - mean) * (1 / std) for all uint8 values.
 
@@ -149,14 +193,9 @@ def views_from_frames(clips: Frames, preprocessing: Preprocessing) -> Views:
     p = preprocessing
     resized = resize_frames(clips.reshape(-1, *clips.shape[2:]), p.short_side, p.interpolation)
     height, width = resized.shape[1:3]
-    if p.whole_frame:
-        view_height, view_width, offsets = height, width, [(0, 0)]
-    else:
-        view_height = view_width = p.crop_size
-        offsets = crop_offsets(height, width, p.crop_size, p.num_crops)
-    mirrored = range(5, 10) if p.num_crops == 10 else ()
+    boxes = crop_boxes(height, width, p)
     channels = len(p.mean)
-    shape = (len(offsets), num_clips, channels, num_frames, view_height, view_width)
+    shape = (len(boxes), num_clips, channels, num_frames, boxes[0].height, boxes[0].width)
     views = np.empty(shape, np.float32)
     # All frames of all clips as one tall image: (K * T * H, W, 3)
     image: npt.NDArray[Any] = resized.reshape(-1, width, 3)
@@ -166,9 +205,9 @@ def views_from_frames(clips: Frames, preprocessing: Preprocessing) -> Views:
     for channel in range(channels):
         plane = cv2.LUT(np.ascontiguousarray(image[..., channel]), table[channel])
         plane = plane.reshape(num_clips, num_frames, height, width)
-        for crop, (top, left) in enumerate(offsets):
-            view = plane[..., top : top + view_height, left : left + view_width]
-            views[crop, :, channel] = view[..., ::-1] if crop in mirrored else view
+        for crop, box in enumerate(boxes):
+            view = plane[..., box.top : box.top + box.height, box.left : box.left + box.width]
+            views[crop, :, channel] = view[..., ::-1] if box.is_mirrored else view
     return views.reshape(-1, *views.shape[2:])
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from .batches import FAMILIES, Case, count_outcomes, load_family, run_cases
 
 # Cases of each family in the published campaign.
-SIZES = {"videos": 10_000, "bits": 3_000, "weights": 2_000, "texts": 1_000}
+SIZES = {"videos": 10_000, "bits": 3_000, "giants": 5, "weights": 2_000, "texts": 1_000}
 
 
 def main() -> int:

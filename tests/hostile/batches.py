@@ -19,9 +19,10 @@ from video_swin_transformer.errors import VideoSwinError
 
 MAX_SECONDS = 30
 MAX_MEGABYTES = 2048
-FAMILIES = ("videos", "bits", "weights", "texts")
+FAMILIES = ("videos", "bits", "giants", "weights", "texts")
 GOOD = frozenset({"read", "refused", "same", "noticed", "silently wrong"})
 REPOSITORY = Path(__file__).parents[2]
+MIXED = "mixed"  # all kinds of a family in turn, in one process
 CANARY = "echo untouched\n"
 
 
@@ -77,7 +78,7 @@ def run_cases(family: str, kind: str, seeds: range, folder: Path) -> list[Case]:
 
     Args:
         family: Name of the family.
-        kind: Kind of inputs.
+        kind: Kind of inputs, or MIXED.
         seeds: Their seeds.
         folder: Folder for all files.
     """
@@ -102,14 +103,17 @@ def _run_process(family: str, kind: str, seeds: range, folder: Path) -> Iterator
         "PYTHONPATH": os.pathsep.join([str(REPOSITORY), os.environ.get("PYTHONPATH", "")]),
     }
     arguments = [family, kind, str(seeds.start), str(seeds.stop), str(folder)]
-    with subprocess.Popen(
-        [sys.executable, "-X", "faulthandler", "-m", "tests.hostile.batches", *arguments],
-        cwd=work,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=(folder / "stderr.txt").open("w"),
-        text=True,
-    ) as process:
+    with (
+        (folder / "stderr.txt").open("w") as errors,
+        subprocess.Popen(
+            [sys.executable, "-X", "faulthandler", "-m", "tests.hostile.batches", *arguments],
+            cwd=work,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            text=True,
+        ) as process,
+    ):
         assert process.stdout is not None
         seed = seeds.start
         is_running = False
@@ -148,17 +152,25 @@ def load_family(name: str) -> Family:
 
 def run_here(family: Family, kind: str, seeds: range, folder: Path) -> Iterator[Case]:
     """Runs cases in this process."""
-    original = family.prepare(kind, folder)
+    originals: dict[str, Any] = {}
     for seed in seeds:
+        one_kind, one_seed = kind, seed
+        if kind == MIXED:
+            one_kind = family.KINDS[seed % len(family.KINDS)]
+            one_seed = seed // len(family.KINDS)
+        place = folder / one_kind
+        if one_kind not in originals:
+            place.mkdir(exist_ok=True)
+            originals[one_kind] = family.prepare(one_kind, place)
         print("start", flush=True)
         _reset_peak_memory()
         faulthandler.dump_traceback_later(MAX_SECONDS, exit=True)
         start, message = time.perf_counter(), ""
         try:
-            outcome = family.run(kind, seed, original, folder)
+            outcome = family.run(one_kind, one_seed, originals[one_kind], place)
         except VideoSwinError as error:
             outcome, message = "refused", str(error)
-            if len(message) > 2000:
+            if len(message) > 6100:
                 outcome = "foreign exception"
                 message = f"a message of {len(message)} characters: {message[:300]}"
             elif any(ord(c) < 32 and c not in "\t\n" for c in message):

@@ -23,6 +23,7 @@ from . import (
     convert,
     download,
     evaluate,
+    explain,
     export,
     features,
     inspect,
@@ -63,6 +64,7 @@ def _interruptible(command: Callable[..., int]) -> Callable[..., int]:
 
 _add("Use a model", classify.classify, classify.EXAMPLES)
 _add("Use a model", features.features, features.EXAMPLES)
+_add("Use a model", explain.explain, explain.EXAMPLES)
 _add("Use a model", probe.probe, probe.EXAMPLES)
 _add("Use a model", search.search, search.EXAMPLES)
 _add("Use a model", export.export, export.EXAMPLES)

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..config import ClipSampling, Preprocessing
 from ..errors import VideoSwinError
-from ..preprocess import Frames, Views, resize_frames, views_from_frames
+from ..preprocess import Frames, Views, require_resized_size, resize_frames, views_from_frames
 from ..sampling import Indices, at_fps, clip_indices, train_clip_indices
 from ..video import FrameFolder, VideoReader
 from .annotations import Annotations, ClipRecord
@@ -139,7 +139,10 @@ def read_clips(
     with VideoReader(clip_source(item)) as video:
         indices = choose(video.num_frames, at_fps(sampling, video.fps))
         needed, inverse = np.unique(indices, return_inverse=True)
-        frames = resize_frames(video.frames_at(needed), short_side, interpolation)
+        require_resized_size(len(needed), video.height, video.width, short_side)
+        frames = video.frames_at(
+            needed, lambda frame: resize_frames(frame[None], short_side, interpolation)[0]
+        )
     inverse = inverse.reshape(indices.shape)
     if np.array_equal(inverse.ravel(), np.arange(len(needed))):
         return frames.reshape(*indices.shape, *frames.shape[1:])  # already in order: no copy

@@ -73,9 +73,11 @@ def render_report(result: EvaluationResult) -> str:
     known = [found for found in result.classes if found.accuracy is not None]
     known.sort(key=lambda found: (found.accuracy.value if found.accuracy else 0, found.name))
     environment.filters |= {"as_text": path_to_text, "without_surrogates": plain_text}
-    confusion = None if result.confusion is None else Markup(confusion_svg(result))
+    confusion = None if result.confusion is None else Markup(confusion_svg(result, theme="page"))
     calibration = result.calibration
-    reliability = None if calibration is None else Markup(reliability_svg(calibration))
+    reliability = (
+        None if calibration is None else Markup(reliability_svg(calibration, theme="page"))
+    )
     return environment.get_template(_TEMPLATE).render(
         result=result,
         settings=result.settings,

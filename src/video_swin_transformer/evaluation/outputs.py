@@ -71,12 +71,12 @@ def write_results(result: EvaluationResult, folder: Path) -> list[Path]:
         "report.html": render_report(result),
     }
     if result.confusion is not None:
-        texts["confusion.svg"] = confusion_svg(result, standalone=True)
+        texts["confusion.svg"] = confusion_svg(result, theme="light")
         names = [result.class_name(label) for label in range(len(result.confusion))]
         rows = [[name, *row] for name, row in zip(names, result.confusion.tolist(), strict=True)]
         texts["confusion.csv"] = _csv([["true label / predicted label", *names], *rows])
     if result.calibration is not None:
-        texts["reliability.svg"] = reliability_svg(result.calibration, standalone=True)
+        texts["reliability.svg"] = reliability_svg(result.calibration, theme="light")
     for name, text in texts.items():
         write_atomic(folder / name, text.encode("utf-8"))
     return [folder / name for name in texts]

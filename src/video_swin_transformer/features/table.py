@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import html
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from ..errors import ConfigError
+from ..errors import ConfigError, MissingExtraError
+from ..plotting import Segment, figure_svg, timeline_chart
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Seconds: TypeAlias = npt.NDArray[np.float64]
@@ -19,6 +22,7 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 MODES = ("clip", "stream")
 POOLINGS = ("vector", "tokens", "map")
 _SHOWN_ROWS = 6
+_MAX_HTML_ROWS = 500  # with a timeline
 
 
 @dataclass(frozen=True)
@@ -156,6 +160,27 @@ class FeatureTable:
         elif self.settings.pooling == "map":
             values = values.mean(axis=(2, 3, 4))
         return values.astype(np.float32, copy=False)
+
+    def _repr_html_(self) -> str:
+        """The time that rows cover, with matplotlib a timeline of each video, for notebooks."""
+        text = f"<pre>{html.escape(repr(self))}</pre>"
+        times = np.concatenate([self.start_seconds, self.end_seconds])
+        if not len(self) or len(self) > _MAX_HTML_ROWS or not np.isfinite(times).all():
+            return text
+        segments = [
+            # Neighbors in two shades, so that they can be distinguished where they touch.
+            Segment(float(start), float(end), PurePath(name).name, 1.0 if row % 2 else 0.4)
+            for row, (start, end, name) in enumerate(
+                zip(self.start_seconds, self.end_seconds, self.names, strict=True)
+            )
+        ]
+        try:
+            chart = timeline_chart(
+                segments, float(self.end_seconds.max()), title="", theme="page", in_lanes=True
+            )
+        except MissingExtraError:
+            return text
+        return f"{text}<div>{figure_svg(chart, 'Time that rows cover')}</div>"
 
     def __repr__(self) -> str:
         count = len(self.videos)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ..errors import VideoDecodeError, VideoSwinError
+from .sample_table import largest_sample_count
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -163,6 +164,10 @@ def open_container(path: str, name: str) -> tuple[InputContainer, VideoStream]:
     """
     import av
 
+    if (num_samples := largest_sample_count(path)) > (num_bytes := Path(path).stat().st_size):
+        raise decode_error(
+            name, f"it claims to have {num_samples} samples, but has only {num_bytes} bytes"
+        )
     options = {
         "protocol_whitelist": "file",
         "format_whitelist": CONTAINER_FORMATS,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import zlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +33,9 @@ _TS_SYNCS = 4  # in a row
 _TS_SEARCH_BYTES = 2**16
 _TS_CHUNK_PACKETS = 100_000
 _NONE = np.zeros(0, np.int64)
+_OGG_HEAD_BYTES = 27
+_OGG_FIRST_PAGE, _OGG_LAST_PAGE = 2, 4  # flags of a page
+_REVERSED_BITS = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 
 
 def count_matroska_blocks(path: str | Path, track_index: int) -> int | None:
@@ -205,6 +210,41 @@ def count_apng_frames(head: bytes) -> int | None:
     """
     at = head.find(b"acTL")
     return int.from_bytes(head[at + 4 : at + 8], "big") if at >= 0 else None
+
+
+def is_whole_ogg(path: str | Path) -> bool:
+    """Returns whether all pages of an Ogg file are there and intact.
+
+    FFmpeg drops damaged pages, with the frames on them, and reads a file without its end.
+
+    Args:
+        path: The file.
+    """
+    is_open: dict[bytes, bool] = {}  # by serial number of the stream
+    following: dict[bytes, int] = {}  # sequence number of the next page
+    with Path(path).open("rb") as file:
+        while head := file.read(_OGG_HEAD_BYTES):
+            if len(head) < _OGG_HEAD_BYTES or head[:4] != b"OggS":
+                return False
+            sizes = file.read(head[26])
+            body = file.read(sum(sizes))
+            flags, serial = head[5], head[14:18]
+            sequence, checksum = struct.unpack("<II", head[18:26])
+            page = head[:22] + bytes(4) + head[26:] + sizes + body
+            is_first = bool(flags & _OGG_FIRST_PAGE)
+            if len(body) < sum(sizes) or checksum != _ogg_checksum(page):
+                return False
+            if not is_first and sequence != following.get(serial):
+                return False
+            following[serial] = sequence + 1
+            is_open[serial] = not flags & _OGG_LAST_PAGE
+    return not any(is_open.values())
+
+
+def _ogg_checksum(page: bytes) -> int:
+    """The CRC of Ogg: the polynomial of zlib's, but bits in reverse order and no inversions."""
+    crc = zlib.crc32(page.translate(_REVERSED_BITS), 0xFFFFFFFF) ^ 0xFFFFFFFF
+    return int.from_bytes(crc.to_bytes(4, "little").translate(_REVERSED_BITS), "big")
 
 
 @dataclass(frozen=True)

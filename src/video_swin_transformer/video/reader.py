@@ -116,15 +116,22 @@ class VideoReader:
         self.times_seconds = frames.times_seconds
         self.height, self.width = frames.height, frames.width
 
-    def frames_at(self, indices: Sequence[int] | NDArray[np.integer]) -> Pixels:
+    def frames_at(
+        self,
+        indices: Sequence[int] | NDArray[np.integer],
+        transform: Callable[[Pixels], Pixels] | None = None,
+    ) -> Pixels:
         """Returns the frames at the given indices.
 
         Args:
             indices: T integers in [0, num_frames), in any order; each distinct frame is decoded
                 once.
+            transform: Applied to each distinct frame, (H, W, 3) uint8, as soon as it is decoded. It
+                returns (H', W', 3) uint8, the same size for all frames. If it makes them smaller,
+                the frames never take memory at full size together.
 
         Returns:
-            (T, H, W, 3) uint8 RGB, in the order of the indices.
+            (T, H, W, 3) uint8 RGB, in the order of the indices; (T, H', W', 3) with `transform`.
 
         Raises:
             ConfigError: An index is out of range.
@@ -138,15 +145,19 @@ class VideoReader:
             np.argsort(row_of, kind="stable"), np.cumsum(np.bincount(row_of))[:-1]
         )
         rows = dict(zip(positions.tolist(), by_position, strict=True))
-        with translate_errors(self._name, "allocating memory for its frames"):
-            out = np.empty((len(checked), self.height, self.width, 3), np.uint8)
-
+        out: Pixels | None = None
         try:
             with translate_errors(self._name, "decoding"):
                 for position, pixels in self._frames.read(positions):
+                    if transform is not None:
+                        is_gray = pixels.shape[2] == 1
+                        pixels = transform(np.repeat(pixels, 3, axis=2) if is_gray else pixels)
+                    if out is None:
+                        out = np.empty((len(checked), *pixels.shape[:2], 3), np.uint8)
                     out[rows[position]] = pixels
         finally:
             self._copy_metadata(self._frames)  # decoding may have revealed fewer frames
+        assert out is not None  # there is at least one index, and errors are raised
         return out
 
     def iter_frames(

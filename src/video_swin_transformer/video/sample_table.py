@@ -15,6 +15,9 @@ import numpy as np
 
 from .arrays import Ints
 
+_MAX_DEPTH = 8
+_PARENT_BOXES = (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"moof", b"traf", b"udta", b"edts")
+_COUNT_POSITIONS = {b"stsz": 8, b"stz2": 8, b"trun": 4}  # of the number of samples in the box
 _MAX_TABLE_BYTES = 2**27  # 16 million runs of samples
 
 
@@ -39,6 +42,31 @@ def composition_offsets(path: str | Path, track_id: int, num_samples: int) -> In
             if kind == b"trak" and _track_id(file, *track) == track_id:
                 return _offsets(file, track[0], track[1], num_samples)
     return None
+
+
+def largest_sample_count(path: str | Path) -> int:
+    """Returns the largest number of samples that a table of an mp4 or mov file claims.
+
+    FFmpeg makes an index of so many entries, although a table of samples of equal size has no
+    entries itself.
+
+    Args:
+        path: Path of a file; of another format, the result is 0.
+    """
+    with Path(path).open("rb") as file:
+        return _largest_count(file, 0, file.seek(0, os.SEEK_END), 0)
+
+
+def _largest_count(file: BinaryIO, start: int, end: int, depth: int) -> int:
+    largest = 0
+    for kind, content, content_end in _boxes(file, start, end):
+        at = _COUNT_POSITIONS.get(kind)
+        if at is not None:
+            file.seek(content + at)
+            largest = max(largest, int.from_bytes(file.read(4), "big"))
+        elif kind in _PARENT_BOXES and depth < _MAX_DEPTH:
+            largest = max(largest, _largest_count(file, content, content_end, depth + 1))
+    return largest
 
 
 def _offsets(file: BinaryIO, start: int, end: int, num_samples: int) -> Ints | None:

@@ -53,6 +53,7 @@ from .integrity import (
     count_avi_chunks,
     count_gif_images,
     count_matroska_blocks,
+    is_whole_ogg,
     scan_transport_stream,
 )
 from .packet_table import MAX_PACKETS, UNKNOWN, PacketTable, Run, Timeline
@@ -92,6 +93,10 @@ _MANY_PACKETS = 2000  # walking through them takes 5 ms
 
 # FFmpeg's own limit for a jump of the clock, in formats that allow it.
 MAX_GAP_SECONDS = 10
+
+MAX_PIXELS_FOR_ALL_THREADS = 2**25  # of a frame: 8K
+# A file whose decoder fails so often without any frame in between is given up.
+MAX_FAULTS_IN_A_ROW = 10_000
 
 MIN_FRAMES_BEFORE_REQUESTED = 8  # decoded without skipping, so that they are verified
 
@@ -441,6 +446,7 @@ class PacketDecoder:
         self.table = PacketTable()
         self._is_complete = False  # whether the table is complete
         self.faults: list[int] = []
+        self._num_faults_in_a_row = 0
         self.is_lenient = False
         self._is_fresh = False
         self.rewind()
@@ -453,6 +459,7 @@ class PacketDecoder:
         messages, and a codec that flags damaged frames is not stopped by errors.
         """
         self.faults = []
+        self._num_faults_in_a_row = 0
         if not self._is_fresh:
             self.close()
             self._container, self._stream = open_container(self._path, self._name)
@@ -461,7 +468,9 @@ class PacketDecoder:
         self.codec = str(context.name)
         self.format = self._container.format.name.split(",")[0]
         context.thread_type = "AUTO"  # frame or slice threading, depending on the codec
-        context.thread_count = 1 if tolerant else 0
+        # Each frame thread holds several frames.
+        is_huge = context.width * context.height > MAX_PIXELS_FOR_ALL_THREADS
+        context.thread_count = 1 if tolerant or is_huge else 0
         self.is_tolerant = tolerant
         is_lenient = tolerant and (self.flags_damage or self.is_lenient)
         is_lenient = is_lenient or self.codec in _LENIENT_CODECS
@@ -684,6 +693,8 @@ class PacketDecoder:
         if self.format == "apng":
             with Path(self._path).open("rb") as file:
                 return (count_apng_frames(file.read(4096)) or 0) > len(self.table)
+        if self.format == "ogg":
+            return not is_whole_ogg(self._path)
         if self.format != "matroska":
             return False
         if len(self.table) > _MANY_PACKETS and not self._has_gap():
@@ -775,7 +786,7 @@ class PacketDecoder:
                 context.skip_frame = "NONREF" if is_far else "DEFAULT"
             is_malformed = self.table.content[packet_index] == PacketContent.MALFORMED
             if is_malformed or self._parser.is_damaged(memoryview(packet)):
-                self.faults.append(packet_index)
+                self._add_fault(packet_index)
             elif self._has_no_picture(packet_index):
                 # Decoders reject such a packet; its parameter sets precede the next picture.
                 parameter_sets += bytes(packet)
@@ -815,14 +826,23 @@ class PacketDecoder:
         try:
             frames = self._stream.codec_context.decode(packet)
         except (av.FFmpegError, MemoryError):
-            self.faults.append(last_sent)
+            self._add_fault(last_sent)
             return
         for frame in frames:
+            self._num_faults_in_a_row = 0
             if frame.pts is None or not 0 <= frame.pts <= last_sent:
                 raise decode_error(
                     self._name, f"the decoder {self.codec} does not preserve packet numbers"
                 )
             yield frame.pts, frame
+
+    def _add_fault(self, packet_index: int) -> None:
+        self.faults.append(packet_index)
+        self._num_faults_in_a_row += 1
+        if self._num_faults_in_a_row > MAX_FAULTS_IN_A_ROW:
+            raise decode_error(
+                self._name, f"{MAX_FAULTS_IN_A_ROW} packets in a row cannot be decoded"
+            )
 
 
 def _reader_at(file: BinaryIO, start: int) -> ReadBytes:
