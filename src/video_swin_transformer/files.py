@@ -271,6 +271,25 @@ def check_output(
         check_folder(target.parent)
 
 
+def require_inputs_kept(inputs: Iterable[str], outputs: Iterable[Path]) -> None:
+    """Checks that no output would replace an input.
+
+    Args:
+        inputs: Paths of the inputs.
+        outputs: Files that will be written.
+
+    Raises:
+        ConfigError: An output is an input.
+    """
+    places = {os.path.realpath(path): path for path in inputs}
+    for output in outputs:
+        if (path := places.get(os.path.realpath(output))) is not None:
+            raise ConfigError(
+                f"The output {str(output)!r} would replace the input {path!r}; choose another "
+                "folder for the outputs."
+            )
+
+
 def check_folder(folder: Path) -> None:
     """Checks that a folder can be created and written to. Leaves nothing behind.
 
