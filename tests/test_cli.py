@@ -200,7 +200,7 @@ def test_label_files(run, tmp_path):
 def test_an_unwritable_table_is_found_before_the_work(run, tmp_path):
     (tmp_path / "file").touch()
     code, out, err = run("classify", EXAMPLES / "static.mp4", "--csv", tmp_path / "file" / "x.csv")
-    assert (code, out) == (1, "") and len(err.strip().splitlines()) == 1
+    assert (code, out) == (2, "") and len(err.strip().splitlines()) == 1
 
 
 def test_a_model_that_is_no_model(run, tmp_path):

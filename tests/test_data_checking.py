@@ -327,7 +327,7 @@ def test_misuse(run, tmp_path, dataset):
     code, _, err = run("check-data", dataset / "test.txt", "--format", "lits")
     assert code == 2 and "Did you mean 'list'" in err
     code, _, err = run("check-data", dataset / "test.txt", "--json", dataset / "test.txt" / "x")
-    assert code == 1 and "error" in err
+    assert code == 2 and "error" in err
 
 
 def test_it_needs_no_torch(dataset):

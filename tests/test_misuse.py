@@ -320,7 +320,7 @@ def test_places_to_write_are_checked_before_the_work(here, run, monkeypatch):
         ["evaluate", "labeled", "--model", "net", "--out", "file/e", *FAST],
     ):
         code, out, err = run(*arguments)
-        assert (code, out) == (1, "") and "file" in one_error(err)
+        assert (code, out) == (2, "") and "file' is a file, but must be a folder" in one_error(err)
         assert len(err.splitlines()) == 1 or arguments[0] == "evaluate"
 
 
@@ -357,3 +357,25 @@ def test_an_evaluation_without_a_readable_clip_leaves_no_folder(place, tmp_path,
     code, _, err = run("evaluate", "data", "--model", place / "net", *FAST)
     assert code == 1 and "None of 2 clips could be read" in err
     assert not (tmp_path / "evaluation").exists()
+
+
+# --- places to write ------------------------------------------------------------------------------
+
+
+def test_a_run_that_does_not_start_leaves_no_folder(here, run):
+    before = sorted(here.rglob("*"))
+    for arguments in (
+        ["train", "tiny.yaml", "data=absent"],
+        ["train", "tiny.yaml", "data=absent", "--out", "new/runs"],
+        ["evaluate", "absent"],
+        ["evaluate", "labeled", "--model", "absent"],
+    ):
+        code, _, err = run(*arguments)
+        assert code != 0 and one_error(err)
+        assert sorted(here.rglob("*")) == before
+
+
+@pytest.mark.parametrize("command", ["check-data", "evaluate"])
+def test_a_video_is_no_dataset(command, here, run):
+    code, _, err = run(command, "a.mp4")
+    assert code == 1 and "'a.mp4' is a video, not a dataset" in one_error(err)

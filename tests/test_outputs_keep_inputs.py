@@ -199,3 +199,14 @@ def test_a_table_that_exists_is_json_only_if_it_parses(tmp_path):
     assert files.is_json_with(tmp_path / "a", "a") and not files.is_json_with(tmp_path / "a", "b")
     (tmp_path / "a").write_text("[" * 100_000)
     assert not files.is_json_with(tmp_path / "a", "a")
+
+
+def test_explain_refuses_a_folder_where_it_would_replace_its_input(tmp_path, run, monkeypatch):
+    pytest.importorskip("matplotlib")
+    clip = tmp_path / "clip.mp4"
+    clip.write_bytes(next(iter(EXAMPLES.glob("*.mp4"))).read_bytes())
+    before = clip.read_bytes()
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run("explain", "clip.mp4", "--out", ".")
+    assert (code, out) == (2, "") and "would replace the input 'clip.mp4'" in err
+    assert clip.read_bytes() == before and list(tmp_path.iterdir()) == [clip]

@@ -149,6 +149,10 @@ COMMANDS = {
         ["train", "{data}/tiny.yaml", "data={data}/labeled", "--out", "{new}", "--device", "cpu"],
         "clips/s",
     ),
+    "explain": (
+        ["explain", "{data}/clips", "--model", "{data}/model", "--out", "{new}", *FAST],
+        "explaining",
+    ),
     # Commands that show nothing while they work.
     "export": (["export", "{data}/model", "--format", "torch", "--out", "{new}/m.pt2"], ""),
     "convert": (["convert", "{data}/model", "--to", "official", "--out", "{new}/m.pth"], ""),

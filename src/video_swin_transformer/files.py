@@ -276,20 +276,50 @@ def check_output(
         check_folder(target.parent)
 
 
+def require_inputs_kept(inputs: Iterable[str], outputs: Iterable[Path]) -> None:
+    """Checks that no output would replace an input.
+
+    Args:
+        inputs: Paths of the inputs.
+        outputs: Files that will be written.
+
+    Raises:
+        ConfigError: An output is an input.
+    """
+    places = {os.path.realpath(path): path for path in inputs}
+    for output in outputs:
+        if (path := places.get(os.path.realpath(output))) is not None:
+            raise ConfigError(
+                f"The output {str(output)!r} would replace the input {path!r}; choose another "
+                "folder for the outputs."
+            )
+
+
 def check_folder(folder: Path) -> None:
-    """Creates a folder and checks that files can be written to it.
+    """Checks that a folder can be created and written to. Leaves nothing behind.
 
     Args:
         folder: The folder.
 
     Raises:
+        ConfigError: The folder, or one above it, is a file.
         OSError: The folder cannot be created or written to. The error names it.
     """
+    above = [folder, *folder.parents]
+    for part in above:
+        if part.exists() and not part.is_dir():
+            raise ConfigError(f"{str(part)!r} is a file, but must be a folder; give another path.")
+    created = [part for part in above if not part.exists()]
     with errors_naming(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary, file = _create_beside(folder / "output")
-        file.close()
-        temporary.unlink()
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            temporary, file = _create_beside(folder / "output")
+            file.close()
+            temporary.unlink()
+        finally:
+            for part in created:
+                with suppress(OSError):  # another process has written to it, or it was not created
+                    part.rmdir()
 
 
 def is_json_with(path: Path, *keys: str) -> bool:
@@ -355,14 +385,14 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
     """Creates a hidden folder and removes it at the end of the block.
 
     Args:
-        parent: The folder to create it in.
+        parent: The folder to create it in; it is created if necessary.
 
     Yields:
         The folder.
     """
     _remove_leftovers(parent)
     folder = parent / _temporary_name("folder")
-    folder.mkdir(0o777)
+    folder.mkdir(parents=True)
     try:
         yield folder
     finally:

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import ConfigError, VideoDecodeError
-from ..files import one_line, output_paths, path_to_text, plain_text, sibling_path
+from ..files import (
+    check_folder,
+    one_line,
+    output_paths,
+    path_to_text,
+    plain_text,
+    require_inputs_kept,
+    sibling_path,
+)
 from .console import (
     describe_predictor,
     expand_inputs,
@@ -157,6 +165,10 @@ def explain(
     theme_named(theme)
     inputs = expand_inputs(videos)
     targets = output_paths(inputs, out, ".mp4")
+    suffixes = (".mp4", ".png", "-curve.png", ".json", ".npz", "-sampling.png", "-sampling.json")
+    stems = [target.with_suffix("") for target in targets.values()]
+    require_inputs_kept(inputs, [Path(f"{stem}{end}") for stem in stems for end in suffixes])
+    check_folder(out)
     options = {
         "method": method,
         "label": label,

@@ -88,11 +88,7 @@ def read_annotations(
         raise DataError(
             f"File not found: {str(source)!r}; give an annotation list or a folder of classes."
         )
-    if source.suffix.lower() in video_suffixes() and source.is_file():
-        raise DataError(
-            f"{str(source)!r} is a video, not a dataset; give a folder of classes or a list of "
-            "clips. To see its labels, use: videoswin classify."
-        )
+    _reject_video(source)
     if source.is_dir() or format == "folder":
         written, root = _read_folder(source, split)
     else:
@@ -109,6 +105,14 @@ def read_annotations(
     return _resolved(source, Path(root), written, labels, num_classes)
 
 
+def _reject_video(source: Path) -> None:
+    if source.suffix.lower() in video_suffixes() and source.is_file():
+        raise DataError(
+            f"{str(source)!r} is a video, not a dataset; give a folder of classes or a list of "
+            "clips. To see its labels, use: videoswin classify."
+        )
+
+
 def find_splits(source: str | Path, format: str | None = None) -> list[str]:
     """Finds the splits in a list with a column of splits, or in a folder.
 
@@ -118,8 +122,12 @@ def find_splits(source: str | Path, format: str | None = None) -> list[str]:
 
     Returns:
         Split names; empty if the source is a single split.
+
+    Raises:
+        DataError: The source is a video, or a list that cannot be read.
     """
     source = Path(source)
+    _reject_video(source)
     if source.is_dir():
         names = sorted(p.name for p in _subfolders(source))
         are_splits = bool(names) and all(name.lower() in SPLIT_FOLDERS for name in names)

@@ -188,7 +188,7 @@ def choose_device(device: str) -> torch.device:
             raise ConfigError(
                 f"device is {device!r}, but must be auto, cpu, cuda, cuda:N or mps. {hint}".strip()
             ) from error
-        reason = str(error).splitlines()[0].rstrip(".")
+        reason = str(error).splitlines()[0].partition(". ")[0].rstrip(".")
         raise ConfigError(
             f"device is {device!r}, which is not available ({reason}); use auto, cpu, cuda, "
             "cuda:N or mps."
