@@ -115,9 +115,9 @@ def life(num_calls: int) -> None:
 
 def _usage() -> tuple[float, int, int]:
     status = Path("/proc/self/status").read_text()
-    values = {line.split(":")[0]: line.split()[1] for line in status.splitlines() if ":" in line}
+    values = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
     num_files = len(list(Path("/proc/self/fd").iterdir()))
-    return int(values["VmRSS"]) / 1024, num_files, int(values["Threads"])
+    return int(values["VmRSS"].split()[0]) / 1024, num_files, int(values["Threads"])
 
 
 # --- network -------------------------------------------------------------------------------------

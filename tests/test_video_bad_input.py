@@ -655,3 +655,38 @@ def test_nothing_is_said_on_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[
             pass
     captured = capfd.readouterr()
     assert captured.err == "" and captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "mux"),
+    [
+        (".mp4", "libx264", {"movflags": "frag_keyframe+empty_moov"}),
+        (".mp4", "libx264", {"movflags": "faststart"}),
+        (".mkv", "libx264", {}),
+        (".avi", "mpeg4", {}),
+        (".ts", "libx264", {}),
+        (".mpg", "mpeg2video", {}),
+    ],
+)
+def test_allow_truncated_reads_up_to_the_last_intact_frame(suffix, codec, mux, tmp_path, caplog):
+    clip = Clip(suffix, codec, num_frames=40, mux_options=mux, options={"g": "10"})
+    path = clip.make(tmp_path / "whole")
+    truth = reference_decode(path)
+    with av.open(str(path)) as container:
+        positions = [packet.pos for packet in container.demux(video=0) if packet.pos]
+    path.write_bytes(path.read_bytes()[: positions[len(positions) * 7 // 8] + 10])
+    with pytest.raises(VideoDecodeError, match=r"truncated|damaged"), VideoReader(path) as video:
+        video.frames_at(range(video.num_frames))
+    with VideoReader(path, allow_truncated=True) as video:
+        assert 20 <= video.num_frames < 40
+        frames = video.frames_at(range(video.num_frames))
+    assert all(np.array_equal(a, b) for a, b in zip(frames, truth, strict=False))
+    assert "truncated" in caplog.text or suffix == ".ts"  # which has no end to miss
+
+
+def test_allow_truncated_changes_nothing_for_whole_files(tmp_path, caplog):
+    path = Clip(".mp4", num_frames=20).make(tmp_path / "whole")
+    with VideoReader(path, allow_truncated=True) as video, VideoReader(path) as other:
+        assert video.num_frames == other.num_frames == 20
+        assert np.array_equal(video.frames_at(range(20)), other.frames_at(range(20)))
+    assert caplog.text == ""

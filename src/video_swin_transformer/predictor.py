@@ -193,8 +193,16 @@ class Predictor:
     [('pan_right', 0.97)]
     """
 
-    def __init__(self, runtime: Runtime, name: str, weights: Path | None = None) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        name: str,
+        weights: Path | None = None,
+        *,
+        allow_truncated: bool = False,
+    ) -> None:
         self.runtime = runtime
+        self.allow_truncated = allow_truncated
         self.bundle = runtime.bundle
         self.name = name
         self._weights = weights
@@ -217,6 +225,7 @@ class Predictor:
         precision: str = "f32",
         device: str = "auto",
         threads: int | None = None,
+        allow_truncated: bool = False,
     ) -> Self:
         """Loads a model.
 
@@ -231,6 +240,8 @@ class Predictor:
             precision: "f32" or "bf16".
             device: "auto", "cpu", "cuda", "cuda:N" or "mps".
             threads: Number of CPU threads; None for the default of the runtime.
+            allow_truncated: Read videos whose end is missing as far as they go, with a warning,
+                instead of refusing them.
 
         Returns:
             The predictor.
@@ -254,11 +265,11 @@ class Predictor:
             opened = open_runtime(
                 resolved, runtime, precision, device, bundle=bundle, threads=threads
             )
-            loaded = cls(opened, str(checkpoint), resolved.path)
+            loaded = cls(opened, str(checkpoint), resolved.path, allow_truncated=allow_truncated)
         else:
             resolved = resolve_model(model)
             opened = open_runtime(resolved, runtime, precision, device, threads=threads)
-            loaded = cls(opened, resolved.name, resolved.path)
+            loaded = cls(opened, resolved.name, resolved.path, allow_truncated=allow_truncated)
         loaded._arguments = {
             "model": model,
             "config": config,
@@ -267,6 +278,7 @@ class Predictor:
             "precision": precision,
             "device": device,
             "threads": threads,
+            "allow_truncated": allow_truncated,
         }
         return loaded
 
@@ -372,7 +384,9 @@ class Predictor:
         return self._with(dataclasses.replace(self.bundle, labels=labels))
 
     def _with(self, bundle: BundleConfig) -> Self:
-        other = type(self)(self.runtime, self.name, self._weights)
+        other = type(self)(
+            self.runtime, self.name, self._weights, allow_truncated=self.allow_truncated
+        )
         other.bundle = bundle
         other._error_rate = self._error_rate
         other._arguments = self._arguments
@@ -545,7 +559,7 @@ class Predictor:
     def _read_views(self, source: Source) -> tuple[Views, dict[str, float]]:
         """Returns the views of a video, and the seconds spent on each step."""
         start = time.perf_counter()
-        with VideoReader(source) as video:
+        with VideoReader(source, allow_truncated=self.allow_truncated) as video:
             indices = clip_indices(video.num_frames, self.bundle.sampling, video.fps)
             clips, resize_seconds = _resized_clips(video, indices, self.bundle.preprocessing)
         decoded = time.perf_counter()
@@ -578,7 +592,7 @@ class Predictor:
         return outputs
 
     def _open_views(self, source: Source) -> _ViewReader:
-        return _ViewReader(source, self.bundle)
+        return _ViewReader(source, self.bundle, self.allow_truncated)
 
     def _classify_adaptively(self, views: _ViewReader) -> Classification:
         assert self._error_rate is not None
@@ -647,12 +661,12 @@ def _resized_clips(
 class _ViewReader:
     """The views of one video, read clip by clip. The first clip is read when it is opened."""
 
-    def __init__(self, source: Source, bundle: BundleConfig) -> None:
+    def __init__(self, source: Source, bundle: BundleConfig, allow_truncated: bool) -> None:
         self.source, self._bundle = source, bundle
         self.timing_seconds = {"decode": 0.0, "preprocess": 0.0}
         self._clips: dict[int, Views] = {}
         start = time.perf_counter()
-        self._video = VideoReader(source)
+        self._video = VideoReader(source, allow_truncated=allow_truncated)
         self.timing_seconds["decode"] = time.perf_counter() - start
         try:
             self._indices = clip_indices(self._video.num_frames, bundle.sampling, self._video.fps)

@@ -20,6 +20,7 @@ from .console import (
     with_progress,
 )
 from .options import (
+    AllowTruncated,
     CheckpointFile,
     ConfigFile,
     Device,
@@ -72,6 +73,7 @@ def classify(
     precision: Precision = "f32",
     device: Device = "auto",
     threads: Threads = None,
+    allow_truncated: AllowTruncated = False,
     verbose: Verbose = False,
 ) -> int:
     """Classify videos and print their labels."""
@@ -89,6 +91,7 @@ def classify(
         precision=precision,
         device=device,
         threads=threads,
+        allow_truncated=allow_truncated,
     )
     if clips_and_crops is not None:
         predictor = predictor.with_views(*clips_and_crops)

@@ -21,6 +21,7 @@ from .console import (
     with_progress,
 )
 from .options import (
+    AllowTruncated,
     CheckpointFile,
     ConfigFile,
     Device,
@@ -147,6 +148,7 @@ def features(
     precision: Precision = "f32",
     device: Device = "auto",
     threads: Threads = None,
+    allow_truncated: AllowTruncated = False,
     verbose: Verbose = False,
 ) -> int:
     """Write features of videos, with the frames and seconds that each row covers."""
@@ -183,6 +185,7 @@ def features(
         precision=precision,
         device=device,
         threads=threads,
+        allow_truncated=allow_truncated,
     )
     if verbose:
         say(describe_predictor(predictor))

@@ -67,6 +67,13 @@ Threads: TypeAlias = Annotated[
         metavar="N", min=1, help="Number of CPU threads.", show_default="the runtime's default"
     ),
 ]
+AllowTruncated: TypeAlias = Annotated[
+    bool,
+    typer.Option(
+        "--allow-truncated",
+        help="Read videos whose end is missing as far as they go, with a warning.",
+    ),
+]
 Verbose: TypeAlias = Annotated[
     bool, typer.Option("--verbose", "-v", help="Show the selected settings and the time per stage.")
 ]

@@ -68,6 +68,8 @@ def decode_videos(
     sources: Iterable[Source],
     plan: Callable[[Source, VideoReader], tuple[P, Ints]],
     preprocessing: Preprocessing,
+    *,
+    allow_truncated: bool = False,
 ) -> Iterator[Event[P]]:
     """Decodes videos one after the other in a thread.
 
@@ -76,6 +78,7 @@ def decode_videos(
         plan: Called with each opened video; returns what is passed on with `VideoStarts` and the
             frames to decode, increasing.
         preprocessing: Sizes to resize to.
+        allow_truncated: See `VideoReader`.
 
     Yields:
         For each video `VideoStarts`, its frames and `VideoEnds`. Frames that begin again with an
@@ -95,7 +98,7 @@ def decode_videos(
     def decode() -> None:
         try:
             for source in sources:
-                _decode_one(source, plan, preprocessing, put, stopped)
+                _decode_one(source, plan, preprocessing, allow_truncated, put, stopped)
             put(None)
         except BaseException as error:  # raised again where it can be seen
             put(error)
@@ -116,11 +119,12 @@ def _decode_one(
     source: Source,
     plan: Callable[[Source, VideoReader], tuple[P, Ints]],
     preprocessing: Preprocessing,
+    allow_truncated: bool,
     put: Callable[[Event[P]], None],
     stopped: threading.Event,
 ) -> None:
     try:
-        with VideoReader(source) as video:
+        with VideoReader(source, allow_truncated=allow_truncated) as video:
             planned, indices = plan(source, video)
             put(VideoStarts(source, planned))
             for index, pixels in video.iter_frames(indices):

@@ -217,7 +217,12 @@ class FeatureExtractor:
         job: _Job | None = None
         planned: _VideoPlan | None = None
         source: Source = ""
-        for event in decode_videos(sources, plan, self._preprocessing):
+        for event in decode_videos(
+            sources,
+            plan,
+            self._preprocessing,
+            allow_truncated=self._predictor.allow_truncated,
+        ):
             try:
                 if isinstance(event, VideoStarts):
                     source, planned = event.source, event.plan

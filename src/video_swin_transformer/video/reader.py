@@ -70,6 +70,8 @@ class VideoReader:
             (T, 3, H, W) uint8 RGB or (T, H, W) uint8 grayscale; a list of frames, which are PIL
             images, arrays or tensors; or the content of a video file as bytes or as a file object
             in binary mode, which is copied to a temporary file.
+        allow_truncated: Read a file whose end is missing up to its last intact frame, with a
+            warning, instead of refusing it. The whole file is decoded when it is opened.
 
     Attributes:
         num_frames: Number of frames. For long mp4, mov, mkv and webm files it is determined from
@@ -93,7 +95,7 @@ class VideoReader:
     height: int
     width: int
 
-    def __init__(self, source: VideoSource) -> None:
+    def __init__(self, source: VideoSource, *, allow_truncated: bool = False) -> None:
         self._name = source_name(source)
         self._frames: _FrameSource | None = None
         if self._name == "":
@@ -103,7 +105,7 @@ class VideoReader:
             source = copy_to_file(source)  # type: ignore[arg-type]
             self._delete = weakref.finalize(self, source.unlink, missing_ok=True)
         try:
-            frames = _open(source, self._name)
+            frames = _open(source, self._name, allow_truncated)
         except BaseException:
             self._delete()
             raise
@@ -215,7 +217,7 @@ def _nothing() -> None:
     pass
 
 
-def _open(source: VideoSource, name: str) -> _FrameSource:
+def _open(source: VideoSource, name: str, allow_truncated: bool) -> _FrameSource:
     array = as_array(source)
     if array is not None:
         return _ArrayFrames(array, name)
@@ -232,7 +234,8 @@ def _open(source: VideoSource, name: str) -> _FrameSource:
     with translate_errors(name, "opening"):
         if folder:
             return ImageFolder.from_folder(path, name, num_frames)
-        return _open_image(path, name) or VideoFile(path, name)
+        image = _open_image(path, name)
+        return image or VideoFile(path, name, allow_truncated=allow_truncated)
 
 
 def _open_image(path: str, name: str) -> _FrameSource | None:

@@ -26,6 +26,7 @@ lost frames.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -58,6 +59,8 @@ from .integrity import (
 )
 from .packet_table import MAX_PACKETS, UNKNOWN, PacketTable, Run, Timeline
 from .sample_table import composition_offsets
+
+_log = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from av.packet import Packet
@@ -127,6 +130,7 @@ class VideoFile:
     Args:
         path: Path of the file.
         name: Name for messages.
+        allow_truncated: Read a file whose end is missing up to its last intact frame.
 
     Raises:
         VideoDecodeError: The file is not a complete, decodable video.
@@ -138,11 +142,11 @@ class VideoFile:
     height: int
     width: int
 
-    def __init__(self, path: str, name: str) -> None:
+    def __init__(self, path: str, name: str, *, allow_truncated: bool = False) -> None:
         self._name = name
         self._kept: dict[int, VideoFrame] = {}  # position -> frame, for short videos
         self._is_tolerant = False  # whether the tolerant decoder is used from the start
-        self._decoder = PacketDecoder(path, name)
+        self._decoder = PacketDecoder(path, name, allow_truncated=allow_truncated)
         try:
             self._can_seek = (
                 self._decoder.format in _SEEKABLE_FORMATS
@@ -235,6 +239,8 @@ class VideoFile:
 
     def _try_index(self) -> bool:
         """Builds the timeline from the packets. Returns False if that is not reliable."""
+        if self._decoder.allow_truncated:
+            return False  # the index of a truncated file lists frames that are not there
         is_indexable = self._decoder.format in _INDEXABLE_FORMATS
         if not is_indexable or self._decoder.estimated_bytes() <= MAX_KEPT_BYTES:
             return False
@@ -290,7 +296,7 @@ class VideoFile:
             damaged += np.setdiff1d(indexed, decoded).tolist()
         elif faults:
             damaged += decoded[decoded >= faults[0]].tolist()
-            if not damaged:
+            if not damaged and not decoder.allow_truncated:
                 raise decoder.truncated(len(decoded))
         if damaged:
             timeline.mark_damaged(damaged)
@@ -299,8 +305,22 @@ class VideoFile:
         if indexed is None and faults:  # the number of lost frames is unknown
             timeline.damaged |= np.cumsum(timeline.damaged) > 0
         self.num_frames = len(order)
+        if decoder.allow_truncated:
+            if decoder.is_truncated:
+                timeline.mark_damaged([len(table) - 1])  # its end may be missing
+            self.num_frames = self._num_intact()
         self._can_seek = self._can_seek and timeline.unique
         self._keep_frames(complete)
+
+    def _num_intact(self) -> int:
+        """The number of frames up to the last one that is not damaged."""
+        intact = np.flatnonzero(~self._timeline.damaged)
+        if not len(intact):
+            raise decode_error(self._name, "all its frames are damaged")
+        num_frames = int(intact[-1]) + 1
+        if self._decoder.is_truncated:
+            _log.warning("%s is truncated; %d frames are left.", self._name, num_frames)
+        return num_frames
 
     def _mark_packet_damage(self) -> None:
         """Marks damage that the packets show, whether the decoder noticed it or not."""
@@ -433,16 +453,20 @@ class PacketDecoder:
     Args:
         path: Path of the file.
         name: Name for messages.
+        allow_truncated: Read files whose end is missing.
 
     Attributes:
+        is_truncated: Whether the end is missing.
         table: The packet metadata, complete after the first pass over all packets.
         faults: Packet indices at which the decoder reported an error since the last reset.
         is_lenient: Whether a tolerant decoder raises errors only if it cannot continue.
         is_tolerant: Whether the current decoder is tolerant; see `rewind`.
     """
 
-    def __init__(self, path: str, name: str) -> None:
+    def __init__(self, path: str, name: str, *, allow_truncated: bool = False) -> None:
         self._path, self._name = path, name
+        self.allow_truncated = allow_truncated
+        self.is_truncated = False
         self.table = PacketTable()
         self._is_complete = False  # whether the table is complete
         self.faults: list[int] = []
@@ -673,7 +697,8 @@ class PacketDecoder:
         # The last packet may be the remainder of a partial one before it.
         is_partial = any(table.corrupt[-2:])
         is_incomplete = declared > num_packets or self._ends_early() or self._lacks_blocks()
-        if is_partial or is_incomplete:
+        self.is_truncated = is_partial or is_incomplete
+        if self.is_truncated and not self.allow_truncated:
             num_packets = len(table)
             num_whole = len((table.corrupt[:-1] + b"\1").rstrip(b"\1"))
             raise self.truncated(num_whole if is_partial else num_packets)
