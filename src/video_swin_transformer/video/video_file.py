@@ -318,7 +318,7 @@ class VideoFile:
         if not len(intact):
             raise decode_error(self._name, "all its frames are damaged")
         num_frames = int(intact[-1]) + 1
-        if self._decoder.is_truncated:
+        if self._decoder.is_truncated or num_frames < len(self._timeline):
             _log.warning("%s is truncated; %d frames are left.", self._name, num_frames)
         return num_frames
 
