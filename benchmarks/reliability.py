@@ -214,7 +214,15 @@ def _contents(place: Path) -> dict[str, str]:
     kinds = (".npz", ".pth", ".onnx", ".safetensors")
     files = sorted(p for p in place.rglob("*") if p.suffix in kinds and p.name[0] != ".")
     files = [p for p in files if "checkpoint" not in str(p.relative_to(place))]
-    return {str(p.relative_to(place)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+    return {str(p.relative_to(place)): hashlib.sha256(_content(p)).hexdigest() for p in files}
+
+
+def _content(path: Path) -> bytes:
+    """The content; of safetensors only the tensors, since the config has the name of the run."""
+    data = path.read_bytes()
+    if path.suffix == ".safetensors":
+        data = data[8 + int.from_bytes(data[:8], "little") :]
+    return data
 
 
 def _empty(place: Path) -> None:

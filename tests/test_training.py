@@ -25,7 +25,12 @@ from tests.training import (
 )
 from video_swin_transformer import ClipSampling, cli
 from video_swin_transformer.data import read_annotations
-from video_swin_transformer.errors import DataError, DeviceMemoryError, TrainingDivergedError
+from video_swin_transformer.errors import (
+    CheckpointError,
+    DataError,
+    DeviceMemoryError,
+    TrainingDivergedError,
+)
 from video_swin_transformer.model import VideoSwinTransformer
 from video_swin_transformer.training import Progress, load_recipe, profile_training, train
 from video_swin_transformer.training.dataloader import BatchShards, EpochOrder
@@ -538,3 +543,16 @@ def test_a_dry_run_measures_a_step_and_writes_nothing(tmp_path, clips, run):
     assert profile.bytes_per_clip > 4 * 3 * 4 * 32 * 32 and profile.num_clips == 10
     code, out, _ = run("train", recipe, "--dry-run", "--device", "cpu")
     assert code == 0 and "give data=FOLDER" in out
+
+
+def test_resume_starts_over_a_run_that_has_no_checkpoint_yet(tmp_path):
+    folder = make_folder(tmp_path / "clips", 2)
+    train_here(tmp_path / "a", TINY, f"data={folder}")
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        train_here(tmp_path / "b", TINY, f"data={folder}", resume=True)
+    train_here(tmp_path / "c", TINY, f"data={folder}")
+    for path in (tmp_path / "c").rglob("step_*.pt"):
+        path.unlink()  # as if it had been killed before
+    _, messages = train_here(tmp_path / "c", TINY, f"data={folder}", resume=True)
+    assert any("starts over" in message for message in messages)
+    assert losses_of(tmp_path / "c" / "out") == losses_of(tmp_path / "a" / "out")

@@ -97,7 +97,8 @@ def train(
         out: The folder that everything is written to.
         overrides: Settings that replace those of the recipe, such as "data.train=FOLDER".
         clips: Generates the training clips, instead of `data.train`. Validation clips are files.
-        resume: Continue from the last checkpoint in `out`; bit-exact on a CPU.
+        resume: Continue from the last checkpoint in `out`; bit-exact on a CPU. A run that ended
+            before its first checkpoint starts over.
         device: "auto", "cpu", "cuda", "cuda:N" or "mps".
         seed: Replaces the seed of the recipe.
         progress: Called after each step, in the main process only.
@@ -151,7 +152,12 @@ def _open_trainer(
     progress: ProgressCallback | None,
 ) -> Trainer:
     checkpoints = Checkpoints(out, recipe.run.max_checkpoints)
-    checkpoint = _load_checkpoint(checkpoints, recipe) if resume else None
+    checkpoint = None
+    if resume and not checkpoints.paths() and (out / RECIPE_FILE).is_file():
+        # It was ended before its first checkpoint.
+        logger.warning("The run in %r has no checkpoint yet; it starts over.", str(out))
+    elif resume:
+        checkpoint = _load_checkpoint(checkpoints, recipe)
     if checkpoint is None and checkpoints.paths():
         raise ConfigError(
             f"{str(out)!r} already contains a run. Pass resume=True (--resume) to continue "
