@@ -547,6 +547,8 @@ def test_a_dry_run_measures_a_step_and_writes_nothing(tmp_path, clips, run):
 
 def test_resume_starts_over_a_run_that_has_no_checkpoint_yet(tmp_path):
     folder = make_folder(tmp_path / "clips", 2)
+    for name in "abc":
+        (tmp_path / name).mkdir()
     train_here(tmp_path / "a", TINY, f"data={folder}")
     with pytest.raises(CheckpointError, match="no checkpoint"):
         train_here(tmp_path / "b", TINY, f"data={folder}", resume=True)
