@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +18,8 @@ import torch
 import video_swin_transformer as vst
 from tests.training import (
     TINY,
+    command,
+    environment,
     log_messages,
     losses_of,
     make_clip,
@@ -558,3 +562,42 @@ def test_resume_starts_over_a_run_that_has_no_checkpoint_yet(tmp_path):
     _, messages = train_here(tmp_path / "c", TINY, f"data={folder}", resume=True)
     assert any("starts over" in message for message in messages)
     assert losses_of(tmp_path / "c" / "out") == losses_of(tmp_path / "a" / "out")
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for children in /proc")
+@pytest.mark.parametrize("moment", ["worker starts", "first step"])
+def test_data_loading_workers_end_when_the_trainer_is_killed(moment, tmp_path):
+    folder = make_folder(tmp_path / "clips", 2)
+    recipe = write_tiny(tmp_path)
+    arguments = command(recipe, f"data={folder}", "schedule.epochs=500", "run.workers=1")
+    process = subprocess.Popen(
+        [*arguments, "--out", str(tmp_path / "out")],
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    log = tmp_path / "out" / "steps.csv"
+    children: list[int] = []
+    try:
+        while process.poll() is None and not children:
+            text = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
+            has_step = log.exists() and log.read_text().count("\n") > 1
+            if has_step or moment == "worker starts":
+                children = [int(number) for number in text.split()]
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait()
+    assert children
+    end = time.monotonic() + 30
+    while (left := [n for n in children if _is_running(n)]) and time.monotonic() < end:
+        time.sleep(0.2)
+    assert not left
+
+
+def _is_running(process: int) -> bool:
+    status = Path(f"/proc/{process}/status")
+    try:
+        return "State:\tZ" not in status.read_text()
+    except OSError:
+        return False

@@ -7,7 +7,10 @@ depend on the number of workers or processes, nor on where a run was interrupted
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
@@ -291,6 +294,18 @@ def _start_worker(worker_id: int) -> None:
     # Terminals and schedulers signal the whole process group; the trainer decides what to do.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    threading.Thread(target=_end_with_trainer, daemon=True).start()
+
+
+def _end_with_trainer() -> None:
+    """Ends this process when the trainer is killed.
+
+    torch looks for the trainer as well, but not if it was killed while this process started.
+    """
+    trainer = multiprocessing.parent_process()
+    if trainer is not None:
+        trainer.join()
+        os._exit(1)
 
 
 def _stop_workers(batches: Any) -> None:
