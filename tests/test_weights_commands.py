@@ -172,7 +172,7 @@ def test_nothing_is_overwritten_or_left_half_done(official, tmp_path, monkeypatc
     assert run(arguments) == 2
     assert "--force" in capsys.readouterr().err and out.read_text() == "precious"
     assert run([*arguments[:-1], str(tmp_path)]) == 2
-    assert run([*arguments[:-1], str(out / "below")]) == 1
+    assert run([*arguments[:-1], str(out / "below")]) == 2
     assert run(["convert", str(official), "--to", "onnx", "--out", "x"]) == 2
     assert run([*arguments, "--force", "--dtype", "int4"]) == 2
     with monkeypatch.context() as broken:
