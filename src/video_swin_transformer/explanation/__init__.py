@@ -11,9 +11,9 @@ pixels      token grid -> pixels of a view
 result      Explanation: the maps, and files that show them
 """
 
-from .explain import METHODS, Method, explain
-from .layers import LAYERS, LayerName
-from .occlusion import FILLS, Fill
+from .explain import METHODS, explain
+from .layers import LAYERS
+from .occlusion import FILLS
 from .result import Explanation
 from .views import SampledView, SampledViews, sampled_views
 
@@ -22,9 +22,6 @@ __all__ = [
     "LAYERS",
     "METHODS",
     "Explanation",
-    "Fill",
-    "LayerName",
-    "Method",
     "SampledView",
     "SampledViews",
     "explain",
