@@ -7,7 +7,6 @@ import torch, so exported models run without it.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 from dataclasses import dataclass
@@ -82,23 +81,18 @@ def read_exported_model(source: str | Path) -> ExportedModel:
     sidecar = sidecar_path(path)
     hint = f"export it with: videoswin export MODEL --format {EXPORT_FORMATS[path.suffix.lower()]}"
     try:
-        path.stat()
-        if not sidecar.exists():
-            raise FileNotFoundError(errno.ENOENT, "no sidecar", str(sidecar))
+        missing = [file.name for file in (*model_files(path), sidecar) if not file.exists()]
+        if path.name in missing:
+            raise CheckpointError(f"There is no file {str(path)!r}.")
+        if missing:
+            raise CheckpointError(
+                f"{str(path)!r} cannot be used without {missing[0]!r} in the same folder; keep the "
+                f"files together, or {hint}."
+            )
         digests = {file.name: sha256_file(file) for file in model_files(path)}
-        text = read_text_file(sidecar, max_bytes=_MAX_BYTES, what="sidecar", error=CheckpointError)
-    except FileNotFoundError as error:
-        missing = Path(error.filename).name
-        if missing == path.name:
-            raise CheckpointError(f"There is no file {str(path)!r}.") from error
-        raise CheckpointError(
-            f"{str(path)!r} cannot be used without {missing!r} in the same folder; keep the files "
-            f"together, or {hint}."
-        ) from error
-    except CheckpointError:
-        raise
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise CheckpointError(f"{str(path)!r} cannot be read ({error}).") from error
+    text = read_text_file(sidecar, max_bytes=_MAX_BYTES, what="sidecar", error=CheckpointError)
     try:
         bundle = BundleConfig.from_json(text)
         export = parse_json(text)["export"]

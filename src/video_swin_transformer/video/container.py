@@ -149,6 +149,19 @@ def require_size(name: str, width: int, height: int) -> None:
         )
 
 
+def require_possible_samples(path: str, name: str) -> None:
+    """Raises VideoDecodeError if a file claims more samples than it has bytes.
+
+    FFmpeg makes an index of all of them when it opens the file.
+    """
+    with translate_errors(name, "opening"):
+        num_samples, num_bytes = largest_sample_count(path), Path(path).stat().st_size
+    if num_samples > num_bytes:
+        raise decode_error(
+            name, f"it claims to have {num_samples} samples, but has only {num_bytes} bytes"
+        )
+
+
 def open_container(path: str, name: str) -> tuple[InputContainer, VideoStream]:
     """Opens a local video file and selects its video stream, without decoding.
 
@@ -164,10 +177,6 @@ def open_container(path: str, name: str) -> tuple[InputContainer, VideoStream]:
     """
     import av
 
-    if (num_samples := largest_sample_count(path)) > (num_bytes := Path(path).stat().st_size):
-        raise decode_error(
-            name, f"it claims to have {num_samples} samples, but has only {num_bytes} bytes"
-        )
     options = {
         "protocol_whitelist": "file",
         "format_whitelist": CONTAINER_FORMATS,

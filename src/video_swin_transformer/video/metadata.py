@@ -5,7 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from .container import open_container, require_file, translate_errors
+from .container import (
+    open_container,
+    require_file,
+    require_possible_samples,
+    translate_errors,
+)
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,7 @@ def read_metadata(path: str | Path) -> ContainerMetadata:
     """
     name = str(path)
     require_file(name, name)
+    require_possible_samples(name, name)
     container, stream = open_container(name, name)
     with container, translate_errors(name, "decoding its first frame"):
         frame = next(container.decode(stream), None)

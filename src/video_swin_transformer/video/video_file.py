@@ -46,6 +46,7 @@ from .container import (
     is_complete_gif,
     is_library_error,
     open_container,
+    require_possible_samples,
     require_size,
     translate_errors,
 )
@@ -473,6 +474,7 @@ class PacketDecoder:
         self._num_faults_in_a_row = 0
         self.is_lenient = False
         self._is_fresh = False
+        require_possible_samples(path, name)
         self.rewind()
 
     def rewind(self, *, tolerant: bool = False) -> None:
