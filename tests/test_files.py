@@ -22,14 +22,16 @@ from video_swin_transformer import ConfigError, DataError, cli, train
 from video_swin_transformer.data import Quarantine, default_quarantine, read_annotations
 from video_swin_transformer.evaluation.scores import Plan
 from video_swin_transformer.features import load_features
-from video_swin_transformer.files import (
+from video_swin_transformer.file_names import (
     csv_cell,
     one_line,
-    open_atomic,
-    output_paths,
     path_from_text,
     path_to_text,
     plain_text,
+)
+from video_swin_transformer.files import (
+    open_atomic,
+    output_paths,
     read_file,
     read_text_file,
     sibling_path,

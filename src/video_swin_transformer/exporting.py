@@ -20,7 +20,8 @@ import numpy as np
 from .config import EXPORT_FORMATS, ClipShape
 from .errors import ConfigError, ExportError, UnknownNameError
 from .exporters.sidecar import model_files, sidecar_path, sidecar_text
-from .files import check_folder, errors_naming, plain_text, sha256_file, temporary_folder
+from .file_names import plain_text
+from .files import check_folder, errors_naming, sha256_file, temporary_folder
 from .postprocess import Floats, ViewOutputs
 from .predictor import Predictor
 from .runtimes import Runtime, open_runtime

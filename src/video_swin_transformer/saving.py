@@ -16,7 +16,8 @@ from torch import Tensor
 
 from .config import CONFIG_FILE, MODEL_TYPE, WEIGHTS_FILE, BundleConfig
 from .errors import CheckpointError, ConfigError
-from .files import os_error_reason, plain_text, read_file, write_atomic
+from .file_names import plain_text
+from .files import os_error_reason, read_file, write_atomic
 
 TRAINED_MODEL = "model"  # in the output folder of a training run
 METADATA_KEY = "video_swin_config"

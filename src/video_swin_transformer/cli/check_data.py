@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import counted
-from ..files import check_output, is_json_with, one_line, plain_text, write_atomic
+from ..file_names import one_line, plain_text
+from ..files import check_output, is_json_with, write_atomic
 from .console import progress_bar, refuse_without_effect, say, text_table
 from .options import DataFormat, Delimiter, Force, QuarantineFile, Root
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from ..files import one_line
+from ..file_names import one_line
 from .console import (
     describe_predictor,
     expand_inputs,

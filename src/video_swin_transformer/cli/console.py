@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 import typer
 
 from ..errors import ConfigError, VideoDecodeError
-from ..files import plain_text
+from ..file_names import plain_text
 from ..terminal import Bar, stderr_console
 
 if TYPE_CHECKING:

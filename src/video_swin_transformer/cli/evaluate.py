@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..errors import ConfigError, counted
-from ..files import one_line
+from ..file_names import one_line
 from .console import (
     describe_predictor,
     progress_bar,

@@ -10,15 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import ConfigError, VideoDecodeError
-from ..files import (
-    check_folder,
-    one_line,
-    output_paths,
-    path_to_text,
-    plain_text,
-    require_inputs_kept,
-    sibling_path,
-)
+from ..file_names import one_line, path_to_text, plain_text
+from ..files import check_folder, output_paths, require_inputs_kept, sibling_path
 from .console import (
     describe_predictor,
     expand_inputs,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ..errors import ConfigError
-from ..files import one_line, path_to_text, plain_text
+from ..file_names import one_line, path_to_text, plain_text
 from .console import (
     describe_predictor,
     expand_inputs,

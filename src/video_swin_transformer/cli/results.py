@@ -8,14 +8,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from ..files import (
-    check_output,
-    csv_cell,
-    is_stream,
-    path_to_text,
-    plain_text,
-    write_atomic,
-)
+from ..file_names import csv_cell, path_to_text, plain_text
+from ..files import check_output, is_stream, write_atomic
 
 if TYPE_CHECKING:
     from ..predictor import Classification

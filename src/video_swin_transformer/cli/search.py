@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from ..files import one_line, path_to_text
+from ..file_names import one_line, path_to_text
 from .console import print_json, refuse_without_effect
 from .options import Device, Model, Precision, RuntimeName, Threads
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import ConfigError, counted
-from ..files import one_line
+from ..file_names import one_line
 from ..terminal import stderr_console
 from .console import log_to_stderr, refuse_without_effect, say, text_table
 

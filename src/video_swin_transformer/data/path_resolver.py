@@ -8,7 +8,7 @@ import unicodedata
 from collections import defaultdict
 from pathlib import Path
 
-from ..files import path_from_text
+from ..file_names import path_from_text
 from ..video.discovery import find_videos, video_suffixes
 
 _MIN_SIMILARITY = 0.75  # less similar names are not suggested

@@ -14,16 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import DataError
-from ..files import (
-    os_error_reason,
-    path_from_text,
-    path_to_text,
-    plain_text,
-    read_text_file,
-    require_path,
-    sibling_path,
-    write_atomic,
-)
+from ..file_names import path_from_text, path_to_text, plain_text
+from ..files import os_error_reason, read_text_file, require_path, sibling_path, write_atomic
 from ..strict_json import parse_json
 from .annotations import Annotations, ClipRecord
 

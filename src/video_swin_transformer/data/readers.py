@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import DataError, UnknownNameError
-from ..files import path_to_text, require_path
+from ..file_names import path_to_text
+from ..files import require_path
 from ..labels import LABEL_SETS, read_labels, shipped_labels
 from ..video.discovery import describe_passed_over, find_videos, video_suffixes
 from .annotations import Annotations, ClipRecord, RejectedEntry

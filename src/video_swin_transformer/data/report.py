@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from ..files import path_to_text, plain_text
+from ..file_names import path_to_text, plain_text
 
 # kind -> (whether the clip is unusable, description in the table)
 KINDS: dict[str, tuple[bool, str]] = {

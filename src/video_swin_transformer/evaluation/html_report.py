@@ -12,7 +12,7 @@ from pathlib import Path
 import cv2
 
 from ..errors import MissingExtraError, VideoSwinError
-from ..files import path_to_text, plain_text
+from ..file_names import path_to_text, plain_text
 from ..video import VideoReader
 from .charts import confusion_svg, reliability_svg
 from .intervals import Measure

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..files import check_folder, csv_cell, is_json_with, path_to_text, plain_text, write_atomic
+from ..file_names import csv_cell, path_to_text, plain_text
+from ..files import check_folder, is_json_with, write_atomic
 from .charts import confusion_svg, reliability_svg
 from .html_report import render_report
 from .intervals import Measure

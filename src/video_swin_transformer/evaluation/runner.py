@@ -10,7 +10,8 @@ import numpy as np
 
 from ..data import Annotations, ClipRecord, clip_source
 from ..errors import DataError, counted
-from ..files import path_to_text, sha256_files
+from ..file_names import path_to_text
+from ..files import sha256_files
 from ..predictor import Predictor
 from ..video import FrameFolder
 from .distributed import ProcessGroup

@@ -27,13 +27,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import ConfigError, DataError
-from ..files import (
-    path_from_text,
-    path_to_text,
-    plain_text,
-    read_text_file,
-    write_atomic,
-)
+from ..file_names import path_from_text, path_to_text, plain_text
+from ..files import read_text_file, write_atomic
 from ..strict_json import parse_json
 
 _MAX_PLAN_BYTES = 2**30

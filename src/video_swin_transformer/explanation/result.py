@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..files import path_to_text, sibling_path, write_atomic
+from ..file_names import path_to_text
+from ..files import sibling_path, write_atomic
 from ..plotting import (
     captioned,
     curve_chart,

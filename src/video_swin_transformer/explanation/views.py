@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ..files import path_to_text, write_atomic
+from ..file_names import path_to_text
+from ..files import write_atomic
 from ..plotting import FrameBox, dimmed_outside, figure_png, readable_size, sheet_chart
 from ..predictor import Predictor, Source
 from ..preprocess import CropBox, Frames, crop_boxes, resized_size

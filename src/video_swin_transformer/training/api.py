@@ -15,7 +15,8 @@ import torch
 from ..config import BundleConfig
 from ..data import TrainClips
 from ..errors import ConfigError, UnknownNameError, VideoSwinError
-from ..files import check_folder, path_to_text, plain_text, read_text_file, write_atomic
+from ..file_names import path_to_text, plain_text
+from ..files import check_folder, read_text_file, write_atomic
 from ..registry import find_card
 from ..saving import write_folder
 from .config import Recipe

@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from ..data import Annotations, ClipRecord, Sample
 from ..errors import DataError
-from ..files import one_line
+from ..file_names import one_line
 from .transforms import AugmentedClip, Mix
 
 # Keys of random numbers. They are the fifth part of a key; the keys of clips have four.

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from ..config import ClipSampling, Preprocessing
 from ..data import Annotations
 from ..errors import CheckpointError, TrainingDivergedError
-from ..files import one_line
+from ..file_names import one_line
 from ..model import VideoSwinTransformer
 from .config import Recipe
 from .console import Progress, metric_label

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from ..files import one_line
+from ..file_names import one_line
 from .container import CONTAINER_FORMATS
 from .images import IMAGE_SUFFIXES
 from .sequences import is_numbered_sequence

@@ -21,7 +21,8 @@ from torch import Tensor
 
 from ..config import WEIGHTS_FILE, BundleConfig
 from ..errors import CheckpointError, ConfigError
-from ..files import plain_text, read_text_file, require_regular
+from ..file_names import plain_text
+from ..files import read_text_file, require_regular
 from ..saving import METADATA_KEY, read_bundle, read_safetensors
 from ..strict_json import parse_json
 from .pickle_check import PickleRefused, check_pickle
