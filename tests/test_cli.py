@@ -298,6 +298,8 @@ def test_ctrl_c_is_one_line_and_130(command, tmp_path):
         text=True,
         start_new_session=True,
         env=environment_without_coverage(),
+        # A job in the background ignores SIGINT, and so would its children.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     time.sleep(3)
     os.killpg(running.pid, signal.SIGINT)  # as a terminal does: to all of its processes

@@ -104,8 +104,8 @@ def test_a_row_with_more_cells_than_the_heading_is_rejected_by_line(tmp_path):
     for line in ("a.mp4 0 16 1", "a.mp4 0 16 jump", "a.mp4 120 5"):
         with pytest.raises(DataError, match=r"Line 2 .* several numbers"):
             read_annotations(written(tmp_path, f"path label\n{line}\n"))
-    with pytest.raises(DataError, match="the columns start, stop; segments"):
-        read_annotations(written(tmp_path, "path,start,stop,label\na.mp4,0,16,1\n"))
+    with pytest.raises(DataError, match="the columns start_frame, stop_frame; segments"):
+        read_annotations(written(tmp_path, "path,start_frame,stop_frame,label\na.mp4,0,16,1\n"))
     with pytest.raises(DataError, match=r"Line 2 .* number of frames is 'x'"):
         read_annotations(written(tmp_path, "path,num_frames,label\na,x,1\n"))
 
@@ -369,9 +369,12 @@ def test_json_objects(tmp_path, data):
     [
         ('{"path": "a.mp4", "label": 1}\n{"path": "b.mp4"\n', "Line 2 .* is not JSON"),
         ('{"path": "a.mp4", "label": 1}\n[1]\n', "Line 2 .* must be an object"),
-        ('{"path": "a.mp4", "label": 1, "start": 0, "end": 2}\n', "keys start, end; segments"),
+        ('{"path": "a.mp4", "label": 1, "start_frame": 0, "end_frame": 2}\n', "need start and end"),
+        ('{"path": "a.mp4", "label": 1, "start": 0}\n', "keys start; segments"),
+        ('{"path": "a.mp4", "label": 1, "segment": [1]}\n', "must be .start, end. in seconds"),
+        ('{"path": "a.mp4", "label": 1, "start": -1, "end": 2}\n', "-1 is not a time"),
         ('{"path": "a.mp4", "label": "?"}\n{"path": "b.mp4", "label": 2}\n', "Object 0 .* '\\?'"),
-        ('{"database": {"a": {"duration": 3}}, "version": "1.3"}', "keys database, version"),
+        ('{"database": {"a": {"duration": 3}}, "version": "1.3"}', "contains no clips"),
         ('{"title": "a.mp4", "label": 1}\n', "keys label, title"),
         ('{"path": "a.mp4", "label": {"x": 1}}\n', "label of object 0"),
         ('{"path": "a.mp4", "label": [0, 0, 1, 0]}\n', "one number per class"),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tests.media import Clip
 
@@ -36,8 +37,8 @@ run: {workers: 0}
 """  # noqa: E501
 
 
-def make_clip(path: Path, kind: str, seed: int, num_frames: int = 8) -> Path:
-    """A clip of 48x36 pixels with a random texture that gets brighter or darker, moves, or is
+def texture_frames(kind: str, seed: int, num_frames: int) -> list[NDArray[np.uint8]]:
+    """Frames of 48x36 pixels with a random texture that gets brighter or darker, moves, or is
     striped; "striped+darker" combines kinds, "" has none."""
     kinds = kind.split("+")
     generator = np.random.default_rng(seed)
@@ -50,7 +51,13 @@ def make_clip(path: Path, kind: str, seed: int, num_frames: int = 8) -> Path:
         change = sum({"brighter": 8, "darker": -8}.get(one, 0) for one in kinds) * number
         frame = np.roll(texture, -shift, axis=1)[:, 24:72] + change
         frames.append(np.repeat(frame.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2))
+    return frames
+
+
+def make_clip(path: Path, kind: str, seed: int, num_frames: int = 8) -> Path:
+    """A file of such frames."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    frames = texture_frames(kind, seed, num_frames)
     return Clip(height=36, width=48, num_frames=num_frames).make(path, frames)
 
 

@@ -35,8 +35,9 @@ from .preprocess import (
 from .runtimes import Runtime, open_runtime
 from .runtimes.lazy_model import weights_digest
 from .sampling import Indices, clip_indices
-from .video import FrameFolder, VideoReader
+from .video import FrameFolder, VideoReader, VideoSegment
 from .video.inputs import VideoSource, source_name
+from .video.segment import parse_segment
 from .weights import resolve_model
 
 Floats: TypeAlias = npt.NDArray[np.float32]
@@ -701,10 +702,11 @@ class _ViewReader:
 
 def _sample_frames(source: str) -> tuple[list[Frames], list[str]]:
     """A few frames of a video and their captions; none if it cannot be read now."""
-    if not Path(source).exists():  # an array has no frames left
-        return [], []
+    segment = parse_segment(source)
+    if not Path(source if segment is None else segment.path).exists():
+        return [], []  # an array has no frames left
     try:
-        with VideoReader(source) as video:
+        with VideoReader(source if segment is None else segment) as video:
             count = min(video.num_frames, _HTML_FRAMES)
             indices = (np.arange(count) + 0.5) * video.num_frames // count
             frames = video.frames_at(indices.astype(np.int64))
@@ -719,7 +721,7 @@ def _sample_frames(source: str) -> tuple[list[Frames], list[str]]:
 
 def _several(sources: Iterable[Source]) -> Iterable[Source]:
     """Takes one path for one video, not for its characters."""
-    return [sources] if isinstance(sources, str | Path | FrameFolder) else sources
+    return [sources] if isinstance(sources, str | Path | FrameFolder | VideoSegment) else sources
 
 
 def _reload(

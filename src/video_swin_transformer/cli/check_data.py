@@ -14,7 +14,15 @@ from ..errors import counted
 from ..file_names import one_line, plain_text
 from ..files import check_output, is_json_with, write_atomic
 from .console import progress_bar, refuse_without_effect, say, text_table
-from .options import DataFormat, Delimiter, Force, QuarantineFile, Root
+from .options import (
+    AnnotationFps,
+    Background,
+    DataFormat,
+    Delimiter,
+    Force,
+    QuarantineFile,
+    Root,
+)
 
 if TYPE_CHECKING:
     from ..data import Annotations, CheckReport, Problem, Quarantine
@@ -45,6 +53,8 @@ def check_data(
     root: Root = None,
     format: DataFormat = None,
     delimiter: Delimiter = None,
+    background: Background = "ignore",
+    annotation_fps: AnnotationFps = None,
     labels: Annotated[
         str | None,
         typer.Option(metavar="FILE|SET", help="Label map: a file, or a set such as kinetics400."),
@@ -75,7 +85,9 @@ def check_data(
         refuse_without_effect(context, ["force"], "without --json")
     else:
         check_output(json, "a report of check-data", _is_report, force=force)
-    splits = _read_splits(data, val or [], root, format, delimiter, labels)
+    splits = _read_splits(
+        data, val or [], root, format, delimiter, labels, background, annotation_fps
+    )
     quarantines = _open_quarantines(splits, quarantine)
     for name, split in splits.items():
         for note in split.notes:
@@ -108,6 +120,8 @@ def _read_splits(
     format: str | None,
     delimiter: str | None,
     labels: str | None,
+    background: str,
+    annotation_fps: float | None,
 ) -> dict[str, Annotations]:
     """All splits by name; the first one numbers the classes."""
     from ..data import find_splits, label_map, read_annotations, require_same_labels
@@ -126,6 +140,8 @@ def _read_splits(
                 delimiter=delimiter,
                 labels=names,
                 split=split,
+                background=background,
+                annotation_fps=annotation_fps,
             )
             names = names or annotations.classes or None
             if splits:

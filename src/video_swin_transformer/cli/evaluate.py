@@ -17,6 +17,8 @@ from .console import (
     text_table,
 )
 from .options import (
+    AnnotationFps,
+    Background,
     CheckpointFile,
     ConfigFile,
     DataFormat,
@@ -53,6 +55,8 @@ _OF_VIDEOS = (
     "format",
     "delimiter",
     "split",
+    "background",
+    "annotation_fps",
     "labels",
     "quarantine",
     "workers",
@@ -124,6 +128,8 @@ def evaluate(
         str | None,
         typer.Option(metavar="NAME", help="Split to use from a folder or Kinetics list."),
     ] = None,
+    background: Background = "ignore",
+    annotation_fps: AnnotationFps = None,
     labels: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Label names to use instead of the model's.")
     ] = None,
@@ -183,6 +189,8 @@ def evaluate(
                 format=format,
                 delimiter=delimiter,
                 split=split,
+                background=background,
+                annotation_fps=annotation_fps,
                 average=average,
                 mean_class_accuracy=mean_class_accuracy,
                 quarantine=quarantine,

@@ -90,8 +90,25 @@ DataFormat: TypeAlias = Annotated[
     typer.Option(
         "--format",
         metavar="KIND",
-        help="folder, list, frames, multilabel, kinetics, sthv2, mmaction or json.",
+        help="folder, list, frames, multilabel, kinetics, sthv2, mmaction, json, activitynet, "
+        "labelstudio or fiftyone.",
         show_default="detected",
+    ),
+]
+Background: TypeAlias = Annotated[
+    str,
+    typer.Option(
+        metavar="WHAT",
+        help="For lists of segments: ignore what is outside of them, or make it a class.",
+    ),
+]
+AnnotationFps: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        metavar="FPS",
+        min=0.001,
+        help="Frame rate of a Label Studio project.",
+        show_default="as in its tasks",
     ),
 ]
 StateDictKey: TypeAlias = Annotated[

@@ -4,6 +4,9 @@ annotations.py    a dataset split: clips and their labels
 columns.py        names of columns and keys
 lists.py          text lists, one clip per line
 tables.py         published CSV and JSON formats
+segments.py       labeled segments of videos
+segment_formats.py  segments from files of annotation tools
+segment_writing.py  segments to files of annotation tools
 path_resolver.py  annotation paths -> files on disk
 readers.py        detect the format, locate the clips, number the classes
 quarantine.py     unusable clips that later runs skip
@@ -17,6 +20,7 @@ dataset.py        clips for training and evaluation
 from .annotations import (
     Annotations,
     ClipRecord,
+    TimeRange,
     hold_out,
     require_disjoint,
     require_same_labels,
@@ -24,11 +28,20 @@ from .annotations import (
 from .checking import CheckPlan, check_dataset
 from .dataset import EvalClips, Sample, TrainClips, clip_source
 from .quarantine import Quarantine, default_quarantine
-from .readers import FORMATS, find_splits, label_map, read_annotations
+from .readers import (
+    FORMATS,
+    find_splits,
+    label_map,
+    read_annotations,
+    read_segment_annotations,
+)
 from .report import CheckReport, Problem
+from .segment_writing import SEGMENT_FILE_FORMATS, write_segment_annotations
+from .segments import Segment, VideoSegments
 
 __all__ = [
     "FORMATS",
+    "SEGMENT_FILE_FORMATS",
     "Annotations",
     "CheckPlan",
     "CheckReport",
@@ -37,7 +50,10 @@ __all__ = [
     "Problem",
     "Quarantine",
     "Sample",
+    "Segment",
+    "TimeRange",
     "TrainClips",
+    "VideoSegments",
     "check_dataset",
     "clip_source",
     "default_quarantine",
@@ -45,6 +61,8 @@ __all__ = [
     "hold_out",
     "label_map",
     "read_annotations",
+    "read_segment_annotations",
     "require_disjoint",
     "require_same_labels",
+    "write_segment_annotations",
 ]

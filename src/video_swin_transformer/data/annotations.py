@@ -10,23 +10,46 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import DataError
+from ..video import VideoSegment
 
 _NUM_NAMED = 3  # examples listed in an error message
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class TimeRange:
+    """A part of a video.
+
+    Attributes:
+        start: Seconds from the first frame.
+        end: Seconds; the frame that begins here is the first one after the part.
+    """
+
+    start: float
+    end: float
+
+
 @dataclass(frozen=True, slots=True)
 class ClipRecord:
-    """One clip: a video file or a folder of frames.
+    """One clip: a video file, a segment of one, or a folder of frames.
 
     Attributes:
         path: Path of the file or folder.
         labels: Class indices: one, several in a multi-label dataset, empty if unlabeled.
         num_frames: Number of frames given in the annotation, if any.
+        segment: The part of the file that is the clip; None: all of it.
     """
 
     path: str
     labels: tuple[int, ...]
     num_frames: int | None = None
+    segment: TimeRange | None = None
+
+    @property
+    def name(self) -> str:
+        """The path, for a segment with its times as a media fragment: a.mp4#t=1.5,4.0."""
+        if self.segment is None:
+            return self.path
+        return str(VideoSegment(self.path, self.segment.start, self.segment.end))
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +155,7 @@ def require_disjoint(train: Annotations, other: Annotations) -> None:
     Raises:
         DataError: A path is in both splits.
     """
-    both = sorted({item.path for item in train.items} & {item.path for item in other.items})
+    both = sorted({item.name for item in train.items} & {item.name for item in other.items})
     if both:
         raise DataError(
             f"{len(both)} clips are in both {train.source!r} and {other.source!r}, such as "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,22 +21,26 @@ LABELS = (
 )  # fmt: skip
 COUNTS = ("num_frames", "total_frames", "n_frames", "nframes", "frame_count", "frames", "count")
 STARTS = (
-    "start", "start_frame", "start_index", "start_time", "start_sec", "start_seconds", "start_s",
-    "begin", "t_start", "time_start", "onset", "from",
+    "start_seconds", "start_time", "start_sec", "start_s", "start_timestamp", "t_start",
+    "time_start", "start", "begin", "onset", "from",
 )  # fmt: skip
 ENDS = (
-    "end", "end_frame", "end_index", "end_time", "end_sec", "end_seconds", "end_s", "stop",
-    "stop_frame", "stop_time", "t_end", "time_end", "to",
+    "end_seconds", "end_time", "end_sec", "end_s", "end_timestamp", "stop_timestamp", "t_end",
+    "time_end", "stop_time", "end", "stop", "to",
 )  # fmt: skip
+FRAME_SPANS = ("start_frame", "start_index", "end_frame", "end_index", "stop_frame", "stop_index")
+SCORES = ("score", "confidence")
 SPLITS = ("split", "subset", "partition")
 _MANY_LABELS = frozenset({"labels", "targets", "classes"})
-_OTHERS = frozenset({"", "id", "index", "fps", "duration", "width", "height", "score", "error"})
-_KNOWN = frozenset({*PATHS, *LABELS, *COUNTS, *STARTS, *ENDS, *SPLITS, *_OTHERS})
-_SPAN_KEYS = frozenset({"segment", "segments", "timestamps", *STARTS, *ENDS})
+_OTHERS = frozenset({"", "id", "index", "fps", "duration", "width", "height", "error"})
+_KNOWN = frozenset(
+    {*PATHS, *LABELS, *COUNTS, *STARTS, *ENDS, *FRAME_SPANS, *SCORES, *SPLITS, *_OTHERS}
+)
+_UNREAD_SPANS = frozenset({"segments", "timestamps", *FRAME_SPANS})
 
 SEGMENTS_HINT = (
-    "segments of longer videos are not supported: cut each segment to a file of its own, or remove "
-    "start and end if the clips are whole files"
+    "segments of longer videos need a heading and times in seconds, such as "
+    "path,start_seconds,end_seconds,label"
 )
 
 
@@ -49,7 +54,10 @@ class Columns:
         label: The column of labels.
         count: The column of frame counts.
         split: The column of splits.
-        span: The names of columns that limit a segment, such as start and end.
+        start: The column of the times in seconds at which segments of the videos begin.
+        end: The column of the times at which they end.
+        score: The column of scores, in a list of predictions.
+        unread_spans: The names of columns that limit a segment in frames.
     """
 
     names: tuple[str, ...]
@@ -57,7 +65,10 @@ class Columns:
     label: int | None
     count: int | None
     split: int | None
-    span: tuple[str, ...]
+    start: int | None
+    end: int | None
+    score: int | None
+    unread_spans: tuple[str, ...]
 
     @property
     def has_many_labels(self) -> bool:
@@ -81,10 +92,16 @@ def find_columns(names: Sequence[str], *, is_prose: bool = False) -> Columns | N
         return None
     if (label is None or is_prose) and not set(plain) <= _KNOWN:
         return None
-    spans = {*STARTS, *ENDS}
-    span = tuple(name for name, key in zip(names, plain, strict=True) if key in spans)
     return Columns(
-        tuple(names), path, label, _position(plain, COUNTS), _position(plain, SPLITS), span
+        tuple(names),
+        path,
+        label,
+        _position(plain, COUNTS),
+        _position(plain, SPLITS),
+        _position(plain, STARTS),
+        _position(plain, ENDS),
+        _position(plain, SCORES),
+        tuple(name for name, key in zip(names, plain, strict=True) if key in FRAME_SPANS),
     )
 
 
@@ -99,13 +116,36 @@ def first_key(row: Mapping[str, Any], keys: Iterable[str]) -> str | None:
     return next((plain[key] for key in keys if key in plain), None)
 
 
-def span_keys(row: Mapping[str, Any]) -> list[str]:
-    """Returns the keys of a row that limit a segment of a video.
+def unread_span_keys(row: Mapping[str, Any]) -> list[str]:
+    """Returns the keys of a row that limit segments in a way that is not read, such as frames.
 
     Args:
         row: A JSON object.
     """
-    return [key for key in row if _plain(key) in _SPAN_KEYS]
+    return [key for key in row if _plain(key) in _UNREAD_SPANS]
+
+
+def seconds_of(value: object) -> float:
+    """Returns a time in seconds.
+
+    Args:
+        value: Seconds as a number or text, or text such as 1:30 and 00:01:30.5.
+
+    Raises:
+        ValueError: It is none of these, negative or not finite.
+    """
+    seconds = 0.0
+    parts = str(value).strip().split(":")
+    try:
+        if isinstance(value, bool) or len(parts) > 3:
+            raise ValueError
+        for part in parts:
+            seconds = 60 * seconds + float(part)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise ValueError(f"{value!r} is not a time; write seconds, such as 90.5, or 00:01:30.5")
+    return seconds
 
 
 def _position(names: Sequence[str], wanted: Iterable[str]) -> int | None:

@@ -16,8 +16,10 @@ from ..config import ClipSampling, Preprocessing
 from ..errors import VideoSwinError
 from ..preprocess import Frames, Views, require_resized_size, resize_frames, views_from_frames
 from ..sampling import Indices, at_fps, clip_indices, train_clip_indices
-from ..video import FrameFolder, VideoReader
+from ..video import FrameFolder, VideoReader, VideoSegment
 from .annotations import Annotations, ClipRecord
+
+_MAX_OPEN_FILES = 4
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,7 @@ class Sample:
 
     Attributes:
         index: Index in the dataset.
-        path: Path of the clip.
+        path: Name of the clip: its path, for a segment with its times.
         labels: Class indices.
         views: Output of the transform; (V, C, T, H, W) float32 in `EvalClips`. None on error.
         error: Why the clip cannot be read, or None.
@@ -71,6 +73,7 @@ class TrainClips:
         self._short_side, self._interpolation = short_side, interpolation
         self._transform = transform
         self._seed = seed
+        self._files = _OpenFiles()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -86,11 +89,12 @@ class TrainClips:
                 self._sampling,
                 self._short_side,
                 self._interpolation,
+                self._files,
             )
             views = clips if self._transform is None else self._transform(clips, generator)
         except VideoSwinError as error:
-            return Sample(index, item.path, item.labels, None, str(error))
-        return Sample(index, item.path, item.labels, views)
+            return Sample(index, item.name, item.labels, None, str(error))
+        return Sample(index, item.name, item.labels, views)
 
 
 class EvalClips:
@@ -109,6 +113,7 @@ class EvalClips:
     ) -> None:
         self.items = annotations.items
         self._sampling, self._preprocessing = sampling, preprocessing
+        self._files = _OpenFiles()
 
     def __len__(self) -> int:
         return len(self.items)
@@ -117,11 +122,42 @@ class EvalClips:
         item = _item_at(self.items, index)
         p = self._preprocessing
         try:
-            clips = read_clips(item, clip_indices, self._sampling, p.short_side, p.interpolation)
+            clips = read_clips(
+                item, clip_indices, self._sampling, p.short_side, p.interpolation, self._files
+            )
             views: Views = views_from_frames(clips, p)  # the frames are already resized
         except VideoSwinError as error:
-            return Sample(index, item.path, item.labels, None, str(error))
-        return Sample(index, item.path, item.labels, views)
+            return Sample(index, item.name, item.labels, None, str(error))
+        return Sample(index, item.name, item.labels, views)
+
+
+class _OpenFiles:
+    """The last files of which segments were read.
+
+    Opening a file of 20 minutes takes ten times as long as reading a clip from it.
+    """
+
+    def __init__(self) -> None:
+        self._readers: dict[str, VideoReader] = {}
+
+    def open(self, item: ClipRecord) -> VideoReader:
+        """Returns a reader of the clip, which the caller closes."""
+        if item.segment is None:
+            return VideoReader(clip_source(item))
+        reader = self._readers.pop(item.path, None) or VideoReader(item.path)
+        self._readers[item.path] = reader  # the last one in the dictionary was used last
+        if len(self._readers) > _MAX_OPEN_FILES:
+            self._readers.pop(next(iter(self._readers))).close()
+        return reader.segment(item.segment.start, item.segment.end)
+
+    def forget(self, item: ClipRecord) -> None:
+        """Closes the file of a clip that could not be read."""
+        reader = self._readers.pop(item.path, None)
+        if reader is not None:
+            reader.close()
+
+    def __getstate__(self) -> dict[str, object]:
+        return {"_readers": {}}  # readers stay in their process
 
 
 def read_clips(
@@ -130,19 +166,25 @@ def read_clips(
     sampling: ClipSampling,
     short_side: int,
     interpolation: str = "bilinear",
+    files: _OpenFiles | None = None,
 ) -> Frames:
     """Reads (num_clips, T, H, W, 3) uint8 RGB frames with min(H, W) = short_side.
 
     `choose(num_video_frames, sampling)` returns the frame indices; only these are decoded, and
-    each is resized once. Raises VideoDecodeError.
+    each is resized once. `files` keeps files of segments open. Raises VideoDecodeError.
     """
-    with VideoReader(clip_source(item)) as video:
-        indices = choose(video.num_frames, at_fps(sampling, video.fps))
-        needed, inverse = np.unique(indices, return_inverse=True)
-        require_resized_size(len(needed), video.height, video.width, short_side)
-        frames = video.frames_at(
-            needed, lambda frame: resize_frames(frame[None], short_side, interpolation)[0]
-        )
+    files = files or _OpenFiles()
+    try:
+        with files.open(item) as video:
+            indices = choose(video.num_frames, at_fps(sampling, video.fps))
+            needed, inverse = np.unique(indices, return_inverse=True)
+            require_resized_size(len(needed), video.height, video.width, short_side)
+            frames = video.frames_at(
+                needed, lambda frame: resize_frames(frame[None], short_side, interpolation)[0]
+            )
+    except VideoSwinError:
+        files.forget(item)
+        raise
     inverse = inverse.reshape(indices.shape)
     if np.array_equal(inverse.ravel(), np.arange(len(needed))):
         return frames.reshape(*indices.shape, *frames.shape[1:])  # already in order: no copy
@@ -150,12 +192,14 @@ def read_clips(
     return clips
 
 
-def clip_source(item: ClipRecord) -> str | FrameFolder:
+def clip_source(item: ClipRecord) -> str | FrameFolder | VideoSegment:
     """Returns the source of a clip for `VideoReader`.
 
     Args:
         item: The clip.
     """
+    if item.segment is not None:
+        return VideoSegment(item.path, item.segment.start, item.segment.end)
     return item.path if item.num_frames is None else FrameFolder(item.path, item.num_frames)
 
 

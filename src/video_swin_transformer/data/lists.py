@@ -26,7 +26,7 @@ from pathlib import Path, PurePosixPath
 from ..errors import DataError
 from ..files import read_file
 from ..video.discovery import video_suffixes
-from .columns import SEGMENTS_HINT, Columns, find_columns
+from .columns import SEGMENTS_HINT, Columns, find_columns, seconds_of
 
 _NUMBER = r"[+-]?[0-9]+(?:\.[0-9]+)?(?:(?::[0-9]+)+(?:\.[0-9]+)?)?"  # 3, 2.0, 1.5, 00:01:30.5
 _SEPARATOR = r"[\s,;|]+"
@@ -48,6 +48,9 @@ class Entry:
         num_frames: Number of frames, if given.
         place: Where it is in the file, such as "line 3"; empty for folders.
         split: The split, if the file has a column of splits.
+        start: Where its segment of the video begins, in seconds; None: the whole video.
+        end: Where its segment ends, in seconds.
+        score: Its score, in a list of predictions.
     """
 
     path: str
@@ -55,6 +58,9 @@ class Entry:
     num_frames: int | None = None
     place: str = ""
     split: str | None = None
+    start: float | None = None
+    end: float | None = None
+    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -270,9 +276,16 @@ def _common_delimiter(lines: list[tuple[int, str]], kind: str) -> str | None:
 
 
 def _read_table(path: Path, lines: _Lines, columns: Columns, format: str | None) -> TextList:
-    if columns.span:
+    if columns.start is None and columns.end is None and columns.unread_spans:
         raise DataError(
-            f"The list {str(path)!r} has the columns {', '.join(columns.span)}; {SEGMENTS_HINT}."
+            f"The list {str(path)!r} has the columns {', '.join(columns.unread_spans)}; "
+            f"{SEGMENTS_HINT}."
+        )
+    if (columns.start is None) != (columns.end is None):
+        known, missing = ("end", "start") if columns.start is None else ("start", "end")
+        raise DataError(
+            f"The list {str(path)!r} has a column of {known}s, but none of {missing}s; its columns "
+            f"are {', '.join(columns.names)}, and {SEGMENTS_HINT}."
         )
     if format == "frames" and columns.count is None:
         raise DataError(
@@ -298,6 +311,16 @@ def _read_table(path: Path, lines: _Lines, columns: Columns, format: str | None)
         if count and (num_frames is None or num_frames < 1):
             problem = ValueError(f"its number of frames is {count!r}, but must be 1 or more")
             raise _line_error(path, number, ", ".join(cells), problem)
+        try:
+            start, end = (
+                None if at is None or not cells[at] else seconds_of(cells[at])
+                for at in (columns.start, columns.end)
+            )
+            if (start is None) != (end is None):
+                raise ValueError("it has a start or an end, but not both")
+            score = None if columns.score is None else _score(cells[columns.score])
+        except ValueError as error:
+            raise _line_error(path, number, ", ".join(cells), error) from None
         entries.append(
             Entry(
                 cells[columns.path],
@@ -305,6 +328,9 @@ def _read_table(path: Path, lines: _Lines, columns: Columns, format: str | None)
                 num_frames,
                 f"line {number}",
                 None if columns.split is None else cells[columns.split],
+                start,
+                end,
+                score,
             )
         )
     kind = "frames" if columns.count is not None else "list"
@@ -367,6 +393,12 @@ def _require_one_label(tail: str, columns: Columns, format: str | None) -> None:
             f"it has several numbers, but the heading has one column after {columns.names[0]}; "
             "call it labels if a clip has several, or name all columns"
         )
+
+
+def _score(text: str) -> float | None:
+    if text and not is_float(text):
+        raise ValueError(f"its score is {text!r}, but must be a number")
+    return float(text) if text else None
 
 
 def _holds_several(label: str) -> bool:

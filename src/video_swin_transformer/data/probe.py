@@ -16,6 +16,7 @@ from ..video import VideoReader
 from ..video.discovery import video_suffixes
 from ..video.images import FrameFolder, find_frames, missing_frames_reason
 from ..video.metadata import read_metadata
+from ..video.segment import frame_edges
 
 _FRAMES_PER_CHUNK = 64
 # Rounding to the container's time base (1 ms in mkv) does not count as a variable frame rate.
@@ -51,6 +52,7 @@ class ClipFacts:
     num_frames: int = 0
     stated_num_frames: int | None = None  # by the container
     fps: float | None = None
+    duration_seconds: float | None = None
     has_variable_rate: bool = False
     rotation_degrees: int = 0
     height: int = 0
@@ -90,6 +92,7 @@ def probe_clip(task: ProbeTask) -> ClipFacts:
             num_frames=num_frames,
             stated_num_frames=stated_num_frames,
             fps=fps,
+            duration_seconds=None if times is None else float(frame_edges(times, fps)[-1]),
             has_variable_rate=is_variable(times),
             rotation_degrees=rotation,
             height=height,

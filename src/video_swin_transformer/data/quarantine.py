@@ -17,6 +17,7 @@ from ..errors import DataError
 from ..file_names import path_from_text, path_to_text, plain_text
 from ..files import os_error_reason, read_text_file, require_path, sibling_path, write_atomic
 from ..strict_json import parse_json
+from ..video.segment import parse_segment
 from .annotations import Annotations, ClipRecord
 
 _MAX_BYTES = 2**28
@@ -64,7 +65,7 @@ class Quarantine:
         """Returns why a clip is quarantined.
 
         Args:
-            path: Path of the clip.
+            path: Path of the clip, or name of a segment.
 
         Returns:
             The reason; None if the clip is not quarantined or has changed since.
@@ -81,7 +82,7 @@ class Quarantine:
             annotations: The clips.
 
         Returns:
-            The remaining clips, and the reasons by path of the removed ones.
+            The remaining clips, and the reasons by name of the removed ones.
         """
         out: dict[str, str] = {}
         if not self._clips:
@@ -89,17 +90,19 @@ class Quarantine:
         kept: list[ClipRecord] = []
         for item in annotations.items:
             reason = self.reason(item.path)
+            if reason is None and item.segment is not None:
+                reason = self.reason(item.name)
             if reason is None:
                 kept.append(item)
             else:
-                out[item.path] = reason
+                out[item.name] = reason
         return dataclasses.replace(annotations, items=tuple(kept)), out
 
     def add(self, reasons: Iterable[tuple[str, str]]) -> None:
         """Adds clips and rewrites the file.
 
         Args:
-            reasons: (path, reason) pairs.
+            reasons: (path, reason) pairs; for a segment, its name.
 
         Raises:
             DataError: The file cannot be written.
@@ -154,8 +157,10 @@ def _key(path: str) -> str:
 
 
 def _state(path: str) -> tuple[int | None, int | None]:
+    segment = parse_segment(path)
+    file = Path(path if segment is None or Path(path).exists() else segment.path)
     try:
-        status = Path(path).stat()
+        status = file.stat()
     except (OSError, ValueError):
         return None, None
     return status.st_size, status.st_mtime_ns

@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from ..errors import DataError, UnknownNameError
+from ..errors import ConfigError, DataError, UnknownNameError, VideoSwinError
 from ..file_names import path_to_text
 from ..files import require_path
 from ..labels import LABEL_SETS, read_labels, shipped_labels
+from ..strict_json import parse_json
+from ..video import VideoReader
 from ..video.discovery import describe_passed_over, find_videos, video_suffixes
-from .annotations import Annotations, ClipRecord, RejectedEntry
+from ..video.segment import frame_edges
+from .annotations import Annotations, ClipRecord, RejectedEntry, TimeRange
 from .columns import LABELS, first_key
 from .lists import Entry, class_index, is_float, list_splits, read_list, read_text
 from .path_resolver import PathResolver, plain_name
+from .segment_formats import (
+    SEGMENT_FORMATS,
+    ListedVideo,
+    read_segments_of,
+    recognize_segments,
+)
+from .segments import Segment, VideoSegments
 from .tables import (
     JSON_LINES_SUFFIXES,
     is_json,
@@ -30,9 +41,18 @@ from .tables import (
     sthv2_entries,
 )
 
-FORMATS = ("folder", "list", "frames", "multilabel", "kinetics", "sthv2", "mmaction", "json")
+FORMATS = (
+    "folder", "list", "frames", "multilabel", "kinetics", "sthv2", "mmaction", "json",
+    *SEGMENT_FORMATS,
+)  # fmt: skip
 SPLIT_FOLDERS = ("train", "training", "val", "valid", "validation", "test", "testing")
-_NAMED_FORMATS = ("kinetics", "sthv2")  # labels are names even if they look like numbers
+BACKGROUND = "background"  # the class of the parts of videos outside of all segments
+MIN_BACKGROUND_SECONDS = 1.0
+_NAMED_FORMATS = (
+    "kinetics",
+    "sthv2",
+    *SEGMENT_FORMATS,
+)  # labels are names even if they look like numbers
 _STHV2_MAPS = ("something-something-v2-labels.json", "labels.json")
 
 
@@ -43,6 +63,7 @@ class _Written(NamedTuple):
     entries: list[Entry]
     is_multilabel: bool = False
     notes: tuple[str, ...] = ()
+    videos: tuple[ListedVideo, ...] = ()  # of annotations of segments
 
 
 def read_annotations(
@@ -54,11 +75,14 @@ def read_annotations(
     num_classes: int | None = None,
     delimiter: str | None = None,
     split: str | None = None,
+    background: str = "ignore",
+    annotation_fps: float | None = None,
 ) -> Annotations:
     """Reads an annotation list or a folder of classes.
 
-    Videos are not opened; missing files are kept and fail when they are read. Entries whose label
-    is not in the label map are collected in `Annotations.refused`.
+    Missing files are kept and fail when they are read. Videos are not opened, except for segments
+    in frames of the file (FiftyOne) and for the background of videos whose duration is not listed.
+    Entries whose label is not in the label map are collected in `Annotations.refused`.
 
     Args:
         source: The list, or a folder with one subfolder per class.
@@ -70,12 +94,16 @@ def read_annotations(
             must be the same.
         delimiter: Separator between path and label in a text list. None: whitespace.
         split: The split to read, from a list with a column of splits or a folder of splits.
+        background: For lists of segments. "class": the parts of at least `MIN_BACKGROUND_SECONDS`
+            outside of all segments are clips of the class "background", which becomes the last
+            one unless the labels contain it. "ignore": they are not used.
+        annotation_fps: Frame rate of a Label Studio project, if its tasks do not contain it.
 
     Returns:
         The clips and their labels.
 
     Raises:
-        ConfigError: A path is an empty string.
+        ConfigError: A path is an empty string, or `background` is unknown.
         DataError: The source cannot be read or contains no clips, a line is invalid or has several
             meanings, or the number of class names differs from `num_classes`.
         UnknownNameError: Unknown format or split.
@@ -85,6 +113,8 @@ def read_annotations(
     source = Path(source)
     if format is not None and format not in FORMATS:
         raise UnknownNameError("format", format, FORMATS)
+    if background not in ("ignore", "class"):
+        raise ConfigError(f"background is {background!r}, but must be 'ignore' or 'class'.")
     if not source.exists():
         raise DataError(
             f"File not found: {str(source)!r}; give an annotation list or a folder of classes."
@@ -93,17 +123,73 @@ def read_annotations(
     if source.is_dir() or format == "folder":
         written, root = _read_folder(source, split)
     else:
-        written = _read_file(source, format, delimiter, split)
         root = source.parent if root is None else Path(root)
         if not root.is_dir():
             raise DataError(
                 f"The root folder {str(root)!r} for the paths in {str(source)!r} does not exist."
             )
+        written = _read_file(source, format, delimiter, split, root, annotation_fps)
     if not written.entries:
         raise DataError(f"{str(source)!r} contains no clips; give a list with at least one.")
     if written.format == "sthv2" and labels is None:
         labels = _sthv2_labels(source)
-    return _resolved(source, Path(root), written, labels, num_classes)
+    return _resolved(source, Path(root), written, labels, num_classes, background)
+
+
+def read_segment_annotations(
+    source: str | Path,
+    *,
+    root: str | Path | None = None,
+    format: str | None = None,
+    delimiter: str | None = None,
+    split: str | None = None,
+    annotation_fps: float | None = None,
+) -> tuple[VideoSegments, ...]:
+    """Reads the segments of videos: annotations or predictions.
+
+    Args:
+        source: An annotation of segments, or a list with columns of start and end.
+        root: Folder of the videos. None: the folder of the file.
+        format: One of `FORMATS`. None detects it.
+        delimiter: Separator of a text list. None: as in its heading.
+        split: The split to read, from a file with several.
+        annotation_fps: Frame rate of a Label Studio project, if its tasks do not contain it.
+
+    Returns:
+        The videos in the order of the file, each with its segments in order of time. Paths are
+        those of files that exist, else as written.
+
+    Raises:
+        DataError: The file cannot be read, or has clips that are not segments.
+        UnknownNameError: Unknown format or split.
+    """
+    require_path(source, "list of segments")
+    require_path(root, "root folder")
+    source = Path(source)
+    if format is not None and format not in FORMATS:
+        raise UnknownNameError("format", format, FORMATS)
+    root = source.parent if root is None else Path(root)
+    written = _read_file(source, format, delimiter, split, root, annotation_fps)
+    find = _as_found if written.format in SEGMENT_FORMATS else PathResolver(root).find
+    videos = {video.path: video for video in written.videos}
+    found: dict[str, list[Segment]] = {path: [] for path in videos}
+    for entry in written.entries:
+        if entry.start is None or entry.end is None:
+            raise DataError(
+                f"{entry.place.capitalize()} of {str(source)!r} has no start and end, so it is not "
+                "a list of segments; give their times in seconds, such as in the columns "
+                "start_seconds and end_seconds."
+            )
+        path = str(find(entry.path)[0])
+        for label in entry.labels:
+            segment = Segment(label, entry.start, entry.end, entry.score)
+            found.setdefault(path, []).append(segment)
+    result = []
+    for path, segments in found.items():
+        video = videos.get(path, ListedVideo(path))
+        ordered = tuple(sorted(segments, key=lambda one: (one.start, one.end)))
+        result.append(VideoSegments(path, ordered, video.duration, video.fps, video.subset))
+    return tuple(result)
 
 
 def _reject_video(source: Path) -> None:
@@ -135,6 +221,12 @@ def find_splits(source: str | Path, format: str | None = None) -> list[str]:
         order = {name: position for position, name in enumerate(SPLIT_FOLDERS)}
         return sorted(names, key=lambda n: order[n.lower()]) if are_splits else []
     if _is_json(source, format):
+        data = _segments_data(source, format)
+        if data is not None:
+            database = data.get("database") if isinstance(data, dict) else None
+            videos = database.values() if isinstance(database, dict) else ()
+            subsets = (one.get("subset") for one in videos if isinstance(one, dict))
+            return list(dict.fromkeys(str(subset) for subset in subsets if subset))
         rows = read_json(source)
         known = recognize_json(rows) in ("mmaction", "json")
         return _splits_of(object_entries(source, rows)[0]) if known else []
@@ -207,9 +299,17 @@ def _require_split(split: str, known: list[str], source: Path) -> None:
 
 
 def _read_file(
-    source: Path, format: str | None, delimiter: str | None, split: str | None
+    source: Path,
+    format: str | None,
+    delimiter: str | None,
+    split: str | None,
+    root: Path,
+    annotation_fps: float | None,
 ) -> _Written:
     if _is_json(source, format):
+        data = _segments_data(source, format)
+        if data is not None:
+            return _read_segment_file(source, data, format, split, root, annotation_fps)
         written = _read_json_file(source, format)
         return written._replace(entries=_select_split(source, written.entries, split))
     if format == "kinetics" or (format is None and is_kinetics(read_text(source))):
@@ -223,9 +323,53 @@ def _read_file(
 
 def _is_json(source: Path, format: str | None) -> bool:
     if format is not None:
-        return format in ("sthv2", "mmaction", "json")
+        return format in ("sthv2", "mmaction", "json", *SEGMENT_FORMATS)
     suffix = source.suffix.lower()
     return suffix in (".json", *JSON_LINES_SUFFIXES) or is_json(read_text(source))
+
+
+def _segments_data(source: Path, format: str | None) -> Any:
+    """The content of a JSON annotation of segments; None if it is another kind of list."""
+    if format is not None and format not in SEGMENT_FORMATS:
+        return None
+    try:
+        data = parse_json(read_text(source))
+    except ValueError as error:
+        if format is None:
+            return None  # JSON Lines
+        raise DataError(f"The list {str(source)!r} is not JSON: {error}.") from error
+    return data if format is not None or recognize_segments(data) is not None else None
+
+
+def _read_segment_file(
+    source: Path,
+    data: Any,
+    format: str | None,
+    split: str | None,
+    root: Path,
+    annotation_fps: float | None,
+) -> _Written:
+    kind = format or recognize_segments(data)
+    assert kind is not None
+    found = read_segments_of(source, data, kind, PathResolver(root), annotation_fps)
+    subsets = list(dict.fromkeys(video.subset for video in found.videos if video.subset))
+    _require_selection(source, subsets, split)
+    videos = tuple(video for video in found.videos if split in (None, video.subset))
+    entries = [entry for entry in found.entries if split in (None, entry.split)]
+    return _Written(kind, entries, False, tuple(found.notes), videos)
+
+
+def _merge_labels(entries: Iterable[Entry]) -> list[Entry]:
+    """One entry for the labels of the same segment."""
+    merged: dict[tuple[str, float | None, float | None], Entry] = {}
+    for entry in entries:
+        key = (entry.path, entry.start, entry.end)
+        if key in merged:
+            labels = tuple(dict.fromkeys((*merged[key].labels, *entry.labels)))
+            merged[key] = dataclasses.replace(merged[key], labels=labels)
+        else:
+            merged[key] = entry
+    return list(merged.values())
 
 
 def _splits_of(entries: Iterable[Entry]) -> list[str]:
@@ -291,12 +435,22 @@ def _resolved(
     written: _Written,
     labels: Sequence[str] | None,
     num_classes: int | None,
+    background: str,
 ) -> Annotations:
+    if written.format in SEGMENT_FORMATS:
+        written = written._replace(entries=_merge_labels(written.entries))
     resolver = PathResolver(root)
     is_published = written.format in ("kinetics", "sthv2")  # files are found by name
-    find = resolver.find_below if is_published else resolver.find
+    find = _as_found if written.format in SEGMENT_FORMATS else resolver.find
+    if is_published:
+        find = resolver.find_below
+    if background == "class":
+        written = _with_background(source, written, find)
+        if labels is not None and BACKGROUND not in labels:
+            labels = (*labels, BACKGROUND)
     if written.format not in ("folder", *_NAMED_FORMATS):
         _require_consistent(source, root, written.entries, labels)
+    is_segments = written.format in SEGMENT_FORMATS
     are_names = written.format in ("folder", *_NAMED_FORMATS) and labels is None
     numbers = _Numbers(written.entries, labels, num_classes, are_names=are_names)
     _require_num_classes(source, numbers.classes, num_classes)
@@ -312,7 +466,10 @@ def _resolved(
         except LookupError as error:
             refused.append(RejectedEntry(str(path), str(error.args[0]), entry.place))
             continue
-        items.append(ClipRecord(str(path), labeled, entry.num_frames))
+        segment = None
+        if entry.start is not None and entry.end is not None:
+            segment = TimeRange(entry.start, entry.end)
+        items.append(ClipRecord(str(path), labeled, entry.num_frames, segment))
     notes = [
         f"{count} paths listed with {was or 'no suffix'} were found with {now}."
         for (was, now), count in renamed.items()
@@ -322,10 +479,61 @@ def _resolved(
         written.format,
         tuple(items),
         numbers.classes,
-        written.is_multilabel,
+        written.is_multilabel or (is_segments and any(len(item.labels) > 1 for item in items)),
         tuple(refused),
         (*written.notes, *notes),
     )
+
+
+def _as_found(written: str) -> tuple[Path, bool]:
+    """Segments of annotation tools are read with the paths of their files."""
+    return Path(written), True
+
+
+def _with_background(
+    source: Path, written: _Written, find: Callable[[str], tuple[Path, bool]]
+) -> _Written:
+    """Adds the parts of videos outside of all segments, as entries of the class background."""
+    spans: dict[str, list[TimeRange]] = {}
+    durations: dict[str, float | None] = {video.path: video.duration for video in written.videos}
+    for entry in written.entries:
+        if entry.start is None or entry.end is None:
+            raise DataError(
+                f"{entry.place.capitalize()} of {str(source)!r} is a whole video, but the "
+                "background is what is outside of segments; leave out background, or give start "
+                "and end."
+            )
+        spans.setdefault(entry.path, []).append(TimeRange(entry.start, entry.end))
+        durations.setdefault(entry.path, None)
+    entries = list(written.entries)
+    unknown: list[str] = []
+    for path, listed in durations.items():
+        duration = _duration_of(str(find(path)[0])) if listed is None else listed
+        if duration is None:
+            unknown.append(path)
+            continue
+        begin = 0.0
+        for span in [*sorted(spans.get(path, ())), TimeRange(duration, duration)]:
+            if min(span.start, duration) - begin >= MIN_BACKGROUND_SECONDS:
+                end = min(span.start, duration)
+                entries.append(Entry(path, (BACKGROUND,), start=begin, end=end, place="background"))
+            begin = max(begin, span.end)
+    notes = [*written.notes]
+    if unknown:
+        notes.append(
+            f"The background of {len(unknown)} videos is not used, because they cannot be read: "
+            f"{unknown[0]}."
+        )
+    return written._replace(entries=entries, notes=tuple(notes))
+
+
+def _duration_of(path: str) -> float | None:
+    try:
+        with VideoReader(path) as video:
+            times = video.times_seconds
+            return None if times is None else float(frame_edges(times, video.fps)[-1])
+    except VideoSwinError:
+        return None
 
 
 def _require_consistent(
@@ -402,7 +610,9 @@ class _Numbers:
         self.classes: tuple[str, ...] = tuple(labels or ())
         if not self.classes and not self._are_numbers:
             # Numeric folder names are sorted as numbers: 2 before 10.
-            self.classes = tuple(sorted(written, key=_index if look_like_numbers else None))
+            names = sorted(written, key=_index if look_like_numbers else None)
+            # The background is the last class.
+            self.classes = tuple(sorted(names, key=lambda name: name == BACKGROUND))
         self._limit = len(self.classes) or num_classes
         self._by_name = {plain_name(n): i for i, n in reversed(list(enumerate(self.classes)))}
         self._by_name |= {name: i for i, name in enumerate(self.classes)}

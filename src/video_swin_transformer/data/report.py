@@ -12,6 +12,8 @@ from ..file_names import path_to_text, plain_text
 KINDS: dict[str, tuple[bool, str]] = {
     "absent": (True, "file not found"),
     "unreadable": (True, "cannot be read"),
+    "empty_segment": (True, "segment without frames"),
+    "outside_segment": (True, "segment outside of its video"),
     "fewer_frames": (True, "fewer frames than listed"),
     "crashed": (True, "crashed its decoder"),
     "timeout": (True, "timed out"),
@@ -23,6 +25,8 @@ KINDS: dict[str, tuple[bool, str]] = {
     "other_images": (False, "other images in a frame folder"),
     "rotated": (False, "stored rotated"),
     "variable_rate": (False, "variable frame rate"),
+    "long_segment": (False, "segment ends after its video"),
+    "overlap": (False, "segments overlap"),
     "short": (False, "shorter than a clip"),
     "listed_twice": (False, "listed twice"),
     "duplicate": (False, "same content as another clip"),
@@ -67,6 +71,7 @@ class SplitReport:
         num_usable: Number of usable clips.
         num_frames: Total number of frames of the usable clips.
         class_counts: Number of clips by class name.
+        class_seconds: Seconds by class name, of a list of segments; empty for other lists.
         quarantined: Skipped clips: reason by path.
         notes: Messages for the user.
     """
@@ -78,13 +83,18 @@ class SplitReport:
     num_usable: int
     num_frames: int
     class_counts: dict[str, int]
+    class_seconds: dict[str, float]
     quarantined: dict[str, str]
     notes: tuple[str, ...]
 
     @property
     def imbalance(self) -> float:
-        """Ratio of the largest to the smallest nonempty class; 1 if all are equal."""
-        counts = [count for count in self.class_counts.values() if count]
+        """Ratio of the largest to the smallest nonempty class; 1 if all are equal.
+
+        Of seconds for a list of segments, else of clips.
+        """
+        sizes = self.class_seconds or self.class_counts
+        counts = [count for count in sizes.values() if count]
         return max(counts) / min(counts) if counts else 1.0
 
 
@@ -129,6 +139,9 @@ class CheckReport:
                     "num_frames": split.num_frames,
                     "imbalance": round(split.imbalance, 3),
                     "class_counts": split.class_counts,
+                    "class_seconds": {
+                        name: round(seconds, 3) for name, seconds in split.class_seconds.items()
+                    },
                     "quarantined": {
                         path_to_text(path): plain_text(reason)
                         for path, reason in split.quarantined.items()

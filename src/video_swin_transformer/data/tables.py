@@ -19,7 +19,18 @@ from typing import Any
 
 from ..errors import DataError
 from ..strict_json import parse_json
-from .columns import COUNTS, LABELS, PATHS, SEGMENTS_HINT, SPLITS, first_key, span_keys
+from .columns import (
+    COUNTS,
+    ENDS,
+    LABELS,
+    PATHS,
+    SCORES,
+    SPLITS,
+    STARTS,
+    first_key,
+    seconds_of,
+    unread_span_keys,
+)
 from .lists import Entry, read_text
 
 JSON_LINES_SUFFIXES = (".jsonl", ".ndjson", ".jsonlines")
@@ -224,11 +235,7 @@ def object_entries(path: Path, rows: list[dict[str, Any]]) -> tuple[list[Entry],
                 f"Object {number} of {str(path)!r} has no path ('filename', 'frame_dir', 'path' or "
                 f"'video'); its keys are {', '.join(map(str, row))}."
             )
-        if spans := [key for key in span_keys(row) if row[key] is not None]:
-            raise DataError(
-                f"Object {number} of {str(path)!r} has the keys {', '.join(spans)}; "
-                f"{SEGMENTS_HINT}."
-            )
+        start, end = _span_of(path, number, row)
         label_key = first_key(row, LABELS)
         given = None if label_key is None else row[label_key]
         labels = given if isinstance(given, list) else [given]
@@ -248,9 +255,49 @@ def object_entries(path: Path, rows: list[dict[str, Any]]) -> tuple[list[Entry],
                 total if isinstance(total, int) and total > 0 else None,
                 place,
                 None if split_key is None else str(row[split_key]),
+                start,
+                end,
+                _score_of(row),
             )
         )
     return entries, is_multilabel
+
+
+def _span_of(path: Path, number: int, row: dict[str, Any]) -> tuple[float | None, float | None]:
+    """The start and end in seconds of an object, from its keys or "segment": [start, end]."""
+    start_key, end_key = first_key(row, STARTS), first_key(row, ENDS)
+    start = None if start_key is None else row[start_key]
+    end = None if end_key is None else row[end_key]
+    pair = row.get("segment")
+    if isinstance(pair, list) and len(pair) == 2:
+        start, end = pair
+    elif pair is not None:
+        raise DataError(
+            f"Object {number} of {str(path)!r} has the segment {pair!r}, but it must be [start, "
+            "end] in seconds."
+        )
+    unread = [key for key in unread_span_keys(row) if row[key] is not None]
+    if (start is None) != (end is None) or (start is None and unread):
+        keys = [key for key in (start_key, end_key) if key is not None] or unread
+        raise DataError(
+            f"Object {number} of {str(path)!r} has the keys {', '.join(keys)}; segments of longer "
+            'videos need start and end in seconds, such as "start": 1.5, "end": 4.'
+        )
+    try:
+        return (
+            None if start is None else seconds_of(start),
+            None if end is None else seconds_of(end),
+        )
+    except ValueError as error:
+        raise DataError(f"The segment of object {number} of {str(path)!r}: {error}.") from None
+
+
+def _score_of(row: dict[str, Any]) -> float | None:
+    key = first_key(row, SCORES)
+    value = None if key is None else row[key]
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value)
 
 
 def _is_known(label: Any) -> bool:

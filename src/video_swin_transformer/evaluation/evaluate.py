@@ -35,6 +35,8 @@ def evaluate(
     format: str | None = None,
     delimiter: str | None = None,
     split: str | None = None,
+    background: str = "ignore",
+    annotation_fps: float | None = None,
     average: str | None = None,
     mean_class_accuracy: str = "present",
     quarantine: str | Path | None = None,
@@ -55,7 +57,10 @@ def evaluate(
         root: Folder that paths in a list are relative to; None uses the folder of the list.
         format: Annotation format; None detects it.
         delimiter: Separator of path and label in a text list; None means whitespace.
-        split: Split of a folder or Kinetics list.
+        split: Split of a folder or of a list with several.
+        background: For lists of segments. "class": what is outside of them counts as the class
+            "background"; "ignore": it is not used.
+        annotation_fps: Frame rate of a Label Studio project whose tasks do not contain it.
         average: "prob" (mean of softmax) or "score" (mean of logits); None uses the model's
             setting.
         mean_class_accuracy: "present" averages over classes that occur, "official" also over
@@ -85,6 +90,8 @@ def evaluate(
             num_classes=predictor.bundle.model.num_classes,
             delimiter=delimiter,
             split=split,
+            background=background,
+            annotation_fps=annotation_fps,
         )
         plan = plan_evaluation(predictor, annotations)
         quarantined = Quarantine(quarantine or default_quarantine(data))
@@ -96,7 +103,9 @@ def evaluate(
             _log_notes(predictor, annotations, len(skipped), quarantined.path)
         group.wait_for_all()
         report = progress if group.is_first and progress is not None else _no_progress
-        run_evaluation(predictor, store, plan, group, skipped, num_workers, report)
+        run_evaluation(
+            predictor, store, plan, annotations.items, group, skipped, num_workers, report
+        )
         group.wait_for_all()
         if not group.is_first:
             return None

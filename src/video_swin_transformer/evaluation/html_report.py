@@ -14,6 +14,7 @@ import cv2
 from ..errors import MissingExtraError, VideoSwinError
 from ..file_names import path_to_text, plain_text
 from ..video import VideoReader
+from ..video.segment import parse_segment
 from .charts import confusion_svg, reliability_svg
 from .intervals import Measure
 from .summary import ClipResult, EvaluationResult
@@ -149,10 +150,11 @@ def _worst(result: EvaluationResult) -> list[_WorstClip]:
 
 def _middle_frame(path: str) -> str:
     """Returns the middle frame as a data URL; "" if the file cannot be read."""
-    if not Path(path).exists():
+    segment = parse_segment(path)
+    if not Path(path if segment is None else segment.path).exists():
         return ""
     try:
-        with VideoReader(path) as video:
+        with VideoReader(path if segment is None else segment) as video:
             frame = video.frames_at([video.num_frames // 2])[0]
     except VideoSwinError:
         return ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,6 @@ from ..errors import DataError, counted
 from ..file_names import path_to_text
 from ..files import sha256_files
 from ..predictor import Predictor
-from ..video import FrameFolder
 from .distributed import ProcessGroup
 from .scores import Plan, ScoreStore
 
@@ -42,7 +41,7 @@ def plan_evaluation(predictor: Predictor, annotations: Annotations) -> Plan:
             f"{annotations.source!r} has {annotations.num_classes} classes, but the model "
             f"{predictor.name} has {num_classes}; use a model trained on these classes."
         )
-    unlabeled = [item.path for item in annotations.items if not item.labels]
+    unlabeled = [item.name for item in annotations.items if not item.labels]
     if unlabeled and not annotations.is_multilabel:
         raise DataError(
             f"{len(unlabeled)} of {counted(len(annotations.items), 'clip')} of "
@@ -66,7 +65,7 @@ def plan_evaluation(predictor: Predictor, annotations: Annotations) -> Plan:
     counts = tuple(item.num_frames for item in annotations.items)
     return Plan(
         settings,
-        tuple(item.path for item in annotations.items),
+        tuple(item.name for item in annotations.items),
         tuple(item.labels for item in annotations.items),
         counts if any(count is not None for count in counts) else (),
     )
@@ -76,6 +75,7 @@ def run_evaluation(
     predictor: Predictor,
     store: ScoreStore,
     plan: Plan,
+    clips: Sequence[ClipRecord],
     group: ProcessGroup,
     quarantined: Mapping[str, str],
     num_workers: int,
@@ -86,9 +86,10 @@ def run_evaluation(
     Args:
         predictor: The model.
         store: The store to write the logits to.
-        plan: The clips.
+        plan: What is computed.
+        clips: The clips of the plan.
         group: The processes that share the clips.
-        quarantined: Clips that count as failed without being read: reason by path.
+        quarantined: Clips that count as failed without being read: reason by name.
         num_workers: Number of videos to decode in parallel.
         progress: Called as progress(done, total) after each clip.
     """
@@ -106,7 +107,7 @@ def run_evaluation(
             part.add(item, path, no_logits, "quarantined", quarantined[path])
             num_done += 1
         readable = [item for item in pending if plan.paths[item] not in quarantined]
-        sources = [_source(plan, item) for item in readable]
+        sources = [clip_source(clips[item]) for item in readable]
         results = predictor.view_logits_many(sources, num_workers)
         for item, result in zip(readable, results, strict=True):
             if result.error is not None:
@@ -118,11 +119,6 @@ def run_evaluation(
                 part.add(item, result.source, result.logits)
             num_done += 1
             progress(num_done, len(share))
-
-
-def _source(plan: Plan, item: int) -> str | FrameFolder:
-    num_frames = plan.num_frames[item] if plan.num_frames else None
-    return clip_source(ClipRecord(plan.paths[item], plan.labels[item], num_frames))
 
 
 def _digest(model: str) -> str | None:

@@ -50,7 +50,7 @@ class Plan:
 
     Attributes:
         settings: Model, sampling, preprocessing and dataset, as JSON data.
-        paths: Paths of the clips.
+        paths: Paths of the clips; of segments with their times, such as a.mp4#t=1.5,4.0.
         labels: Class indices of each clip, in the same order.
         num_frames: Number of frames of each clip given in the annotation; empty if there are none.
     """

@@ -22,7 +22,7 @@ from ..errors import VideoDecodeError, VideoSwinError
 from ..files import sha256_file
 from ..predictor import Source
 from ..preprocess import Frames, resize_frames
-from ..video import FrameFolder, VideoReader
+from ..video import FrameFolder, VideoReader, VideoSegment
 from ..video.inputs import source_name
 from .table import Ints
 
@@ -152,6 +152,9 @@ def content_digest(source: Source) -> str:
         digest = hashlib.sha256(str(source.shape).encode())
         digest.update(np.ascontiguousarray(source).data)
         return digest.hexdigest()
+    if isinstance(source, VideoSegment):
+        times = f"{source.start} {source.end} {content_digest(source.path)}"
+        return hashlib.sha256(times.encode()).hexdigest()
     path = Path(str(source))
     if not path.is_dir():
         return sha256_file(path)

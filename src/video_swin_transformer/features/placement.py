@@ -22,6 +22,7 @@ from ..config import ClipSampling
 from ..errors import ConfigError
 from ..sampling import at_fps, clip_indices
 from ..video import VideoReader
+from ..video.segment import frame_edges, is_variable_rate
 from .table import Ints, Seconds
 
 _EPSILON_SECONDS = 1e-6  # times are rounded to the time base of the file
@@ -73,28 +74,14 @@ def timeline_of(video: VideoReader, fps: float | None = None) -> Timeline:
     if times is None or (count > 1 and times[-1] <= 0):
         edges = None if fps is None else np.arange(count + 1) / fps
         return Timeline(count, edges, np.arange(count), fps, False)
-    edges = np.append(times, times[-1] + _frame_seconds(times, video.fps))
-    is_variable = _is_variable(times)
+    edges = frame_edges(times, video.fps)
+    is_variable = is_variable_rate(times)
     if fps is None:
         return Timeline(count, edges, np.arange(count), video.fps, is_variable)
     num_positions = max(1, int(np.ceil(edges[-1] * fps - _EPSILON_SECONDS * fps)))
     shown_at = np.arange(num_positions) / fps + _EPSILON_SECONDS
     frames = np.searchsorted(times, shown_at, side="right") - 1
     return Timeline(count, edges, np.maximum(frames, 0), fps, is_variable)
-
-
-def _frame_seconds(times: Seconds, fps: float | None) -> float:
-    """How long the last frame is shown, which files seldom say: as long as most others."""
-    if len(times) > 1:
-        return float(np.median(np.diff(times)))
-    return 1 / fps if fps else 0.0
-
-
-def _is_variable(times: Seconds) -> bool:
-    if len(times) < 3:
-        return False
-    regular = np.linspace(times[0], times[-1], len(times))
-    return bool(np.abs(times - regular).max() > 0.5 * (times[-1] - times[0]) / (len(times) - 1))
 
 
 @dataclass(frozen=True, eq=False)

@@ -104,6 +104,9 @@ class DataConfig(RecipeSection):
         group: A regular expression. Clips whose file names have the same match stay in the same
             set when the validation set is split off.
         quarantine: The list of unreadable clips; None: beside the data.
+        background: For lists of segments. "class": what is outside of all segments is a class,
+            "background"; "ignore": it is not used.
+        annotation_fps: Frame rate of a Label Studio project whose tasks do not contain it.
         class_balanced: Sample clips so that each class is equally likely.
         frame_order: "natural"; or a control experiment without temporal order, in training,
             validation and test: "single_frame" repeats the middle frame of the clip, "shuffled"
@@ -122,6 +125,8 @@ class DataConfig(RecipeSection):
     val_fraction: Fraction = 0.0
     group: str | None = None
     quarantine: str | None = None
+    background: Literal["ignore", "class"] = "ignore"
+    annotation_fps: Positive | None = None
     class_balanced: bool = False
     frame_order: Literal["natural", "single_frame", "shuffled"] = "natural"
 

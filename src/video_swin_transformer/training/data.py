@@ -58,7 +58,7 @@ class TrainingData:
     @property
     def fingerprint(self) -> str:
         """A digest of the training clips, their order and their classes."""
-        lines = "\n".join(f"{item.path}\t{item.labels}" for item in self.train.items)
+        lines = "\n".join(f"{item.name}\t{item.labels}" for item in self.train.items)
         return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -95,7 +95,7 @@ def read_training_data(
         train = dataclasses.replace(train, is_multilabel=True)
         val, test = _as_multilabel(val), _as_multilabel(test)
         notes.append(_multilabel_note(config, train))
-    unlabeled = [item.path for item in train.items if not item.labels]
+    unlabeled = [item.name for item in train.items if not item.labels]
     if unlabeled and not train.is_multilabel:
         warnings.append(
             f"Left out: {counted(len(unlabeled), 'clip')} without a label, such as {unlabeled[0]}."
@@ -118,8 +118,8 @@ def read_training_data(
         notes.append(
             f"Left out: {counted(len(left_out), 'clip')} in the quarantine list {quarantine.path}."
         )
-        train = train.where(lambda item: item.path not in left_out)
-        val = None if val is None else val.where(lambda item: item.path not in left_out)
+        train = train.where(lambda item: item.name not in left_out)
+        val = None if val is None else val.where(lambda item: item.name not in left_out)
 
     if val is None and config.val_fraction > 0:
         num_clips = len(train.items)
@@ -206,6 +206,8 @@ def _read(
         num_classes=num_classes or config.num_classes,
         delimiter=config.delimiter,
         split=split,
+        background=config.background,
+        annotation_fps=config.annotation_fps,
     )
 
 

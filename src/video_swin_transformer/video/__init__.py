@@ -1,6 +1,7 @@
 """Video decoding.
 
 reader.py        VideoReader: reads frames at indices of a file, image folder or array
+segment.py       VideoSegment: a part of a file between two times
 container.py     opens containers safely and detects truncated files
 integrity.py     finds damage that demuxers skip silently
 sample_table.py  reads the sample table of mp4 files
@@ -15,5 +16,6 @@ discovery.py     finds videos in a folder
 
 from .images import FrameFolder
 from .reader import VideoReader
+from .segment import VideoSegment
 
-__all__ = ["FrameFolder", "VideoReader"]
+__all__ = ["FrameFolder", "VideoReader", "VideoSegment"]

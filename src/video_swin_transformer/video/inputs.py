@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from .container import decode_error
 from .images import FrameFolder
+from .segment import VideoSegment
 
 
 class ArrayLike(Protocol):
@@ -26,6 +27,7 @@ VideoSource: TypeAlias = (
     str
     | Path
     | FrameFolder
+    | VideoSegment
     | NDArray[np.uint8]
     | ArrayLike
     | Sequence[ArrayLike]
@@ -40,7 +42,7 @@ def source_name(source: VideoSource) -> str:
     Args:
         source: A video, as `VideoReader` takes it.
     """
-    if isinstance(source, str | Path | FrameFolder):
+    if isinstance(source, str | Path | FrameFolder | VideoSegment):
         return str(source)
     if isinstance(source, bytes | bytearray | memoryview):
         return f"video of {len(source)} bytes"

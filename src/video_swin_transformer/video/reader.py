@@ -6,12 +6,13 @@ with VideoReader("clip.mp4") as reader:
 
 from __future__ import annotations
 
+import copy
 import os
 import weakref
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,24 +29,8 @@ from .images import (
     is_animated,
 )
 from .inputs import VideoSource, as_array, copy_to_file, layout_hint, source_name
+from .segment import FrameSource, SegmentFrames, VideoSegment
 from .video_file import VideoFile
-
-
-class _FrameSource(Protocol):
-    """The interface of the sources that VideoReader supports."""
-
-    @property
-    def num_frames(self) -> int: ...
-    @property
-    def fps(self) -> float | None: ...
-    @property
-    def times_seconds(self) -> NDArray[np.float64] | None: ...
-    @property
-    def height(self) -> int: ...
-    @property
-    def width(self) -> int: ...
-    def read(self, positions: Ints) -> Iterator[tuple[int, Pixels]]: ...
-    def close(self) -> None: ...
 
 
 class VideoReader:
@@ -66,10 +51,10 @@ class VideoReader:
     Args:
         source: Path of a video file, of an image (a video of one frame), of a TIFF file (a video
             of its pages) or of a folder of images in natural order (see
-            `sequences.choose_sequence`); a `FrameFolder`; an array or tensor, (T, H, W, 3) or
-            (T, 3, H, W) uint8 RGB or (T, H, W) uint8 grayscale; a list of frames, which are PIL
-            images, arrays or tensors; or the content of a video file as bytes or as a file object
-            in binary mode, which is copied to a temporary file.
+            `sequences.choose_sequence`); a `FrameFolder`; a `VideoSegment`; an array or tensor,
+            (T, H, W, 3) or (T, 3, H, W) uint8 RGB or (T, H, W) uint8 grayscale; a list of frames,
+            which are PIL images, arrays or tensors; or the content of a video file as bytes or as
+            a file object in binary mode, which is copied to a temporary file.
         allow_truncated: Read a file whose end is missing up to its last intact frame, with a
             warning, instead of refusing it. The whole file is decoded when it is opened.
 
@@ -97,10 +82,13 @@ class VideoReader:
 
     def __init__(self, source: VideoSource, *, allow_truncated: bool = False) -> None:
         self._name = source_name(source)
-        self._frames: _FrameSource | None = None
+        self._frames: FrameSource | None = None
         if self._name == "":
             raise decode_error("", "its path is an empty string; give the path of a video")
         self._delete: Callable[[], object] = _nothing
+        segment = source if isinstance(source, VideoSegment) else None
+        if segment is not None:
+            source = segment.path
         if isinstance(source, bytes | bytearray | memoryview) or hasattr(source, "read"):
             source = copy_to_file(source)  # type: ignore[arg-type]
             self._delete = weakref.finalize(self, source.unlink, missing_ok=True)
@@ -109,10 +97,15 @@ class VideoReader:
         except BaseException:
             self._delete()
             raise
-        self._frames = frames
-        self._copy_metadata(frames)
+        self._opened: FrameSource | None = frames  # closed with this reader
+        try:
+            self._frames = frames if segment is None else SegmentFrames(frames, segment)
+        except BaseException:
+            self.close()
+            raise
+        self._copy_metadata(self._frames)
 
-    def _copy_metadata(self, frames: _FrameSource) -> None:
+    def _copy_metadata(self, frames: FrameSource) -> None:
         self.num_frames = frames.num_frames
         self.fps = frames.fps
         self.times_seconds = frames.times_seconds
@@ -191,11 +184,35 @@ class VideoReader:
             if self._frames is not None:
                 self._copy_metadata(self._frames)
 
+    def segment(self, start: float, end: float) -> VideoReader:
+        """Returns a reader of a part of this video, without opening the file again.
+
+        Args:
+            start: Seconds from the first frame, 0 or more.
+            end: Seconds, after `start`.
+
+        Returns:
+            The reader; usable until this one is closed.
+
+        Raises:
+            VideoDecodeError: The times are not in order or outside of the video, or its frames have
+                no times.
+        """
+        if self._frames is None:
+            raise decode_error(self._name, "the reader is closed")
+        segment = VideoSegment(self._name, start, end)
+        part = copy.copy(self)
+        part._name, part._opened, part._delete = str(segment), None, _nothing
+        part._frames = SegmentFrames(self._frames, segment)
+        part._copy_metadata(part._frames)
+        return part
+
     def close(self) -> None:
         """Closes the file and frees its frames. Can be called repeatedly."""
-        if self._frames is not None:
-            self._frames.close()
-            self._frames = None
+        self._frames = None
+        if self._opened is not None:
+            self._opened.close()
+            self._opened = None
             self._delete()
 
     def __enter__(self) -> Self:
@@ -217,7 +234,7 @@ def _nothing() -> None:
     pass
 
 
-def _open(source: VideoSource, name: str, allow_truncated: bool) -> _FrameSource:
+def _open(source: VideoSource, name: str, allow_truncated: bool) -> FrameSource:
     array = as_array(source)
     if array is not None:
         return _ArrayFrames(array, name)
@@ -238,7 +255,7 @@ def _open(source: VideoSource, name: str, allow_truncated: bool) -> _FrameSource
         return image or VideoFile(path, name, allow_truncated=allow_truncated)
 
 
-def _open_image(path: str, name: str) -> _FrameSource | None:
+def _open_image(path: str, name: str) -> FrameSource | None:
     """Opens an image file; None for other files and animated png. Raises VideoDecodeError."""
     if Path(path).suffix.lower() not in IMAGE_SUFFIXES:
         return None
