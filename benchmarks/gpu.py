@@ -55,10 +55,24 @@ def _measure(calls: dict[str, Callable[[], object]]) -> dict[str, dict[str, floa
 
 def _forward(network: nn.Module, x: Tensor, bf16: bool) -> Callable[[], object]:
     def call() -> object:
-        with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, enabled=bf16):
+        with (
+            torch.inference_mode(),
+            # A cached weight must not be shared with a graph.
+            torch.autocast("cuda", torch.bfloat16, enabled=bf16, cache_enabled=False),
+        ):
             return network(x)
 
     return call
+
+
+def _replay(call: Callable[[], object]) -> Callable[[], object]:
+    """The kernels of a call as one CUDA graph, as the torch runtime runs them."""
+    for _ in range(2):
+        call()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        call()
+    return graph.replay
 
 
 def _step(network: nn.Module, x: Tensor, bf16: bool) -> Callable[[], object]:
@@ -73,27 +87,32 @@ def _step(network: nn.Module, x: Tensor, bf16: bool) -> Callable[[], object]:
     return call
 
 
-def measure(name: str, batch: int) -> dict[str, Any]:
-    """Forward passes in f32 and bf16, eager and compiled, and training steps of one network."""
+def measure(name: str, batch: int, compile: bool) -> dict[str, Any]:
+    """Forward passes in f32 and bf16, eager and in other ways, and training steps of a network."""
     torch.manual_seed(0)
     model = create_model(name).eval()
     peer = torchvision_twin(model).cuda()
     model.cuda()
     x = torch.randn(batch, *SHAPE, device="cuda")
-    compiled, peer_compiled = torch.compile(model), torch.compile(peer)
+    networks = {"torchvision": peer, "ours": model}
+    if compile:
+        networks |= {f"{title} compiled": torch.compile(one) for title, one in networks.items()}
     forward = _measure(
         {
             f"{title} {'bf16' if bf16 else 'f32'}": _forward(network, x, bf16)
             for bf16 in (False, True)
-            for title, network in {
-                "torchvision": peer,
-                "ours": model,
-                "torchvision compiled": peer_compiled,
-                "ours compiled": compiled,
-            }.items()
+            for title, network in networks.items()
         }
     )
     torch.compiler.reset()
+    # Peak memory is measured eagerly: a graph keeps what it needs from one replay to the next.
+    forward |= _measure(
+        {
+            f"{title} graph {'bf16' if bf16 else 'f32'}": _replay(_forward(network, x, bf16))
+            for bf16 in (False, True)
+            for title, network in {"torchvision": peer, "ours": model}.items()
+        }
+    )
     model.train()
     peer.train()
     step = _measure(
@@ -111,6 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", nargs="+")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8])
+    parser.add_argument("--compile", action="store_true", help="about a minute per row")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     results: dict[str, Any] = {
@@ -121,7 +141,7 @@ def main() -> None:
     print(f"{results['device']}, torch {results['torch']}", flush=True)
     for name in arguments.models:
         for batch in arguments.batch:
-            row = measure(name, batch)
+            row = measure(name, batch, arguments.compile)
             results["networks"].append(row)
             for kind in ("forward", "step"):
                 for title, found in row[kind].items():

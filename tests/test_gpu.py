@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,8 @@ from tests.training import environment, losses_of, make_folder, write_tiny
 from video_swin_transformer import Predictor, create_model
 from video_swin_transformer.errors import DeviceMemoryError
 from video_swin_transformer.runtimes import open_runtime
+from video_swin_transformer.runtimes.cuda_graphs import MAX_GRAPHS
+from video_swin_transformer.runtimes.torch_runtime import TorchRuntime
 from video_swin_transformer.training import load_recipe, train
 from video_swin_transformer.verification import relative_error
 
@@ -88,6 +91,32 @@ def test_a_compiled_network_answers_as_on_the_cpu(folder):
     assert relative_error([expected.logits], [found.logits]) < 1e-4
 
 
+@pytest.mark.parametrize("precision", ["f32", "bf16"])
+def test_replayed_batches_give_the_outputs_of_the_first_one(precision, folder):
+    runtime = open_runtime(folder, "torch", precision, device="cuda")
+    assert isinstance(runtime, TorchRuntime) and runtime._graphs is not None
+    views = {shape: views_of(shape, 4) for shape in (CLIP, (3, 16, 112, 112))}
+    batches = [(shape, n) for n in (1, 2, 3) for shape in views]
+    expected = [runtime.run(views[shape][:n]) for shape, n in batches]
+    assert not runtime._graphs._captured
+    for _ in range(3):  # more batch shapes than graphs are kept
+        for (shape, n), first in zip(batches, expected, strict=True):
+            found = runtime.run(views[shape][:n])
+            assert relative_error([first.logits], [found.logits]) < 1e-4
+    assert len(runtime._graphs._captured) == MAX_GRAPHS
+
+    with ThreadPoolExecutor(4) as pool:  # from several threads at once
+        orders = [n % len(batches) for n in range(24)]
+        run = lambda n: runtime.run(views[batches[n][0]][: batches[n][1]])  # noqa: E731
+        for n, found in zip(orders, pool.map(run, orders), strict=True):
+            assert relative_error([expected[n].logits], [found.logits]) < 1e-4
+
+    with torch.no_grad():  # weights that are changed in place
+        runtime.model.get_parameter("cls_head.fc_cls.bias").add_(100)
+    changed = runtime.run(views[CLIP][:1]).logits
+    np.testing.assert_allclose(changed, expected[0].logits + 100, atol=0.5)
+
+
 def test_the_batch_is_halved_until_it_fits_in_memory(folder):
     views = views_of(CLIP, 4)
     runtime = open_runtime(folder, "torch", device="cuda")
@@ -103,6 +132,8 @@ def test_the_batch_is_halved_until_it_fits_in_memory(folder):
         found = runtime.run(views).logits
         torch.cuda.empty_cache()
         torch.cuda.set_per_process_memory_fraction(0.3 * peak_of_two / total)
+        # Of another shape, since graphs of this one have their memory already.
+        views = views_of((3, 32, 256, 256))
         with pytest.raises(DeviceMemoryError, match="One view of shape"):
             runtime.run(views)
     finally:

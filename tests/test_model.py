@@ -14,6 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from tests.oracle import fill_by_name, input_by_shape, reference
+from video_swin_transformer import layers
 from video_swin_transformer.config import ModelConfig
 from video_swin_transformer.errors import ConfigError
 from video_swin_transformer.layers import WindowAttention3D
@@ -23,6 +24,8 @@ from video_swin_transformer.windows import (
     MAX_CACHED_PLANS,
     _cached_plan,
     clip_window_to_grid,
+    layout_to_tensors,
+    masked_layout,
     plan_windows,
     relative_position_index,
 )
@@ -307,6 +310,31 @@ def test_regions_are_those_of_the_official_mask(grid, window, shift):
             if region[i] < math.prod(grid) and region[j] < math.prod(grid):
                 actual[region[i], region[j]] = rows[i][j]
     assert actual == expected
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 20, 112, 72), (2, 3, 32, 64, 100), (1, 3, 4, 24, 64)])
+def test_masked_windows_of_a_gpu_attend_as_regions_do(shape, monkeypatch):
+    """The layout for a GPU, computed on the CPU: outputs and gradients."""
+    model, x = tiny(), input_by_shape(shape)
+    expected = model(x)
+    expected.square().sum().backward()
+    gradients = {name: one.grad.clone() for name, one in model.named_parameters()}
+    model.zero_grad()
+
+    plans = []
+
+    def masked_plan(grid, window, shift, device):
+        plans.append(layout_to_tensors(masked_layout(grid, window, shift), device))
+        return plans[-1]
+
+    monkeypatch.setattr(layers, "plan_windows", masked_plan)
+    found = model(x)
+    found.square().sum().backward()
+    assert len(plans) >= 2 and any(mask is not None for plan in plans for mask in plan.masks)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+    for name, one in model.named_parameters():
+        scale = gradients[name].abs().max().item()
+        torch.testing.assert_close(one.grad, gradients[name], rtol=1e-4, atol=1e-5 * scale)
 
 
 # --- cached biases: never stale, never cut a gradient ------------------------------------------

@@ -33,6 +33,7 @@ from .windows import (
     Size3,
     WindowPlan,
     clip_window_to_grid,
+    look_up_biases,
     plan_windows,
     relative_position_index,
     slots_to_tokens,
@@ -54,7 +55,7 @@ def _size3(sizes: Sequence[int]) -> Size3:
 def output_dtype(x: Tensor) -> torch.dtype:
     """Returns the dtype of a linear layer's output for `x`: autocast's where that is enabled."""
     device = x.device.type
-    if torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device):
+    if device != "meta" and torch.is_autocast_enabled(device):
         return torch.get_autocast_dtype(device)
     return x.dtype
 
@@ -158,8 +159,8 @@ class WindowAttention3D(nn.Module):
     def _forward_regions(self, x: Tensor, plan: WindowPlan) -> Tensor:
         """Attends inside each region: (B, S, C), slots in the plan's order -> the same shape."""
         biases = self._biases(plan, output_dtype(x))
-        if is_tracing():
-            return self._forward_in_graph(x, biases, plan)
+        if is_tracing() or x.device.type != "cpu":
+            return self._forward_at_once(x, biases, plan)
         max_tokens = max(1, CPU_CHUNK_TOKENS // max(1, x.shape[0])) if is_cpu_inference(x) else None
         outputs = [
             self.proj_drop(self.proj(self._attend(self.qkv(x[:, start:stop]), biases[group])))
@@ -173,13 +174,13 @@ class WindowAttention3D(nn.Module):
         return self._bias_cache.get((plan, dtype), table, lambda: self._build_biases(plan, dtype))
 
     def _build_biases(self, plan: WindowPlan, dtype: torch.dtype) -> tuple[Tensor, ...]:
-        table = self.relative_position_bias_table.t().to(dtype)  # (heads, offsets)
-        return tuple(table[None, :, index].contiguous() for index in plan.bias_indices)
+        return look_up_biases(plan, self.relative_position_bias_table, dtype)
 
-    def _forward_in_graph(self, x: Tensor, biases: Sequence[Tensor], plan: WindowPlan) -> Tensor:
+    def _forward_at_once(self, x: Tensor, biases: Sequence[Tensor], plan: WindowPlan) -> Tensor:
         """Does what `_forward_regions` does, with the linear layers applied once to all regions.
 
-        The graph has a third of the nodes, and a compiler or quantizer sees each layer as one.
+        A graph has a third of the nodes, and a compiler or quantizer sees each layer as one. A GPU
+        launches fewer kernels.
         """
         sizes = [n * b.shape[2] for n, b in zip(plan.group_counts, biases, strict=True)]
         parts = zip(self.qkv(x).split(sizes, dim=1), biases, strict=True)

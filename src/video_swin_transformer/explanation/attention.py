@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..layers import WindowAttention3D
 from ..model import VideoSwinTransformer
-from ..windows import Size3, WindowPlan
+from ..windows import Size3, WindowPlan, look_up_biases
 from .layers import BlockAddress, attention_inputs, token_grid
 
 _MAX_WEIGHTS = 2**25  # weights of all heads that are computed at once: 128 MiB
@@ -55,8 +55,9 @@ class BlockAttention:
             (n, heads, N, N): row i holds what token i pays to each token of its region.
         """
         module, plan = self._module, self._plan
-        table = module.relative_position_bias_table.detach().t()  # (heads, offsets)
-        lengths = [index.shape[0] for index in plan.bias_indices]
+        table = module.relative_position_bias_table.detach()
+        biases = look_up_biases(plan, table, table.dtype)
+        lengths = [bias.shape[2] for bias in biases]
         max_tokens = max(1, _MAX_WEIGHTS // (max(lengths) * module.num_heads))
         with torch.no_grad():
             for group, start, stop in plan.chunks(max_tokens):
@@ -66,7 +67,7 @@ class BlockAttention:
                 qkv = qkv.view(-1, length, 3, module.num_heads, qkv.shape[1] // 3 // self.num_heads)
                 query, key, _ = qkv.permute(2, 0, 3, 1, 4).unbind(0)
                 logits = (query * module.scale) @ key.transpose(-2, -1)
-                weights = (logits + table[:, plan.bias_indices[group]]).float().softmax(dim=-1)
+                weights = (logits + biases[group]).float().softmax(dim=-1)
                 yield plan.gather[start:stop].view(-1, length), weights
 
     def received(self) -> tuple[Tensor, float]:

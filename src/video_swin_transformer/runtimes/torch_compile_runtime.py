@@ -18,9 +18,10 @@ from ..exporters.tracing import example_outputs, trace
 from ..postprocess import Floats, ViewOutputs
 from ..preprocess import check_views
 from ..verification import MAX_RELATIVE_ERROR, relative_error
+from .cuda_graphs import Forward
 from .lazy_model import LazyModel
 from .shape_cache import ShapeCache
-from .torch_runtime import Forward, choose_device, set_num_threads
+from .torch_runtime import choose_device, set_num_threads
 
 _log = logging.getLogger(__name__)
 

@@ -18,12 +18,12 @@ from ..errors import CheckpointError, ConfigError, DeviceMemoryError
 from ..model import VideoSwinTransformer
 from ..postprocess import Floats, ViewOutputs
 from ..preprocess import check_views
+from .cuda_graphs import CudaGraphs, Forward
 
 # Input values per forward pass: four views of 32 x 224 x 224. Larger batches are not faster on a
 # CPU and need more memory.
 MAX_BATCH_ELEMENTS = 4 * 3 * 32 * 224 * 224
 
-Forward = Callable[[Tensor], tuple[Tensor, Tensor]]
 T = TypeVar("T")
 
 
@@ -63,8 +63,11 @@ class TorchRuntime:
         self.device = choose_device(device)
         self.model = model.to(self.device)
         self._forward: Forward = self.model
+        self._graphs: CudaGraphs | None = None
         if isinstance(model, VideoSwinTransformer):
             self._forward = model.logits_and_features
+            if self.device.type == "cuda":
+                self._forward = self._graphs = CudaGraphs(self._forward)
         self.bundle = bundle
         self._dtype = torch.bfloat16 if precision == "bf16" else None
         self._fixed_shape = fixed_shape
@@ -111,6 +114,8 @@ class TorchRuntime:
                         f"The exported program cannot be run ({str(error).splitlines()[0]}); "
                         "export it again."
                     ) from error
+                if self._graphs is not None and self._graphs.release():
+                    continue  # the same batch again
                 if batch_size == 1:
                     raise DeviceMemoryError(
                         f"One view of shape {shape} does not fit in the memory of "
