@@ -18,6 +18,7 @@ import numpy as np
 from tests.media import Clip, Pixels, patched
 from video_swin_transformer import BundleConfig, ClipSampling, ModelConfig, Predictor, Preprocessing
 from video_swin_transformer.postprocess import Floats, ViewOutputs
+from video_swin_transformer.runtimes.protocol import RuntimeInfo
 
 NUM_FRAMES = 70
 LEVELS_PER_FRAME = 3
@@ -49,6 +50,7 @@ def irregular_times(num_frames: int = NUM_FRAMES) -> list[int]:
 class GrayLevels:
     """A runtime whose features are the numbers of the frames of a view: (V, T)."""
 
+    info = RuntimeInfo("gray levels", "1", "cpu", "f32")
     description = "gray levels"
     selection_reason = ""
 

@@ -148,7 +148,7 @@ def test_the_processor_reads_as_the_predictor(folder: Path, tmp_path: Path) -> N
     assert isinstance(processor, hf.VideoSwinVideoProcessor)
     pixels = processor([str(CLIP), CLIP])["pixel_values"]
     assert pixels.shape == (2, 4, 3, 32, 32)
-    views, _ = vst.Predictor.load(folder, runtime="torch").with_views(1, 1)._read_views(CLIP)
+    views = vst.Predictor.load(folder, runtime="torch").with_views(1, 1).views(CLIP)
     np.testing.assert_array_equal(pixels[0].transpose(0, 1).numpy(), views[0])
     frames = np.random.default_rng(0).integers(0, 256, (7, 40, 50, 3), np.uint8)
     assert processor(frames, do_sample_frames=False)["pixel_values"].shape == (1, 7, 3, 32, 32)

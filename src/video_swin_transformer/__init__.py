@@ -39,10 +39,12 @@ if TYPE_CHECKING:
     from .model import SwinTransformer3D, VideoSwinFeatures, VideoSwinTransformer
     from .predictor import Classification, ClipFeatures, Predictor
     from .preprocess import views_from_frames
+    from .receipt import Receipt, read_receipts, write_receipts
     from .registry import ModelCard, list_models
+    from .replaying import Replay, replay
     from .sampling import clip_indices, train_clip_indices
     from .training import TrainResult, train
-    from .video import VideoReader
+    from .video import VideoReader, VideoSegment
     from .weights import LoadReport, create_model, load_checkpoint, load_model
 
 _LAZY_IMPORTS = {
@@ -67,6 +69,8 @@ _LAZY_IMPORTS = {
     "ModelConfig": "config",
     "Predictor": "predictor",
     "Preprocessing": "config",
+    "Receipt": "receipt",
+    "Replay": "replaying",
     "RuntimeMismatchError": "errors",
     "SampledViews": "explanation",
     "StreamingFeatures": "features",
@@ -76,6 +80,7 @@ _LAZY_IMPORTS = {
     "UnknownNameError": "errors",
     "VideoDecodeError": "errors",
     "VideoReader": "video",
+    "VideoSegment": "video",
     "VideoSwinError": "errors",
     "VideoSwinFeatures": "model",
     "VideoSwinTransformer": "model",
@@ -90,11 +95,14 @@ _LAZY_IMPORTS = {
     "load_checkpoint": "weights",
     "load_features": "features",
     "load_model": "weights",
+    "read_receipts": "receipt",
+    "replay": "replaying",
     "sampled_views": "explanation",
     "train": "training",
     "train_clip_indices": "sampling",
     "views_from_frames": "preprocess",
     "write_features": "features",
+    "write_receipts": "receipt",
 }
 
 __all__ = [
@@ -119,6 +127,8 @@ __all__ = [
     "ModelConfig",
     "Predictor",
     "Preprocessing",
+    "Receipt",
+    "Replay",
     "RuntimeMismatchError",
     "SampledViews",
     "StreamingFeatures",
@@ -128,6 +138,7 @@ __all__ = [
     "UnknownNameError",
     "VideoDecodeError",
     "VideoReader",
+    "VideoSegment",
     "VideoSwinError",
     "VideoSwinFeatures",
     "VideoSwinTransformer",
@@ -142,11 +153,14 @@ __all__ = [
     "load_checkpoint",
     "load_features",
     "load_model",
+    "read_receipts",
+    "replay",
     "sampled_views",
     "train",
     "train_clip_indices",
     "views_from_frames",
     "write_features",
+    "write_receipts",
 ]
 
 

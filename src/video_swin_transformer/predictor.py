@@ -14,28 +14,33 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Self, TypeAlias, TypeVar
+from typing import Any, Literal, NamedTuple, Self, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from .adaptive_views import DEFAULT_ERROR_RATE, is_decided, view_order
 from .config import BundleConfig, Preprocessing, require
-from .errors import CheckpointError, ConfigError, VideoSwinError
+from .errors import CheckpointError, ConfigError, VideoDecodeError, VideoSwinError
 from .labels import read_labels
 from .plotting import frames_html
 from .postprocess import ViewOutputs, average_crops, average_views
 from .preprocess import (
     Frames,
     Views,
+    crop_boxes,
     require_resized_size,
     resize_frames,
+    resized_size,
     views_from_frames,
 )
+from .receipt import Kind, ModelOrigin, Receipt, environment
 from .runtimes import Runtime, open_runtime
 from .runtimes.lazy_model import weights_digest
+from .sampled_view import SampledView, sampled_views_of
 from .sampling import Indices, clip_indices
 from .video import FrameFolder, VideoReader, VideoSegment
+from .video.content import content_digest
 from .video.inputs import VideoSource, source_name
 from .video.segment import parse_segment
 from .weights import resolve_model
@@ -63,6 +68,7 @@ class Classification:
         timing_seconds: Time spent in "decode", "preprocess" and "network".
         error: The error, if the video could not be classified.
         max_views: Number of views that could have been used.
+        receipt: Where the scores came from; see `Predictor.with_receipts`.
     """
 
     source: str
@@ -73,6 +79,7 @@ class Classification:
     timing_seconds: dict[str, float]
     error: VideoSwinError | None = None
     max_views: int = 0
+    receipt: Receipt | None = None
 
     @property
     def num_views(self) -> int:
@@ -153,6 +160,7 @@ class ClipFeatures:
             set.
         timing_seconds: Time spent in "decode", "preprocess" and "network".
         error: The error, if the video could not be processed.
+        receipt: Where the features came from; see `Predictor.with_receipts`.
     """
 
     source: str
@@ -160,6 +168,7 @@ class ClipFeatures:
     features: Floats
     timing_seconds: dict[str, float]
     error: VideoSwinError | None = None
+    receipt: Receipt | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +184,21 @@ class ViewLogits:
     source: str
     logits: Floats
     error: VideoSwinError | None = None
+
+
+class _Seen(NamedTuple):
+    """What of a video was read."""
+
+    indices: Indices  # (K, T)
+    times_seconds: npt.NDArray[np.float64] | None  # of all frames
+    num_frames: int
+    video_size: tuple[int, int]
+
+
+class _ReadVideo(NamedTuple):
+    views: Views
+    timing_seconds: dict[str, float]
+    seen: _Seen
 
 
 class Predictor:
@@ -207,6 +231,7 @@ class Predictor:
         self.bundle = runtime.bundle
         self.name = name
         self._weights = weights
+        self.keeps_receipts = False
         self._error_rate: float | None = None  # of adaptive views
         self._arguments: dict[str, Any] | None = None  # of `load`
 
@@ -384,11 +409,115 @@ class Predictor:
         labels = read_labels(path, self.bundle.model.num_classes)
         return self._with(dataclasses.replace(self.bundle, labels=labels))
 
+    def with_bundle(self, bundle: BundleConfig) -> Self:
+        """Returns the same model with a different sampling, preprocessing and averaging.
+
+        Args:
+            bundle: The configuration; its network must be that of the model.
+
+        Returns:
+            A new predictor that shares the runtime.
+
+        Raises:
+            ConfigError: The network is another one.
+        """
+        if bundle.model != self.bundle.model:
+            raise ConfigError(
+                f"The configuration is of another network than {self.name}; change its sampling, "
+                "preprocessing and averaging only."
+            )
+        return self._with(bundle)
+
+    def with_receipts(self) -> Self:
+        """Returns the same model, whose results say where they came from.
+
+        Results of `classify`, `features`, their variants for many videos and `extract_features`
+        then have a `receipt`: frames, times and crops of each view, digests of the video and the
+        weights, and versions of libraries. `vst.replay` repeats it. Each video is read once more
+        for its digest.
+
+        Returns:
+            A new predictor that shares the runtime.
+        """
+        other = self._with(self.bundle)
+        other.keeps_receipts = True
+        return other
+
+    def receipt_of(
+        self,
+        kind: Kind,
+        source: str,
+        content_digest: str,
+        num_video_frames: int,
+        views: tuple[SampledView, ...],
+        batches: tuple[int, ...],
+        values: Floats,
+        options: dict[str, Any] | None = None,
+    ) -> Receipt:
+        """Makes the receipt of a result of this model; see `Receipt` for the arguments."""
+        arguments = self._arguments or {}
+        texts = {
+            name: None if arguments.get(name) is None else str(arguments[name])
+            for name in ("model", "config", "checkpoint")
+        }
+        origin = ModelOrigin(
+            **texts,
+            precision=arguments.get("precision", "f32"),
+            threads=arguments.get("threads"),
+            allow_truncated=self.allow_truncated,
+        )
+        return Receipt(
+            kind=kind,
+            source=source,
+            content_digest=content_digest,
+            num_video_frames=num_video_frames,
+            views=views,
+            batches=batches,
+            model=self.name,
+            weights_digest=self.weights_digest,
+            origin=origin,
+            bundle=dataclasses.replace(self.bundle, labels=()),
+            runtime=self.runtime.info,
+            options=options,
+            environment=environment(),
+            values=values,
+        )
+
+    def _receipt(
+        self, kind: Kind, source: Source, seen: _Seen, num_views: int, values: Floats
+    ) -> Receipt | None:
+        if not self.keeps_receipts:
+            return None
+        try:
+            digest = content_digest(source)
+        except OSError as error:
+            reason = f"{error.filename or source_name(source)}: {error.strerror or error}"
+            raise VideoDecodeError(f"The video cannot be read: {reason}.") from error
+        preprocessing = self.bundle.preprocessing
+        resized = resized_size(*seen.video_size, preprocessing.short_side)
+        views = sampled_views_of(
+            seen.indices,
+            seen.times_seconds,
+            crop_boxes(*resized, preprocessing),
+            resized,
+            seen.video_size,
+        )
+        batches: tuple[int, ...] = (len(views),)
+        if self._error_rate is not None and kind == "scores":
+            num_clips = len(seen.indices)
+            order = view_order(num_clips, preprocessing.num_crops)[:num_views]
+            views = tuple(views[crop * num_clips + clip] for clip, crop in order)
+            batches = (1,) * num_views
+        return self.receipt_of(
+            kind, source_name(source), digest, seen.num_frames, views, batches, values
+        )
+
     def _with(self, bundle: BundleConfig) -> Self:
         other = type(self)(
             self.runtime, self.name, self._weights, allow_truncated=self.allow_truncated
         )
         other.bundle = bundle
+        other.keeps_receipts = self.keeps_receipts
         other._error_rate = self._error_rate
         other._arguments = self._arguments
         return other
@@ -422,7 +551,7 @@ class Predictor:
         if self._error_rate is not None:
             with self._open_views(source) as views:
                 return self._classify_adaptively(views)
-        return self._classify_views(source, *self._read_views(source))
+        return self._classify_views(source, self._read_views(source))
 
     def features(self, source: Source) -> ClipFeatures:
         """Extracts one feature vector per clip of a video.
@@ -436,7 +565,7 @@ class Predictor:
         Raises:
             VideoDecodeError: The video cannot be read.
         """
-        return self._extract(source, *self._read_views(source))
+        return self._extract(source, self._read_views(source))
 
     def views(self, source: Source) -> Views:
         """Reads and preprocesses a video.
@@ -450,7 +579,7 @@ class Predictor:
         Raises:
             VideoDecodeError: The video cannot be read.
         """
-        return self._read_views(source)[0]
+        return self._read_views(source).views
 
     def classify_many(self, sources: Iterable[Source]) -> Iterator[Classification]:
         """Classifies videos. The next video is decoded while the model runs on the current one.
@@ -471,7 +600,7 @@ class Predictor:
             return
         for source, read in self._read_ahead(_several(sources), self._read_views):
             try:
-                yield self._classify_views(source, *read.result())
+                yield self._classify_views(source, read.result())
             except VideoSwinError as error:
                 yield self._failed(source, error)
 
@@ -483,7 +612,8 @@ class Predictor:
         """Pickles what it was loaded from, since compiled models cannot be pickled."""
         if self._arguments is None:
             return super().__reduce__()
-        return _reload, (type(self), self._arguments, self.bundle, self._error_rate)
+        state = (self.bundle, self._error_rate, self.keeps_receipts)
+        return _reload, (type(self), self._arguments, *state)
 
     def _failed(self, source: Source, error: VideoSwinError) -> Classification:
         empty = np.empty(0, np.float32)
@@ -517,8 +647,8 @@ class Predictor:
         self._require_classifier()
         for source, read in self._read_ahead(_several(sources), self._read_views, num_readers):
             try:
-                views, _ = read.result()
-                yield ViewLogits(source_name(source), self._run(views).logits)
+                logits = self._run(read.result().views).logits
+                yield ViewLogits(source_name(source), logits)
             except VideoSwinError as error:
                 yield ViewLogits(source_name(source), np.empty((0, 0), np.float32), error)
 
@@ -533,7 +663,7 @@ class Predictor:
         """
         for source, read in self._read_ahead(_several(sources), self._read_views):
             try:
-                yield self._extract(source, *read.result())
+                yield self._extract(source, read.result())
             except VideoSwinError as error:
                 empty = np.empty((0, 0), np.float32)
                 yield ClipFeatures(source_name(source), self.name, empty, {}, error)
@@ -557,21 +687,21 @@ class Predictor:
             while pending:
                 yield pending.popleft()
 
-    def _read_views(self, source: Source) -> tuple[Views, dict[str, float]]:
-        """Returns the views of a video, and the seconds spent on each step."""
+    def _read_views(self, source: Source) -> _ReadVideo:
         start = time.perf_counter()
         with VideoReader(source, allow_truncated=self.allow_truncated) as video:
             indices = clip_indices(video.num_frames, self.bundle.sampling, video.fps)
-            clips, resize_seconds = _resized_clips(video, indices, self.bundle.preprocessing)
+            clips, resize_seconds = resized_clips(video, indices, self.bundle.preprocessing)
+            seen = _seen(video, indices)
         decoded = time.perf_counter()
         views = views_from_frames(clips, self.bundle.preprocessing)
         done = time.perf_counter()
         decode_seconds = decoded - start - resize_seconds
-        return views, {"decode": decode_seconds, "preprocess": done - start - decode_seconds}
+        timing_seconds = {"decode": decode_seconds, "preprocess": done - start - decode_seconds}
+        return _ReadVideo(views, timing_seconds, seen)
 
-    def _classify_views(
-        self, source: Source, views: Views, timing_seconds: dict[str, float]
-    ) -> Classification:
+    def _classify_views(self, source: Source, read: _ReadVideo) -> Classification:
+        views, timing_seconds, seen = read
         start = time.perf_counter()
         logits = self._run(views).logits
         timing_seconds["network"] = time.perf_counter() - start
@@ -585,6 +715,7 @@ class Predictor:
             view_scores=view_scores,
             timing_seconds=timing_seconds,
             max_views=len(views),
+            receipt=self._receipt("scores", source, seen, len(views), scores),
         )
 
     def _run(self, views: Views) -> ViewOutputs:
@@ -619,19 +750,24 @@ class Predictor:
             view_scores=view_scores,
             timing_seconds={**views.timing_seconds, "network": network_seconds},
             max_views=len(order),
+            receipt=self._receipt("scores", views.source, views.seen, len(logits), scores),
         )
 
-    def _extract(
-        self, source: Source, views: Views, timing_seconds: dict[str, float]
-    ) -> ClipFeatures:
+    def _extract(self, source: Source, read: _ReadVideo) -> ClipFeatures:
+        views, timing_seconds, seen = read
         start = time.perf_counter()
         features = self._run(views).features
         timing_seconds["network"] = time.perf_counter() - start
         per_clip = average_crops(features, self.bundle.preprocessing.num_crops)
-        return ClipFeatures(source_name(source), self.name, per_clip, timing_seconds)
+        receipt = self._receipt("features", source, seen, len(views), per_clip)
+        return ClipFeatures(source_name(source), self.name, per_clip, timing_seconds, None, receipt)
 
 
-def _resized_clips(
+def _seen(video: VideoReader, indices: Indices) -> _Seen:
+    return _Seen(indices, video.times_seconds, video.num_frames, (video.height, video.width))
+
+
+def resized_clips(
     video: VideoReader, indices: Indices, preprocessing: Preprocessing
 ) -> tuple[Frames, float]:
     """Reads clips, each frame resized as it is decoded.
@@ -677,6 +813,11 @@ class _ViewReader:
             self._video.close()
             raise
 
+    @property
+    def seen(self) -> _Seen:
+        """What of the video can be read."""
+        return _seen(self._video, self._indices)
+
     def read(self, clip: int, crop: int) -> Views:
         """Returns one view, (1, C, T, H, W)."""
         if clip not in self._clips:
@@ -687,7 +828,7 @@ class _ViewReader:
         start = time.perf_counter()
         preprocessing = self._bundle.preprocessing
         indices = self._indices[clip : clip + 1]
-        clips, resize_seconds = _resized_clips(self._video, indices, preprocessing)
+        clips, resize_seconds = resized_clips(self._video, indices, preprocessing)
         decode_seconds = time.perf_counter() - start - resize_seconds
         self._clips[clip] = views_from_frames(clips, preprocessing)
         self.timing_seconds["decode"] += decode_seconds
@@ -725,12 +866,17 @@ def _several(sources: Iterable[Source]) -> Iterable[Source]:
 
 
 def _reload(
-    kind: type[Predictor], arguments: dict[str, Any], bundle: BundleConfig, error_rate: float | None
+    kind: type[Predictor],
+    arguments: dict[str, Any],
+    bundle: BundleConfig,
+    error_rate: float | None,
+    keeps_receipts: bool,
 ) -> Predictor:
     """Loads a pickled predictor again."""
     predictor = kind.load(**arguments)
     predictor.bundle = bundle
     predictor._error_rate = error_rate
+    predictor.keeps_receipts = keeps_receipts
     return predictor
 
 

@@ -189,16 +189,32 @@ def views_from_frames(clips: Frames, preprocessing: Preprocessing) -> Views:
         (crops * K, C, T, crop_size, crop_size) float32, crop-major; with `whole_frame`
         (K, C, T, H', W'), the whole resized frames.
     """
-    num_clips, num_frames = clips.shape[:2]
+    resized = resize_frames(
+        clips.reshape(-1, *clips.shape[2:]), preprocessing.short_side, preprocessing.interpolation
+    )
+    resized = resized.reshape(*clips.shape[:2], *resized.shape[1:])
+    height, width = resized.shape[2:4]
+    return cut_views(resized, crop_boxes(height, width, preprocessing), preprocessing)
+
+
+def cut_views(clips: Frames, boxes: Sequence[CropBox], preprocessing: Preprocessing) -> Views:
+    """Crops and normalizes clips that have been resized.
+
+    Args:
+        clips: (K, T, H, W, 3) uint8 RGB.
+        boxes: The crops, all of one size.
+        preprocessing: Normalization.
+
+    Returns:
+        (crops * K, C, T, h, w) float32, crop-major.
+    """
+    num_clips, num_frames, height, width = clips.shape[:4]
     p = preprocessing
-    resized = resize_frames(clips.reshape(-1, *clips.shape[2:]), p.short_side, p.interpolation)
-    height, width = resized.shape[1:3]
-    boxes = crop_boxes(height, width, p)
     channels = len(p.mean)
     shape = (len(boxes), num_clips, channels, num_frames, boxes[0].height, boxes[0].width)
     views = np.empty(shape, np.float32)
     # All frames of all clips as one tall image: (K * T * H, W, 3)
-    image: npt.NDArray[Any] = resized.reshape(-1, width, 3)
+    image: npt.NDArray[Any] = clips.reshape(-1, width, 3)
     if channels == 1:
         image = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
     table = normalization_table(p.mean, p.std)

@@ -29,6 +29,7 @@ from . import (
     inspect,
     models,
     probe,
+    replay,
     search,
     train,
 )
@@ -67,6 +68,7 @@ _add("Use a model", features.features, features.EXAMPLES)
 _add("Use a model", explain.explain, explain.EXAMPLES)
 _add("Use a model", probe.probe, probe.EXAMPLES)
 _add("Use a model", search.search, search.EXAMPLES)
+_add("Use a model", replay.replay, replay.EXAMPLES)
 _add("Use a model", export.export, export.EXAMPLES)
 _add("Models", models.models, models.EXAMPLES)
 _add("Models", download.download, download.EXAMPLES)

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ..file_names import one_line
+from ..files import check_output
 from .console import (
     describe_predictor,
     expand_inputs,
@@ -27,6 +28,7 @@ from .options import (
     Force,
     Model,
     Precision,
+    ReceiptFile,
     RuntimeName,
     Threads,
     Verbose,
@@ -37,6 +39,7 @@ from .results import CsvTable, classification_data
 EXAMPLES = (
     "videoswin classify clip.mp4 --topk 3",
     "videoswin classify clips --model swin-t-k400 --json > labels.jsonl",
+    "videoswin classify clip.mp4 --receipt receipt.json",
 )
 
 
@@ -68,6 +71,7 @@ def classify(
     csv: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Also write the results to this CSV file.")
     ] = None,
+    receipt: ReceiptFile = None,
     force: Force = False,
     runtime: RuntimeName = "auto",
     precision: Precision = "f32",
@@ -78,9 +82,10 @@ def classify(
 ) -> int:
     """Classify videos and print their labels."""
     from ..predictor import Predictor, parse_views
+    from ..receipt import is_receipts, write_receipts
 
-    if csv is None:
-        refuse_without_effect(context, ["force"], "without --csv")
+    if csv is None and receipt is None:
+        refuse_without_effect(context, ["force"], "without --csv or --receipt")
     inputs = expand_inputs(videos)
     clips_and_crops = None if views in (None, "auto") else parse_views(views)
     predictor = Predictor.load(
@@ -99,8 +104,12 @@ def classify(
         predictor = predictor.with_adaptive_views()
     if labels is not None:
         predictor = predictor.with_labels(labels)
+    if receipt is not None:
+        check_output(receipt, "a list of receipts", is_receipts, force=force)
+        predictor = predictor.with_receipts()
     if verbose:
         say(describe_predictor(predictor))
+    receipts = []
     results = predictor.classify_many(inputs)
     num_failed = 0
     with CsvTable(csv, topk, force=force) if csv is not None else nullcontext() as table:
@@ -109,6 +118,8 @@ def classify(
         for result in results:
             if table is not None:
                 table.add(result)
+            if result.receipt is not None:
+                receipts.append(result.receipt)
             if json:
                 print_json(classification_data(result, topk))
             elif result.error is None:
@@ -123,4 +134,6 @@ def classify(
             elif verbose:
                 times = (f"{stage} {took:.2f} s" for stage, took in result.timing_seconds.items())
                 say(f"{result.source}: {result.num_views} views, {', '.join(times)}")
+    if receipt is not None and receipts:
+        write_receipts(receipts, receipt)
     return report_failures(num_failed, len(inputs))

@@ -10,6 +10,7 @@ import typer
 
 from ..errors import ConfigError
 from ..file_names import one_line, path_to_text, plain_text
+from ..files import check_output
 from .console import (
     describe_predictor,
     expand_inputs,
@@ -27,6 +28,7 @@ from .options import (
     Device,
     Model,
     Precision,
+    ReceiptFile,
     RuntimeName,
     Threads,
     Verbose,
@@ -144,6 +146,7 @@ def features(
     json: Annotated[
         bool, typer.Option("--json", help="Print one JSON object per video, one per line.")
     ] = False,
+    receipt: ReceiptFile = None,
     runtime: RuntimeName = "auto",
     precision: Precision = "f32",
     device: Device = "auto",
@@ -154,7 +157,15 @@ def features(
     """Write features of videos, with the frames and seconds that each row covers."""
     from ..features import FeatureOptions, read_segments, write_features
     from ..predictor import Predictor
+    from ..receipt import is_receipts, write_receipts
 
+    if receipt is not None:
+        if resume:
+            raise ConfigError(
+                "--resume keeps files without computing them, so they have no receipt; leave out "
+                "--resume or --receipt."
+            )
+        check_output(receipt, "a list of receipts", is_receipts, force=False)
     if project is None or not project.isdecimal():
         refuse_without_effect(context, ["seed"], "without a random projection, --project K")
     if layout is not None:
@@ -187,8 +198,11 @@ def features(
         threads=threads,
         allow_truncated=allow_truncated,
     )
+    if receipt is not None:
+        predictor = predictor.with_receipts()
     if verbose:
         say(describe_predictor(predictor))
+    receipts = []
     num_failed, lag_frames = 0, None
     # One bar: of the rows of the only video, or of the videos.
     with progress_bar("features") if len(inputs) == 1 else nullcontext() as progress:
@@ -205,6 +219,8 @@ def features(
         )
         found = list(results) if progress else with_progress(results, len(inputs), "features")
     for result in found:
+        if result.receipt is not None:
+            receipts.append(result.receipt)
         if json:
             print_json(_json_data(result))
         if result.error is not None:
@@ -218,6 +234,8 @@ def features(
             shape = "x".join(map(str, result.shape))
             kept = "  (kept)" if result.is_kept else ""
             print(f"{one_line(str(result.path))}  {shape}{kept}", flush=True)
+    if receipt is not None and receipts:
+        write_receipts(receipts, receipt)
     return report_failures(num_failed, len(inputs))
 
 

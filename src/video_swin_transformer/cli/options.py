@@ -138,3 +138,11 @@ QuarantineFile: TypeAlias = Annotated[
         show_default="next to a list, inside a folder",
     ),
 ]
+ReceiptFile: TypeAlias = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help="Also write which frames, crops, weights and libraries each result came from, as JSON "
+        "Lines; `videoswin replay` repeats them.",
+    ),
+]

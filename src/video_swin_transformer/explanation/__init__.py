@@ -11,11 +11,12 @@ pixels      token grid -> pixels of a view
 result      Explanation: the maps, and files that show them
 """
 
+from ..sampled_view import SampledView
 from .explain import METHODS, explain
 from .layers import LAYERS
 from .occlusion import FILLS
 from .result import Explanation
-from .views import SampledView, SampledViews, sampled_views
+from .views import SampledViews, sampled_views
 
 __all__ = [
     "FILLS",

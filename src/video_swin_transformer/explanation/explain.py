@@ -16,6 +16,7 @@ from ..model import VideoSwinTransformer
 from ..postprocess import average_views
 from ..predictor import Predictor, Source, require_finite_outputs
 from ..runtimes.torch_runtime import TorchRuntime
+from ..sampled_view import sampled_view
 from ..sampling import clip_indices
 from ..video import VideoReader
 from ..video.inputs import source_name
@@ -27,7 +28,6 @@ from .layers import LAYERS, BlockAddress, LayerName, block_address, token_grid, 
 from .occlusion import FILLS, Fill, num_occlusions, occlude, occlusion_window
 from .pixels import token_steps, tokens_to_pixels
 from .result import Explanation
-from .views import sampled_view
 
 Method: TypeAlias = Literal["grad-cam", "eigen-cam", "attention", "rollout", "occlusion"]
 METHODS: tuple[str, ...] = get_args(Method)

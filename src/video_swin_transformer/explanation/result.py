@@ -29,8 +29,8 @@ from ..plotting import (
     theme_named,
 )
 from ..preprocess import Frames
+from ..sampled_view import SampledView
 from .clip import Floats, Ints, Seconds
-from .views import SampledView
 
 _SHEET_FRAMES = 8
 _HTML_FRAMES = 6

@@ -13,74 +13,15 @@ from ..file_names import path_to_text
 from ..files import write_atomic
 from ..plotting import FrameBox, dimmed_outside, figure_png, readable_size, sheet_chart
 from ..predictor import Predictor, Source
-from ..preprocess import CropBox, Frames, crop_boxes, resized_size
+from ..preprocess import Frames, crop_boxes, resized_size
+from ..sampled_view import SampledView, sampled_views_of
 from ..sampling import clip_indices
 from ..video import VideoReader
 from ..video.inputs import source_name
-from .clip import Ints, Seconds, shown_frames
+from .clip import shown_frames
 
 _MAX_SHEET_FRAMES = 8  # per view
 _MAX_SHEET_VIEWS = 24
-
-
-@dataclass(frozen=True, eq=False)
-class SampledView:
-    """What one view sees.
-
-    Attributes:
-        clip: Number of the clip, from 0.
-        crop: Number of the crop, from 0.
-        frame_indices: (T,) int64, frames of the video, in the order of the network's input. Videos
-            shorter than a clip are looped.
-        times_seconds: (T,) presentation times; None if the video has none.
-        box: The crop in pixels of the resized frame.
-        video_box: The crop in pixels of the video.
-    """
-
-    clip: int
-    crop: int
-    frame_indices: Ints
-    times_seconds: Seconds | None
-    box: CropBox
-    video_box: FrameBox
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the view as JSON data; times are rounded to microseconds."""
-        times = self.times_seconds
-        return {
-            "clip": self.clip,
-            "crop": self.crop,
-            "frames": self.frame_indices.tolist(),
-            "times_seconds": None if times is None else [round(float(t), 6) for t in times],
-            "video_box": {k: round(v, 3) for k, v in self.video_box._asdict().items()},
-            "resized_box": dict(zip(("top", "left", "height", "width"), self.box[:4], strict=True)),
-            "is_mirrored": self.box.is_mirrored,
-        }
-
-
-def sampled_view(
-    clip: int,
-    crop: int,
-    indices: Ints,
-    times: Seconds | None,
-    box: CropBox,
-    resized: tuple[int, int],
-    video_size: tuple[int, int],
-) -> SampledView:
-    """Makes the record of one view.
-
-    Args:
-        clip: Number of the clip.
-        crop: Number of the crop.
-        indices: (T,) frames of the video.
-        times: (T,) presentation times; None if the video has none.
-        box: The crop in pixels of the resized frame.
-        resized: (H, W) of the resized frame.
-        video_size: (H, W) of the video.
-    """
-    down, across = video_size[0] / resized[0], video_size[1] / resized[1]
-    on_video = FrameBox(box.top * down, box.left * across, box.height * down, box.width * across)
-    return SampledView(clip, crop, indices, times, box, on_video)
 
 
 @dataclass(frozen=True, eq=False)
@@ -210,13 +151,7 @@ def sampled_views(predictor: Predictor, source: Source) -> SampledViews:
         num_frames = video.num_frames
     resized = resized_size(*video_size, bundle.preprocessing.short_side)
     boxes = crop_boxes(*resized, bundle.preprocessing)
-    views = tuple(
-        sampled_view(
-            clip, crop, row, None if times is None else times[row], box, resized, video_size
-        )
-        for crop, box in enumerate(boxes)
-        for clip, row in enumerate(indices)
-    )
+    views = sampled_views_of(indices, times, boxes, resized, video_size)
     return SampledViews(
         source_name(source), predictor.name, num_frames, video_size, resized, views, shown
     )

@@ -7,22 +7,17 @@ decoded while the network finishes the current one.
 
 from __future__ import annotations
 
-import hashlib
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Generic, TypeVar
-
-import numpy as np
 
 from ..config import Preprocessing
 from ..errors import VideoDecodeError, VideoSwinError
-from ..files import sha256_file
 from ..predictor import Source
 from ..preprocess import Frames, resize_frames
-from ..video import FrameFolder, VideoReader, VideoSegment
+from ..video import VideoReader
 from ..video.inputs import source_name
 from .table import Ints
 
@@ -140,27 +135,3 @@ def _decode_one(
     except OSError as error:
         reason = f"{error.filename or source_name(source)}: {error.strerror or error}"
         put(VideoEnds(source, VideoDecodeError(f"The video cannot be read: {reason}.")))
-
-
-def content_digest(source: Source) -> str:
-    """Returns the SHA-256 of a file, of the files of a folder or of an array.
-
-    Raises:
-        OSError: A file cannot be read.
-    """
-    if isinstance(source, np.ndarray):
-        digest = hashlib.sha256(str(source.shape).encode())
-        digest.update(np.ascontiguousarray(source).data)
-        return digest.hexdigest()
-    if isinstance(source, VideoSegment):
-        times = f"{source.start} {source.end} {content_digest(source.path)}"
-        return hashlib.sha256(times.encode()).hexdigest()
-    path = Path(str(source))
-    if not path.is_dir():
-        return sha256_file(path)
-    # Of a frame folder with a stated number of frames, that number is part of the content.
-    digest = hashlib.sha256(repr(source).encode() if isinstance(source, FrameFolder) else b"")
-    for file in sorted(path.iterdir()):
-        if file.is_file():
-            digest.update(f"{file.name}\0{sha256_file(file)}\n".encode())
-    return digest.hexdigest()

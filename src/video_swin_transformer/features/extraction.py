@@ -18,10 +18,13 @@ import numpy as np
 
 from ..errors import ConfigError, VideoSwinError
 from ..predictor import Predictor, Source
-from ..preprocess import Frames, Views, views_from_frames
+from ..preprocess import Frames, Views, crop_boxes, resized_size, views_from_frames
+from ..receipt import Receipt
+from ..sampled_view import sampled_views_of
 from ..sampling import at_fps
 from ..video import VideoReader
-from .decoding import VideoEnds, VideoFrame, VideoStarts, content_digest, decode_videos
+from ..video.content import content_digest
+from .decoding import VideoEnds, VideoFrame, VideoStarts, decode_videos
 from .network import FeatureNetwork
 from .options import FeatureOptions
 from .placement import (
@@ -133,7 +136,9 @@ class ExtractedFeatures:
 
 @dataclass(frozen=True, eq=False)
 class _VideoPlan:
+    source: Source
     info: VideoInfo
+    video_size: tuple[int, int]
     timeline: Timeline
     windows: Windows
     settings: FeatureSettings
@@ -275,7 +280,17 @@ class FeatureExtractor:
         )
         request = self._request(info.content_digest, segments)
         placement = self._placement(segments)
-        return _VideoPlan(info, timeline, windows, settings, steps_per_row, placement, request)
+        return _VideoPlan(
+            source,
+            info,
+            (video.height, video.width),
+            timeline,
+            windows,
+            settings,
+            steps_per_row,
+            placement,
+            request,
+        )
 
     def _stream_windows(self, timeline: Timeline) -> tuple[Windows, int]:
         model = self._predictor.bundle.model
@@ -364,8 +379,9 @@ class FeatureExtractor:
         edges = planned.timeline.edges_seconds
         if edges is None:
             edges = np.full(planned.timeline.num_video_frames + 1, np.nan)
+        values = np.ascontiguousarray(values, np.float32)
         return FeatureTable(
-            values=np.ascontiguousarray(values, np.float32),
+            values=values,
             video_index=np.zeros(len(values), np.int64),
             start_frames=windows.start_frames.astype(np.int64),
             end_frames=windows.end_frames.astype(np.int64),
@@ -377,6 +393,32 @@ class FeatureExtractor:
             lag_frames=self._lag_frames(windows.stride),
             library_version=version("video-swin-transformer"),
             request=planned.request,
+            receipt=self._receipt(values, planned) if self._predictor.keeps_receipts else None,
+        )
+
+    def _receipt(self, values: Floats, planned: _VideoPlan) -> Receipt:
+        options = dataclasses.asdict(self.options)
+        options["segments"] = self._segments_of(planned.source)
+        if isinstance(options["project"], Path):
+            options["project"] = str(options["project"])
+        timeline, preprocessing = planned.timeline, self._preprocessing
+        edges = timeline.edges_seconds
+        resized = resized_size(*planned.video_size, preprocessing.short_side)
+        return self._predictor.receipt_of(
+            "feature_rows",
+            planned.info.name,
+            planned.info.content_digest,
+            timeline.num_video_frames,
+            sampled_views_of(
+                planned.windows.indices,
+                None if edges is None else edges[:-1],
+                crop_boxes(*resized, preprocessing),
+                resized,
+                planned.video_size,
+            ),
+            batches=(),
+            values=values,
+            options=options,
         )
 
     def _lag_frames(self, stride: int) -> tuple[int, int] | None:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from ..errors import ConfigError, MissingExtraError
 from ..plotting import Segment, figure_svg, timeline_chart
+from ..receipt import Receipt
 
 Floats: TypeAlias = npt.NDArray[np.float32]
 Seconds: TypeAlias = npt.NDArray[np.float64]
@@ -112,6 +113,8 @@ class FeatureTable:
             (of the first one, where they differ).
         library_version: Version of this package.
         request: Digest of everything above but the rows: equal requests give equal rows.
+        receipt: Which frames and crops each row came from, if the predictor keeps receipts. Files
+            do not contain it.
     """
 
     values: Floats
@@ -126,6 +129,7 @@ class FeatureTable:
     lag_frames: tuple[int, int] | None
     library_version: str
     request: str
+    receipt: Receipt | None = None
 
     def __len__(self) -> int:
         return len(self.values)

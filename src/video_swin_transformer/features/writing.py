@@ -13,6 +13,7 @@ import numpy as np
 from ..errors import DataError, UnknownNameError, VideoSwinError
 from ..files import check_folder, os_error_reason, output_paths, read_text_file
 from ..predictor import Predictor
+from ..receipt import Receipt
 from ..strict_json import parse_json
 from .extraction import FeatureExtractor, Progress, Segments
 from .layouts import check_layout, check_layout_config, write_layout_config, write_layout_files
@@ -32,6 +33,8 @@ class WrittenFeatures:
         is_kept: Whether the file was complete before, and was kept.
         lag_frames: In a stream, how far rows trail the input, (fewest, most) frames.
         error: Why there are no features.
+        receipt: Where the features came from; see `Predictor.with_receipts`. None for files that
+            were kept.
     """
 
     source: str
@@ -40,6 +43,7 @@ class WrittenFeatures:
     is_kept: bool = False
     lag_frames: tuple[int, int] | None = None
     error: VideoSwinError | None = None
+    receipt: Receipt | None = None
 
 
 def write_features(
@@ -159,7 +163,9 @@ def _read_sidecar(path: Path) -> Any:
 def _written(
     source: str, path: Path, table: FeatureTable, is_kept: bool = False
 ) -> WrittenFeatures:
-    return WrittenFeatures(source, path, table.values.shape, is_kept, table.lag_frames)
+    return WrittenFeatures(
+        source, path, table.values.shape, is_kept, table.lag_frames, receipt=table.receipt
+    )
 
 
 def _finished(

@@ -13,7 +13,7 @@ from ..preprocess import check_views
 from ..telemetry import without_telemetry
 from .compile_cache import load_or_compile
 from .lazy_model import LazyModel
-from .protocol import GRAPH_VERSION
+from .protocol import GRAPH_VERSION, RuntimeInfo
 from .shape_cache import ShapeCache
 
 _log = logging.getLogger(__name__)
@@ -41,7 +41,8 @@ class OnnxRuntime:
         self._options.log_severity_level = 3  # errors
         if threads is not None:
             self._options.intra_op_num_threads = threads
-        self.description = f"onnxruntime {self._library.__version__} on cpu, f32"
+        self.info = RuntimeInfo("onnxruntime", self._library.__version__, "cpu", "f32")
+        self.description = str(self.info)
         self._fixed_shape = source.clip_shape if isinstance(source, ExportedModel) else None
         self._sessions = ShapeCache(self._load_shape, max_entries=1)
         self._sessions.get(self._fixed_shape or self.bundle.clip_shape)

@@ -18,7 +18,7 @@ from ..preprocess import check_views
 from ..verification import MAX_RELATIVE_ERROR, relative_error
 from .compile_cache import load_or_compile
 from .lazy_model import LazyModel
-from .protocol import GRAPH_VERSION
+from .protocol import GRAPH_VERSION, RuntimeInfo
 from .shape_cache import ShapeCache
 
 # OpenVINO fuses attention into kernels generated per shape ("snippets"). In 2026.4 the results are
@@ -89,7 +89,8 @@ class OpenVinoRuntime:
         }
         if threads is not None:
             self._settings["INFERENCE_NUM_THREADS"] = threads
-        self.description = f"openvino {self._version} on cpu, {precision}"
+        self.info = RuntimeInfo("openvino", self._version, "cpu", precision)
+        self.description = str(self.info)
         self._pools = ShapeCache(lambda shape: _RequestPool(self._load_shape(shape)), _MAX_SHAPES)
         self._pools.get(self._fixed_shape or self.bundle.clip_shape)
 

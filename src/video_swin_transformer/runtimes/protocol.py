@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 from ..config import BundleConfig
@@ -9,6 +10,26 @@ from ..postprocess import Floats, ViewOutputs
 
 # Part of the file names in the compile cache; increment it when traced graphs change.
 GRAPH_VERSION = 1
+
+
+@dataclass(frozen=True)
+class RuntimeInfo:
+    """What a runtime computes with.
+
+    Attributes:
+        name: "torch", "openvino", "onnxruntime" or "torch-compile".
+        version: Version of its library.
+        device: Where it runs, such as "cpu" or "cuda".
+        precision: "f32", "bf16" or "int8".
+    """
+
+    name: str
+    version: str
+    device: str
+    precision: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.version} on {self.device}, {self.precision}"
 
 
 class Runtime(Protocol):
@@ -21,11 +42,13 @@ class Runtime(Protocol):
 
     Attributes:
         bundle: Model, sampling, preprocessing and labels.
+        info: Runtime, device and precision.
         description: Runtime, device and precision, for display.
         selection_reason: Why this runtime was selected, and the alternatives, for display.
     """
 
     bundle: BundleConfig
+    info: RuntimeInfo
     description: str
     selection_reason: str
 

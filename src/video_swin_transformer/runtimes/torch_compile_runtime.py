@@ -20,6 +20,7 @@ from ..preprocess import check_views
 from ..verification import MAX_RELATIVE_ERROR, relative_error
 from .cuda_graphs import Forward
 from .lazy_model import LazyModel
+from .protocol import RuntimeInfo
 from .shape_cache import ShapeCache
 from .torch_runtime import choose_device, set_num_threads
 
@@ -51,7 +52,8 @@ class TorchCompileRuntime:
         self._precision = precision
         self._source = source
         self.bundle = source.bundle
-        self.description = f"torch-compile {torch.__version__} on {self.device}, {precision}"
+        self.info = RuntimeInfo("torch-compile", torch.__version__, str(self.device), precision)
+        self.description = str(self.info)
         self._compiled = ShapeCache(self._compile, max_entries=None)
         self._compiled.get(self.bundle.clip_shape)
 

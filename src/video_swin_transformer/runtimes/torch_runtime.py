@@ -19,6 +19,7 @@ from ..model import VideoSwinTransformer
 from ..postprocess import Floats, ViewOutputs
 from ..preprocess import check_views
 from .cuda_graphs import CudaGraphs, Forward
+from .protocol import RuntimeInfo
 
 # Input values per forward pass: four views of 32 x 224 x 224. Larger batches are not faster on a
 # CPU and need more memory.
@@ -71,7 +72,8 @@ class TorchRuntime:
         self.bundle = bundle
         self._dtype = torch.bfloat16 if precision == "bf16" else None
         self._fixed_shape = fixed_shape
-        self.description = f"torch {torch.__version__} on {self.device}, {precision}"
+        self.info = RuntimeInfo("torch", torch.__version__, str(self.device), precision)
+        self.description = str(self.info)
 
     def run(self, views: Floats) -> ViewOutputs:
         """Runs the model; see `Runtime.run`."""
