@@ -42,7 +42,7 @@ check: $(VENV)/.dev ## style, types and the direction of imports
 	$(BIN)/lint-imports
 
 # Needs a package index. gradio is no dependency: many users install it beside this package.
-EXTRAS := openvino onnx features evaluate explain train hf all docs dev
+EXTRAS := openvino onnx features evaluate explain shots train hf all docs dev
 check-extras: $(VENV)/.demo ## resolve every extra with the constraints, and all of it together with gradio
 	for extra in $(EXTRAS); do \
 	  $(BIN)/python -m pip install --quiet --dry-run --ignore-installed --constraint constraints.txt ".[$$extra]" || exit 1; \

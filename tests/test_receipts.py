@@ -149,7 +149,7 @@ def test_another_video_or_other_weights_are_refused(predictor, clips, tmp_path):
     with pytest.raises(DataError, match="is not the video of the receipt: its SHA-256 is"):
         replay(receipt, source=clips[1])
     other = dataclasses.replace(receipt, weights_digest="0" * 64)
-    with pytest.raises(DataError, match="weights of swin_nano.* are not those of the receipt"):
+    with pytest.raises(DataError, match=r"weights of swin_nano.* are not those of the receipt"):
         replay(other)
     shutil.copy(clips[0], tmp_path / "moved.mp4")
     assert replay(receipt, source=tmp_path / "moved.mp4").is_equal

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
         VideoDecodeError,
         VideoSwinError,
     )
-    from .evaluation import EvaluationResult, evaluate, evaluate_scores
+    from .evaluation import EvaluationResult, evaluate, evaluate_scores, segment_map
     from .explanation import Explanation, SampledViews, explain, sampled_views
     from .exporting import ExportResult, export
     from .feature_info import FeatureInfo
@@ -43,6 +43,14 @@ if TYPE_CHECKING:
     from .registry import ModelCard, list_models
     from .replaying import Replay, replay
     from .sampling import clip_indices, train_clip_indices
+    from .segments import (
+        DetectedSegments,
+        LabeledShots,
+        SegmentRules,
+        Thresholds,
+        detect_segments,
+        label_shots,
+    )
     from .training import TrainResult, train
     from .video import VideoReader, VideoSegment
     from .weights import LoadReport, create_model, load_checkpoint, load_model
@@ -55,6 +63,7 @@ _LAZY_IMPORTS = {
     "ClipSampling": "config",
     "ConfigError": "errors",
     "DataError": "errors",
+    "DetectedSegments": "segments",
     "DeviceMemoryError": "errors",
     "EvaluationResult": "evaluation",
     "Explanation": "explanation",
@@ -63,6 +72,7 @@ _LAZY_IMPORTS = {
     "FeatureInfo": "feature_info",
     "FeatureOptions": "features",
     "FeatureTable": "features",
+    "LabeledShots": "segments",
     "LoadReport": "weights",
     "MissingExtraError": "errors",
     "ModelCard": "registry",
@@ -73,8 +83,10 @@ _LAZY_IMPORTS = {
     "Replay": "replaying",
     "RuntimeMismatchError": "errors",
     "SampledViews": "explanation",
+    "SegmentRules": "segments",
     "StreamingFeatures": "features",
     "SwinTransformer3D": "model",
+    "Thresholds": "segments",
     "TrainResult": "training",
     "TrainingDivergedError": "errors",
     "UnknownNameError": "errors",
@@ -86,11 +98,13 @@ _LAZY_IMPORTS = {
     "VideoSwinTransformer": "model",
     "clip_indices": "sampling",
     "create_model": "weights",
+    "detect_segments": "segments",
     "evaluate": "evaluation",
     "evaluate_scores": "evaluation",
     "explain": "explanation",
     "export": "exporting",
     "extract_features": "features",
+    "label_shots": "segments",
     "list_models": "registry",
     "load_checkpoint": "weights",
     "load_features": "features",
@@ -98,6 +112,7 @@ _LAZY_IMPORTS = {
     "read_receipts": "receipt",
     "replay": "replaying",
     "sampled_views": "explanation",
+    "segment_map": "evaluation",
     "train": "training",
     "train_clip_indices": "sampling",
     "views_from_frames": "preprocess",
@@ -113,6 +128,7 @@ __all__ = [
     "ClipSampling",
     "ConfigError",
     "DataError",
+    "DetectedSegments",
     "DeviceMemoryError",
     "EvaluationResult",
     "Explanation",
@@ -121,6 +137,7 @@ __all__ = [
     "FeatureInfo",
     "FeatureOptions",
     "FeatureTable",
+    "LabeledShots",
     "LoadReport",
     "MissingExtraError",
     "ModelCard",
@@ -131,8 +148,10 @@ __all__ = [
     "Replay",
     "RuntimeMismatchError",
     "SampledViews",
+    "SegmentRules",
     "StreamingFeatures",
     "SwinTransformer3D",
+    "Thresholds",
     "TrainResult",
     "TrainingDivergedError",
     "UnknownNameError",
@@ -144,11 +163,13 @@ __all__ = [
     "VideoSwinTransformer",
     "clip_indices",
     "create_model",
+    "detect_segments",
     "evaluate",
     "evaluate_scores",
     "explain",
     "export",
     "extract_features",
+    "label_shots",
     "list_models",
     "load_checkpoint",
     "load_features",
@@ -156,6 +177,7 @@ __all__ = [
     "read_receipts",
     "replay",
     "sampled_views",
+    "segment_map",
     "train",
     "train_clip_indices",
     "views_from_frames",

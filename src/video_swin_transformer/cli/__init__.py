@@ -17,6 +17,7 @@ import typer
 from ..errors import ConfigError, UnknownNameError, VideoSwinError
 from ..files import os_error_reason
 from . import (
+    annotate,
     bench,
     check_data,
     classify,
@@ -31,6 +32,7 @@ from . import (
     probe,
     replay,
     search,
+    segments,
     train,
 )
 from .console import log_to_stderr, say
@@ -64,6 +66,7 @@ def _interruptible(command: Callable[..., int]) -> Callable[..., int]:
 
 
 _add("Use a model", classify.classify, classify.EXAMPLES)
+_add("Use a model", segments.segments, segments.EXAMPLES)
 _add("Use a model", features.features, features.EXAMPLES)
 _add("Use a model", explain.explain, explain.EXAMPLES)
 _add("Use a model", probe.probe, probe.EXAMPLES)
@@ -75,6 +78,7 @@ _add("Models", download.download, download.EXAMPLES)
 _add("Models", inspect.inspect, inspect.EXAMPLES)
 _add("Models", convert.convert, convert.EXAMPLES)
 _add("Data and training", check_data.check_data, check_data.EXAMPLES)
+_add("Data and training", annotate.annotate, annotate.EXAMPLES)
 _add("Data and training", train.train, train.EXAMPLES)
 _add("Data and training", evaluate.evaluate, evaluate.EXAMPLES)
 _add("Tools", bench.bench, bench.EXAMPLES)

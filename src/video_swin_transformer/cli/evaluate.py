@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from ..errors import ConfigError, counted
 from ..file_names import one_line
+from ..files import check_folder, write_atomic
 from .console import (
     describe_predictor,
     progress_bar,
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "videoswin evaluate val.txt --root videos --model swin-t-k400 --views 4x3",
     "videoswin evaluate --scores evaluation --average score",
+    "videoswin evaluate annotations.json --segments segments.json",
 )
 
 
@@ -55,6 +58,7 @@ _OF_VIDEOS = (
     "format",
     "delimiter",
     "split",
+    "segments",
     "background",
     "annotation_fps",
     "labels",
@@ -65,6 +69,13 @@ _OF_VIDEOS = (
     "device",
     "threads",
     "verbose",
+)
+
+
+_OF_SCORES = tuple(
+    name
+    for name in (*_OF_VIDEOS, "average", "mean_class_accuracy", "resume")
+    if name not in ("segments", "root", "format", "split", "annotation_fps")
 )
 
 
@@ -121,6 +132,14 @@ def evaluate(
             help="Recompute metrics from the scores in an earlier --out, without the videos.",
         ),
     ] = None,
+    segments: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Compare these predicted segments (`videoswin segments --out`) with the segments "
+            "of DATA: mAP at tIoU 0.3 to 0.7.",
+        ),
+    ] = None,
     root: Root = None,
     format: DataFormat = None,
     delimiter: Delimiter = None,
@@ -157,9 +176,13 @@ def evaluate(
         )
         _print_results(stored, out or scores)
         return 0
+    assert data is not None
+    if segments is not None:
+        refuse_without_effect(context, _OF_SCORES, "with --segments")
+        _compare_segments(data, segments, root, format, split, annotation_fps, out)
+        return 0
     from ..predictor import Predictor, parse_views
 
-    assert data is not None
     clips_and_crops = None if views is None else parse_views(views)
     predictor = Predictor.load(
         model,
@@ -212,6 +235,37 @@ def evaluate(
         total = len(result.clips) + len(result.failures)
         say(f"{len(new)} of {counted(total, 'clip')} failed; all others were evaluated.")
     return 1 if new else 0
+
+
+def _compare_segments(
+    data: str,
+    predictions: Path,
+    root: Path | None,
+    format: str | None,
+    split: str | None,
+    annotation_fps: float | None,
+    out: Path | None,
+) -> None:
+    from ..evaluation import evaluate_segments
+
+    result = evaluate_segments(
+        data, predictions, root=root, format=format, split=split, annotation_fps=annotation_fps
+    )
+    rows = [("class", *(f"tIoU {tiou:g}" for tiou in result.tious), "mean")]
+    for label, values in result.class_ap.items():
+        rows.append((label, *(f"{v:.3f}" for v in values), f"{sum(values) / len(values):.3f}"))
+    rows.append(("mAP", *(f"{v:.3f}" for v in result.map_at.values()), f"{result.average:.3f}"))
+    print(text_table(rows))
+    print(
+        f"{counted(result.num_segments, 'segment')} of {counted(result.num_videos, 'video')}, "
+        f"{counted(result.num_predictions, 'prediction')}"
+    )
+    if result.ignored_videos:
+        say(f"{counted(len(result.ignored_videos), 'video')} without annotations do not count.")
+    if out is not None:
+        check_folder(out)
+        text = json.dumps(result.to_dict(), indent=2, ensure_ascii=False) + "\n"
+        write_atomic(out / "segments.json", text.encode("utf-8"))
 
 
 def _print_results(result: EvaluationResult, out: Path) -> None:

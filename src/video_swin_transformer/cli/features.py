@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -26,13 +26,19 @@ from .options import (
     CheckpointFile,
     ConfigFile,
     Device,
+    HopSeconds,
     Model,
+    NumCrops,
     Precision,
     ReceiptFile,
+    ResampleFps,
     RuntimeName,
     Threads,
     Verbose,
     Videos,
+    Window,
+    WindowStride,
+    parse_crops,
 )
 
 if TYPE_CHECKING:
@@ -61,16 +67,8 @@ def features(
             "whole video, whose rows trail the input.",
         ),
     ] = "clip",
-    window: Annotated[
-        int | None,
-        typer.Option(metavar="N", help="Frames per window.", show_default="the model's"),
-    ] = None,
-    stride: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N", help="Step between frames of a window.", show_default="the model's"
-        ),
-    ] = None,
+    window: Window = None,
+    stride: WindowStride = None,
     hop_frames: Annotated[
         int | None,
         typer.Option(
@@ -79,10 +77,7 @@ def features(
             show_default="one window after the other",
         ),
     ] = None,
-    hop_seconds: Annotated[
-        float | None,
-        typer.Option(metavar="S", help="Seconds between the starts of windows."),
-    ] = None,
+    hop_seconds: HopSeconds = None,
     num_windows: Annotated[
         int | None,
         typer.Option(metavar="K", help="Windows per video, placed by the rule of the model."),
@@ -94,30 +89,19 @@ def features(
             help="CSV with the columns video, start_seconds and end_seconds; one window in each.",
         ),
     ] = None,
-    fps: Annotated[
-        float | None,
-        typer.Option(
-            metavar="RATE",
-            help="Resample to this constant frame rate; for frame folders, their rate.",
-        ),
-    ] = None,
+    fps: ResampleFps = None,
     pooling: Annotated[
         str,
         typer.Option(
             metavar="NAME",
-            help="vector (mean over time and space), tokens (one per time step) or map.",
+            help="vector (mean over time and space), tokens (one per time step), map or logits.",
         ),
     ] = "vector",
     stage: Annotated[
         int | None,
         typer.Option(metavar="N", help="Stage of the network from 0.", show_default="the last"),
     ] = None,
-    num_crops: Annotated[
-        str | None,
-        typer.Option(
-            metavar="N", help="1, 3, 5, 10 or full (the whole frame).", show_default="the model's"
-        ),
-    ] = None,
+    num_crops: NumCrops = None,
     average_crops: Annotated[
         bool,
         typer.Option("--average-crops/--keep-crops", help="Average over crops, or keep an axis."),
@@ -181,7 +165,7 @@ def features(
         fps=fps,
         pooling=pooling,  # type: ignore[arg-type]
         stage=stage,
-        num_crops=_crops(num_crops),
+        num_crops=parse_crops(num_crops),
         average_crops=average_crops,
         project=int(project) if project is not None and project.isdecimal() else project,
         seed=seed,
@@ -251,13 +235,3 @@ def _json_data(result: WrittenFeatures) -> dict[str, Any]:
         "lag_frames": result.lag_frames,
         "error": error,
     }
-
-
-def _crops(text: str | None) -> int | Literal["full"] | None:
-    if text is None:
-        return None
-    if text == "full":
-        return "full"
-    if not text.isdecimal():
-        raise ConfigError(f"--num-crops is {text!r}, but must be 1, 3, 5, 10 or full.")
-    return int(text)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, TypeAlias
+from typing import Annotated, Literal, TypeAlias
 
 import typer
+
+from ..errors import ConfigError
 
 Videos: TypeAlias = Annotated[
     list[str],
@@ -146,3 +148,40 @@ ReceiptFile: TypeAlias = Annotated[
         "Lines; `videoswin replay` repeats them.",
     ),
 ]
+Window: TypeAlias = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Frames per window.", show_default="the model's"),
+]
+WindowStride: TypeAlias = Annotated[
+    int | None,
+    typer.Option(metavar="N", help="Step between frames of a window.", show_default="the model's"),
+]
+HopFrames: TypeAlias = Annotated[
+    int | None, typer.Option(metavar="N", help="Frames between the starts of windows.")
+]
+HopSeconds: TypeAlias = Annotated[
+    float | None, typer.Option(metavar="S", help="Seconds between the starts of windows.")
+]
+ResampleFps: TypeAlias = Annotated[
+    float | None,
+    typer.Option(
+        metavar="RATE", help="Resample to this constant frame rate; for frame folders, their rate."
+    ),
+]
+NumCrops: TypeAlias = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N", help="1, 3, 5, 10 or full (the whole frame).", show_default="the model's"
+    ),
+]
+
+
+def parse_crops(text: str | None) -> int | Literal["full"] | None:
+    """Parses the value of --num-crops."""
+    if text is None:
+        return None
+    if text == "full":
+        return "full"
+    if not text.isdecimal():
+        raise ConfigError(f"--num-crops is {text!r}, but must be 1, 3, 5, 10 or full.")
+    return int(text)

@@ -54,7 +54,7 @@ def search(
         from ..predictor import Predictor
 
         settings = table.settings
-        needs_maps = settings.mode == "stream" or settings.pooling != "vector"
+        needs_maps = settings.mode == "stream" or settings.pooling in ("tokens", "map")
         predictor = Predictor.load(
             model,
             runtime="torch" if runtime == "auto" and needs_maps else runtime,

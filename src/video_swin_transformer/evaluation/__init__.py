@@ -10,6 +10,7 @@ intervals.py     95% confidence intervals
 charts.py        charts as SVG
 html_report.py   the HTML report
 outputs.py       writes the output files
+segments.py      mean average precision of segments
 """
 
 from .distributed import ProcessGroup, default_device, process_group
@@ -18,11 +19,13 @@ from .html_report import TITLES, percent, protocol
 from .metrics import MEAN_CLASS_RULES
 from .outputs import write_results
 from .scores import Plan, Scores, ScoreStore
+from .segments import TIOUS, SegmentMap, evaluate_segments, segment_map
 from .summary import ClipFailure, EvaluationResult, summarize
 
 __all__ = [
     "MEAN_CLASS_RULES",
     "SCORES_FOLDER",
+    "TIOUS",
     "TITLES",
     "ClipFailure",
     "EvaluationResult",
@@ -30,12 +33,15 @@ __all__ = [
     "ProcessGroup",
     "ScoreStore",
     "Scores",
+    "SegmentMap",
     "default_device",
     "evaluate",
     "evaluate_scores",
+    "evaluate_segments",
     "percent",
     "process_group",
     "protocol",
+    "segment_map",
     "summarize",
     "write_results",
 ]

@@ -86,7 +86,7 @@ def extract_features(
         fps: Resample to this constant rate first; windows then count resampled frames. For arrays
             and folders of images, which have no times, it is the rate of the source.
         pooling: "vector" is the mean over time and space, "tokens" the mean over space of each time
-            step, "map" everything.
+            step, "map" everything, "logits" the scores of the classes before softmax.
         stage: Stage of the network from 0; None for the last one, which is normalized.
         num_crops: 1, 3, 5 or 10 square crops, or "full" for the whole frame; None for the model's.
         average_crops: Average over crops. If not, rows have an axis of crops.

@@ -42,8 +42,13 @@ class FeatureNetwork:
         self._predictor = predictor
         self._is_last = self.stage == num_stages - 1
         self._needs_maps = options.mode == "stream" or not (
-            self._is_last and options.pooling == "vector"
+            self._is_last and options.pooling in ("vector", "logits")
         )
+        if options.pooling == "logits" and predictor.bundle.model.num_classes == 0:
+            raise ConfigError(
+                f"The model {predictor.name} has no classifier, so it gives no logits; load "
+                "weights with a classifier."
+            )
         if self._needs_maps:
             self.torch_runtime()  # fails early
 
@@ -54,15 +59,16 @@ class FeatureNetwork:
             views: (V, C, T, H, W) float32, normalized.
 
         Returns:
-            (V, C), (V, D, C) or (V, C, D, h, w) float32.
+            (V, C), (V, classes), (V, D, C) or (V, C, D, h, w) float32.
         """
         if not self._needs_maps:
-            features = self._predictor.runtime.run(views).features
-            require_finite_outputs(self._predictor, (features,))
-            return features
+            outputs = self._predictor.runtime.run(views)
+            rows = outputs.logits if self.pooling == "logits" else outputs.features
+            require_finite_outputs(self._predictor, (rows,))
+            return rows
         runtime, model = self.torch_runtime()
 
-        def rows(x: Tensor) -> Floats:
+        def rows_of(x: Tensor) -> Floats:
             if self._is_last:
                 maps = model.forward_features(x)
             else:
@@ -73,7 +79,7 @@ class FeatureNetwork:
                 maps = maps.mean(dim=(3, 4)).transpose(1, 2)  # (V, C, D) -> (V, D, C)
             return maps.float().cpu().numpy()
 
-        return np.concatenate(runtime.map_batches(views, rows))
+        return np.concatenate(runtime.map_batches(views, rows_of))
 
     @property
     def is_on_gpu(self) -> bool:

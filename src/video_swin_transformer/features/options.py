@@ -29,7 +29,7 @@ class FeatureOptions:
         fps: Resample to this constant rate first; windows then count resampled frames. For arrays
             and folders of images, which have no times, it is the rate of the source.
         pooling: "vector" is the mean over time and space, "tokens" the mean over space of each time
-            step, "map" everything.
+            step, "map" everything, "logits" the scores of the classes before softmax.
         stage: Stage of the network from 0; None for the last one, which is normalized.
         num_crops: 1, 3, 5 or 10 square crops, or "full" for the whole frame; None for the model's.
         average_crops: Average over crops. If not, rows have an axis of crops.
@@ -77,6 +77,11 @@ class FeatureOptions:
             self.project,
             "a positive number of channels, or a file",
         )
+        if self.pooling == "logits":
+            for name in ("stage", "project"):
+                value = getattr(self, name)
+                require(value is None, name, value, "None with pooling 'logits'")
+            require(self.mode == "clip", "mode", self.mode, "'clip' with pooling 'logits'")
         self._check_placement()
 
     def _check_placement(self) -> None:
@@ -98,4 +103,4 @@ class FeatureOptions:
     @property
     def needs_maps(self) -> bool:
         """Whether the torch runtime is needed, since others give pooled features only."""
-        return self.mode == "stream" or self.pooling != "vector" or self.stage is not None
+        return self.mode == "stream" or self.pooling in ("tokens", "map") or self.stage is not None

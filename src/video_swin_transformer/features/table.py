@@ -21,7 +21,7 @@ Seconds: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
 
 MODES = ("clip", "stream")
-POOLINGS = ("vector", "tokens", "map")
+POOLINGS = ("vector", "tokens", "map", "logits")
 _SHOWN_ROWS = 6
 _MAX_HTML_ROWS = 500  # with a timeline
 
@@ -44,7 +44,7 @@ class FeatureSettings:
         crops: Number of crops; "full" for the whole frame.
         average_crops: Whether rows are averaged over crops; if not, they have an axis of crops.
         stage: Stage of the network, from 0; the last one is normalized.
-        pooling: "vector", "tokens" or "map".
+        pooling: "vector", "tokens", "map" or "logits".
         projection: How channels were projected; "" if they were not.
     """
 
@@ -97,8 +97,8 @@ class FeatureTable:
     """Features, one row per window of frames or per time step of a stream.
 
     Attributes:
-        values: float32 (N, C) for "vector", (N, D, C) for "tokens", (N, C, D, h, w) for "map";
-            after the first axis there is one of crops if they were not averaged.
+        values: float32 (N, C) for "vector" and "logits", (N, D, C) for "tokens", (N, C, D, h, w)
+            for "map"; after the first axis there is one of crops if they were not averaged.
         video_index: (N,) int64, the video of each row.
         start_frames: (N,) int64, first frame that a row covers.
         end_frames: (N,) int64, one past the last frame that it covers. A window of 32 frames at
@@ -276,4 +276,4 @@ def concatenate(tables: Sequence[FeatureTable]) -> FeatureTable:
 
 
 Mode: TypeAlias = Literal["clip", "stream"]
-Pooling: TypeAlias = Literal["vector", "tokens", "map"]
+Pooling: TypeAlias = Literal["vector", "tokens", "map", "logits"]
