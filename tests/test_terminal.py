@@ -118,6 +118,9 @@ def data(tmp_path_factory):
     predictor = Predictor.load(root / "model", runtime="torch", device="cpu")
     clips = sorted((root / "labeled").rglob("*.mp4"))
     assert not any(one.error for one in write_features(predictor, clips, root / "features"))
+    receipt = predictor.with_receipts().classify(clips[0]).receipt
+    assert receipt is not None
+    receipt.save(root / "receipt.json")
     (root / "list.txt").write_text(
         "\n".join(example_list(root / "all.txt").read_text().split("\n")[:2])
     )
@@ -153,7 +156,11 @@ COMMANDS = {
         ["explain", "{data}/clips", "--model", "{data}/model", "--out", "{new}", *FAST],
         "explaining",
     ),
+    "segments": (["segments", "{data}/clips", "--json"], "segments"),
+    "annotate": (["annotate", "{data}/clips", "--to", "csv", "--out", "{new}/a.csv"], "annotating"),
     # Commands that show nothing while they work.
+    "watch": (["watch", str(EXAMPLES / "pan_left.mp4"), "--speed", "max"], ""),
+    "replay": (["replay", "{data}/receipt.json"], ""),
     "export": (["export", "{data}/model", "--format", "torch", "--out", "{new}/m.pt2"], ""),
     "convert": (["convert", "{data}/model", "--to", "official", "--out", "{new}/m.pth"], ""),
     "inspect": (["inspect", "{data}/model"], ""),
@@ -209,6 +216,13 @@ def test_every_command_is_tested_here():
         one.name or one.callback.__name__.replace("_", "-") for one in cli.app.registered_commands
     }
     assert names == {*COMMANDS, "download"}
+
+
+def test_watch_displays_the_last_minute(in_terminal):
+    arguments = ["watch", str(EXAMPLES / "pan_left.mp4"), "--speed", "2", "--display"]
+    code, out, seen = in_terminal(arguments, "file")
+    assert code == 0 and "latency" in seen and "pan_left" in seen and "\u2588" in seen
+    assert '"state": "ended"' in out and "from frame to score" in left(seen)
 
 
 @pytest.mark.parametrize("stdout", ["file", "pipe", "terminal"])

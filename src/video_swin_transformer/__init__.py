@@ -36,6 +36,7 @@ if TYPE_CHECKING:
         load_features,
         write_features,
     )
+    from .live import LiveEvent, Watcher, watch
     from .model import SwinTransformer3D, VideoSwinFeatures, VideoSwinTransformer
     from .predictor import Classification, ClipFeatures, Predictor
     from .preprocess import views_from_frames
@@ -73,6 +74,7 @@ _LAZY_IMPORTS = {
     "FeatureOptions": "features",
     "FeatureTable": "features",
     "LabeledShots": "segments",
+    "LiveEvent": "live",
     "LoadReport": "weights",
     "MissingExtraError": "errors",
     "ModelCard": "registry",
@@ -96,6 +98,7 @@ _LAZY_IMPORTS = {
     "VideoSwinError": "errors",
     "VideoSwinFeatures": "model",
     "VideoSwinTransformer": "model",
+    "Watcher": "live",
     "clip_indices": "sampling",
     "create_model": "weights",
     "detect_segments": "segments",
@@ -116,6 +119,7 @@ _LAZY_IMPORTS = {
     "train": "training",
     "train_clip_indices": "sampling",
     "views_from_frames": "preprocess",
+    "watch": "live",
     "write_features": "features",
     "write_receipts": "receipt",
 }
@@ -138,6 +142,7 @@ __all__ = [
     "FeatureOptions",
     "FeatureTable",
     "LabeledShots",
+    "LiveEvent",
     "LoadReport",
     "MissingExtraError",
     "ModelCard",
@@ -161,6 +166,7 @@ __all__ = [
     "VideoSwinError",
     "VideoSwinFeatures",
     "VideoSwinTransformer",
+    "Watcher",
     "clip_indices",
     "create_model",
     "detect_segments",
@@ -181,6 +187,7 @@ __all__ = [
     "train",
     "train_clip_indices",
     "views_from_frames",
+    "watch",
     "write_features",
     "write_receipts",
 ]

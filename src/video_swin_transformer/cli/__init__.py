@@ -34,6 +34,7 @@ from . import (
     search,
     segments,
     train,
+    watch,
 )
 from .console import log_to_stderr, say
 
@@ -67,6 +68,7 @@ def _interruptible(command: Callable[..., int]) -> Callable[..., int]:
 
 _add("Use a model", classify.classify, classify.EXAMPLES)
 _add("Use a model", segments.segments, segments.EXAMPLES)
+_add("Use a model", watch.watch, watch.EXAMPLES)
 _add("Use a model", features.features, features.EXAMPLES)
 _add("Use a model", explain.explain, explain.EXAMPLES)
 _add("Use a model", probe.probe, probe.EXAMPLES)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from ..errors import UnknownNameError
+from ..file_names import one_line
 from ..files import check_output
 from .console import describe_predictor, expand_inputs, report_failures, say, with_progress
 from .options import (
@@ -22,7 +23,7 @@ from .options import (
     Verbose,
     Videos,
 )
-from .segments import is_segment_file, read_class_thresholds, write_found
+from .segments import is_segment_file, read_class_thresholds
 
 EXAMPLES = (
     "videoswin annotate videos --to labelstudio --out tasks.json "
@@ -66,7 +67,7 @@ def annotate(
     For labelstudio, the labeling configuration of the project is written beside the tasks (.xml).
     `videoswin train` and `videoswin evaluate` read what the tools export.
     """
-    from ..data import SEGMENT_FILE_FORMATS
+    from ..data import SEGMENT_FILE_FORMATS, write_segment_annotations
     from ..predictor import Predictor
     from ..segments import SegmentDetector, SegmentRules
 
@@ -95,5 +96,7 @@ def annotate(
             num_failed += 1
             say(f"error: {result.error}")
     if found:
-        write_found(found, out, to, media_prefix)
+        paths = write_segment_annotations(found, out, format=to, media_prefix=media_prefix)
+        for path in paths:
+            print(one_line(str(path)), flush=True)
     return report_failures(num_failed, len(inputs))

@@ -47,7 +47,6 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from ..data import VideoSegments
     from ..predictor import Predictor
     from ..segments import DetectedSegments, LabeledShots, SegmentRules, Thresholds
 
@@ -155,6 +154,7 @@ def segments(
     verbose: Verbose = False,
 ) -> int:
     """Find segments of videos: their start, end, label and score."""
+    from ..data import write_segment_annotations
     from ..predictor import Predictor
     from ..receipt import is_receipts, write_receipts
     from ..segments import SegmentDetector, SegmentRules
@@ -180,15 +180,9 @@ def segments(
         check_output(out, "a file of segments", is_segment_file, force=force)
     if receipt is not None:
         check_output(receipt, "a list of receipts", is_receipts, force=force)
-    targets = {} if pictures is None else output_paths(inputs, pictures, ".png")
-    if pictures is not None:
-        from ..plotting import require_matplotlib
-
-        require_matplotlib()
-        require_inputs_kept(inputs, list(targets.values()))
-        check_folder(pictures)
+    targets = {} if pictures is None else _picture_paths(inputs, pictures)
     rules = SegmentRules(
-        thresholds=_parse_threshold(threshold),
+        thresholds=parse_threshold(threshold),
         class_thresholds=read_class_thresholds(thresholds),
         smooth_seconds=smooth_seconds,
         min_seconds=min_seconds,
@@ -244,18 +238,21 @@ def segments(
         if pictures is not None:
             result.save_picture(targets[result.source])
     if out is not None and found:
-        write_found(found, out, chosen)
+        paths = write_segment_annotations(found, out, format=chosen)
+        say("Written: " + ", ".join(one_line(str(path)) for path in paths))
     if receipt is not None and receipts:
         write_receipts(receipts, receipt)
     return report_failures(num_failed, len(inputs))
 
 
-def write_found(found: list[VideoSegments], out: Path, format: str, media_prefix: str = "") -> None:
-    """Writes segments, and says which files."""
-    from ..data import write_segment_annotations
+def _picture_paths(inputs: list[str], folder: Path) -> dict[str, Path]:
+    from ..plotting import require_matplotlib
 
-    paths = write_segment_annotations(found, out, format=format, media_prefix=media_prefix)
-    say("Written: " + ", ".join(one_line(str(path)) for path in paths))
+    require_matplotlib()
+    targets = output_paths(inputs, folder, ".png")
+    require_inputs_kept(inputs, list(targets.values()))
+    check_folder(folder)
+    return targets
 
 
 def _label_shots(
@@ -371,7 +368,8 @@ def is_segment_file(path: Path) -> bool:
     )  # fmt: skip
 
 
-def _parse_threshold(text: str | None) -> Thresholds:
+def parse_threshold(text: str | None) -> Thresholds:
+    """Parses the value of --threshold."""
     from ..segments import Thresholds
 
     if text is None:

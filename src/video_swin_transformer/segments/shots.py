@@ -28,7 +28,6 @@ Floats: TypeAlias = npt.NDArray[np.float32]
 
 _SIDE = 240  # short side of the frames in which cuts are sought, in pixels
 _MIN_SHOT_SECONDS = 0.5
-_BATCH_FRAMES = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,19 +140,18 @@ def find_shots(
             )
         edges = frame_edges(times, video.fps)
         rate = Fraction(video.fps or 25).limit_denominator(1001)
-        detector = detectors.AdaptiveDetector(min_scene_len=float(min_shot_seconds))
 
         def at(frame: int) -> Any:
             # In microseconds, so that the detector counts true time at variable rates.
             microseconds = common.Timecode(round(edges[frame] * 1e6), Fraction(1, 1_000_000))
             return common.FrameTimecode(microseconds, fps=rate)
 
-        cuts: list[float] = []
-        for start in range(0, len(times), _BATCH_FRAMES):
-            numbers = range(start, min(start + _BATCH_FRAMES, len(times)))
-            for frame, image in zip(numbers, video.frames_at(numbers, _small_bgr), strict=True):
-                cuts += [cut.seconds for cut in detector.process_frame(at(frame), image)]
-            progress(numbers.stop, len(times))
+        for frame, pixels in video.iter_frames(range(len(times))):
+            if frame == 0:  # also where decoding has to start over
+                detector = detectors.AdaptiveDetector(min_scene_len=float(min_shot_seconds))
+                cuts: list[float] = []
+            cuts += [cut.seconds for cut in detector.process_frame(at(frame), _small_bgr(pixels))]
+            progress(frame + 1, len(times))
         cuts += [cut.seconds for cut in detector.post_process(at(len(times) - 1))]
     # Half a microsecond is the rounding above.
     firsts = sorted({0, *np.searchsorted(edges[:-1], np.array(cuts) - 1e-6).tolist()})
