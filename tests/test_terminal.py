@@ -27,6 +27,7 @@ from video_swin_transformer import (
     registry,
     write_features,
 )
+from video_swin_transformer.config import RegressionTarget
 from video_swin_transformer.registry import find_card
 
 pty = pytest.importorskip("pty", reason="terminals of this kind are a matter of POSIX")
@@ -115,6 +116,9 @@ def data(tmp_path_factory):
     bundle = small_bundle()  # of one block, which is quickly exported
     small = dataclasses.replace(bundle.model, depths=(1,), num_heads=(2,))
     VideoSwinTransformer(dataclasses.replace(bundle, model=small)).save_pretrained(root / "model")
+    targets = tuple(RegressionTarget(f"number{n}", 0.0, 1.0) for n in range(small.num_classes))
+    numbers = dataclasses.replace(bundle, model=small, labels=(), targets=targets)
+    VideoSwinTransformer(numbers).save_pretrained(root / "numbers")
     predictor = Predictor.load(root / "model", runtime="torch", device="cpu")
     clips = sorted((root / "labeled").rglob("*.mp4"))
     assert not any(one.error for one in write_features(predictor, clips, root / "features"))
@@ -158,6 +162,7 @@ COMMANDS = {
     ),
     "segments": (["segments", "{data}/clips", "--json"], "segments"),
     "annotate": (["annotate", "{data}/clips", "--to", "csv", "--out", "{new}/a.csv"], "annotating"),
+    "predict": (["predict", "{data}/clips", "--model", "{data}/numbers"], "predicting"),
     # Commands that show nothing while they work.
     "watch": (["watch", str(EXAMPLES / "pan_left.mp4"), "--speed", "max"], ""),
     "replay": (["replay", "{data}/receipt.json"], ""),

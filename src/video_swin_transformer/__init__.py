@@ -24,7 +24,13 @@ if TYPE_CHECKING:
         VideoDecodeError,
         VideoSwinError,
     )
-    from .evaluation import EvaluationResult, evaluate, evaluate_scores, segment_map
+    from .evaluation import (
+        EvaluationResult,
+        evaluate,
+        evaluate_regression,
+        evaluate_scores,
+        segment_map,
+    )
     from .explanation import Explanation, SampledViews, explain, sampled_views
     from .exporting import ExportResult, export
     from .feature_info import FeatureInfo
@@ -38,7 +44,7 @@ if TYPE_CHECKING:
     )
     from .live import LiveEvent, Watcher, watch
     from .model import SwinTransformer3D, VideoSwinFeatures, VideoSwinTransformer
-    from .predictor import Classification, ClipFeatures, Predictor
+    from .predictor import Classification, ClipFeatures, Prediction, Predictor
     from .preprocess import views_from_frames
     from .receipt import Receipt, read_receipts, write_receipts
     from .registry import ModelCard, list_models
@@ -79,6 +85,7 @@ _LAZY_IMPORTS = {
     "MissingExtraError": "errors",
     "ModelCard": "registry",
     "ModelConfig": "config",
+    "Prediction": "predictor",
     "Predictor": "predictor",
     "Preprocessing": "config",
     "Receipt": "receipt",
@@ -103,6 +110,7 @@ _LAZY_IMPORTS = {
     "create_model": "weights",
     "detect_segments": "segments",
     "evaluate": "evaluation",
+    "evaluate_regression": "evaluation",
     "evaluate_scores": "evaluation",
     "explain": "explanation",
     "export": "exporting",
@@ -147,6 +155,7 @@ __all__ = [
     "MissingExtraError",
     "ModelCard",
     "ModelConfig",
+    "Prediction",
     "Predictor",
     "Preprocessing",
     "Receipt",
@@ -171,6 +180,7 @@ __all__ = [
     "create_model",
     "detect_segments",
     "evaluate",
+    "evaluate_regression",
     "evaluate_scores",
     "explain",
     "export",

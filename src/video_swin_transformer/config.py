@@ -355,6 +355,30 @@ class Preprocessing:
 
 
 @dataclass(frozen=True)
+class RegressionTarget:
+    """A number that a model predicts.
+
+    The network predicts it standardized: value = output * std + mean.
+
+    Attributes:
+        name: Name of the number.
+        mean: Mean over the training clips.
+        std: Standard deviation over the training clips, above 0.
+    """
+
+    name: str
+    mean: float
+    std: float
+
+    def __post_init__(self) -> None:
+        require(
+            isinstance(self.name, str) and 0 < len(self.name) <= 1000, "name", self.name, "a string"
+        )
+        require(is_number(self.mean, -1e12, 1e12), "mean", self.mean, "a finite number")
+        require(is_number(self.std, 1e-12, 1e12), "std", self.std, "a number above 0")
+
+
+@dataclass(frozen=True)
 class BundleConfig:
     """A saved model's `config.json`: network, sampling, preprocessing and labels together."""
 
@@ -365,8 +389,17 @@ class BundleConfig:
     name: str | None = None
     average_clips: str = "prob"  # mean of softmax; "score": softmax of the mean of logits
     multi_label: bool = False  # several classes may apply: sigmoid instead of softmax
+    targets: tuple[RegressionTarget, ...] = ()  # numbers instead of classes
 
     def __post_init__(self) -> None:
+        targets = _tuple("targets", self.targets, "a list of regression targets")
+        object.__setattr__(self, "targets", targets)
+        require(
+            not targets or len(targets) == self.model.num_classes,
+            "The number of regression targets",
+            len(targets),
+            f"the number of outputs, {self.model.num_classes}",
+        )
         labels = _tuple("labels", self.labels, "a list of class names")
         object.__setattr__(self, "labels", labels)
         for label in labels:
@@ -431,6 +464,8 @@ class BundleConfig:
             "multi_label": self.multi_label,
             "id2label": {str(index): label for index, label in enumerate(self.labels)},
         }
+        if self.targets:
+            data["targets"] = [dataclasses.asdict(target) for target in self.targets]
         return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
 
     @classmethod
@@ -467,6 +502,10 @@ class BundleConfig:
                 name=data.get("name"),
                 average_clips=data.get("average_clips", "prob"),
                 multi_label=data.get("multi_label", False),
+                targets=tuple(
+                    RegressionTarget(**_fields_from(RegressionTarget, one))
+                    for one in data.get("targets") or ()
+                ),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             if isinstance(error, ConfigError):

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .config import BundleConfig
+
 Floats = npt.NDArray[np.float32]
 Scores = npt.NDArray[Any]  # with the dtype of the logits
 
@@ -71,6 +73,25 @@ def average_views(
     if average_clips == "score":
         return to_scores(logits.mean(axis=0, keepdims=True))[0], view_scores
     return view_scores.mean(axis=0), view_scores
+
+
+def combine_views(logits: npt.NDArray[np.floating], bundle: BundleConfig) -> tuple[Scores, Scores]:
+    """Computes what a model says of a video from the logits of its views.
+
+    Args:
+        logits: (V, K) float.
+        bundle: Whether the model has classes or regression targets, and how views are averaged.
+
+    Returns:
+        The result of the video (K,) and of each view (V, K): scores in [0, 1], or for regression
+        targets their values in original units, averaged over views.
+    """
+    if not bundle.targets:
+        return average_views(logits, bundle.average_clips, bundle.multi_label)
+    means = np.array([target.mean for target in bundle.targets], logits.dtype)
+    stds = np.array([target.std for target in bundle.targets], logits.dtype)
+    values: Scores = logits * stds + means
+    return values.mean(axis=0), values
 
 
 def average_crops(features: Floats, num_crops: int) -> Floats:

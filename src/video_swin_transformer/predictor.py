@@ -24,7 +24,7 @@ from .config import BundleConfig, Preprocessing, require
 from .errors import CheckpointError, ConfigError, VideoDecodeError, VideoSwinError
 from .labels import read_labels
 from .plotting import frames_html
-from .postprocess import ViewOutputs, average_crops, average_views
+from .postprocess import ViewOutputs, average_crops, average_views, combine_views
 from .preprocess import (
     Frames,
     Views,
@@ -169,6 +169,41 @@ class ClipFeatures:
     timing_seconds: dict[str, float]
     error: VideoSwinError | None = None
     receipt: Receipt | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The numbers that a regression model predicts for one video.
+
+    Attributes:
+        source: The video.
+        model: Name of the model.
+        targets: Names of the numbers.
+        values: (R,) float32, in the units of the training data. Empty if `error` is set.
+        view_values: (V, R) float32, those of each view.
+        timing_seconds: Time spent in "decode", "preprocess" and "network".
+        error: The error, if the video could not be processed.
+        receipt: Where the values came from; see `Predictor.with_receipts`.
+    """
+
+    source: str
+    model: str
+    targets: tuple[str, ...]
+    values: Floats
+    view_values: Floats
+    timing_seconds: dict[str, float]
+    error: VideoSwinError | None = None
+    receipt: Receipt | None = None
+
+    def to_dict(self) -> dict[str, float]:
+        """Returns the numbers by name."""
+        return dict(zip(self.targets, map(float, self.values), strict=False))
+
+    def __repr__(self) -> str:
+        if self.error is not None:
+            return f"Prediction({self.source!r}, error={self.error!r})"
+        values = ", ".join(f"{name} {value:.4g}" for name, value in self.to_dict().items())
+        return f"Prediction({self.source!r}, {values})"
 
 
 @dataclass(frozen=True, eq=False)
@@ -567,6 +602,59 @@ class Predictor:
         """
         return self._extract(source, self._read_views(source))
 
+    def predict(self, source: Source) -> Prediction:
+        """Predicts the numbers of one video with a regression model.
+
+        Args:
+            source: See `classify`.
+
+        Returns:
+            The numbers in original units, averaged over views.
+
+        Raises:
+            VideoDecodeError: The video cannot be read.
+            ConfigError: The model has no regression targets.
+        """
+        self._require_targets()
+        return self._predicted(self._classify_views(source, self._read_views(source)))
+
+    def predict_many(self, sources: Iterable[Source]) -> Iterator[Prediction]:
+        """Predicts the numbers of videos. The next video is decoded while the model runs.
+
+        Args:
+            sources: The videos; see `classify`.
+
+        Yields:
+            The results in order. For a video that cannot be processed, `error` is set.
+
+        Raises:
+            ConfigError: The model has no regression targets.
+        """
+        self._require_targets()
+        for source, read in self._read_ahead(_several(sources), self._read_views):
+            try:
+                yield self._predicted(self._classify_views(source, read.result()))
+            except VideoSwinError as error:
+                yield self._predicted(self._failed(source, error))
+
+    def _predicted(self, found: Classification) -> Prediction:
+        return Prediction(
+            found.source,
+            found.model,
+            tuple(target.name for target in self.bundle.targets),
+            found.scores,
+            found.view_scores,
+            found.timing_seconds,
+            found.error,
+            found.receipt,
+        )
+
+    def _require_targets(self) -> None:
+        if not self.bundle.targets:
+            raise ConfigError(
+                f"The model {self.name} has classes, not regression targets; use classify."
+            )
+
     def views(self, source: Source) -> Views:
         """Reads and preprocesses a video.
 
@@ -669,6 +757,12 @@ class Predictor:
                 yield ClipFeatures(source_name(source), self.name, empty, {}, error)
 
     def _require_classifier(self) -> None:
+        if self.bundle.targets:
+            names = ", ".join(target.name for target in self.bundle.targets)
+            raise ConfigError(
+                f"The model {self.name} predicts numbers ({names}), not classes; use predict "
+                "(videoswin predict)."
+            )
         if self.bundle.model.num_classes == 0:
             raise ConfigError(
                 f"The model {self.name} has no classifier; extract features instead, or load "
@@ -706,7 +800,7 @@ class Predictor:
         logits = self._run(views).logits
         timing_seconds["network"] = time.perf_counter() - start
         bundle = self.bundle
-        scores, view_scores = average_views(logits, bundle.average_clips, bundle.multi_label)
+        scores, view_scores = combine_views(logits, bundle)
         return Classification(
             source=source_name(source),
             model=self.name,

@@ -12,7 +12,7 @@ import numpy as np
 from .errors import ConfigError, DataError, VideoDecodeError
 from .features import extract_features
 from .file_names import path_from_text
-from .postprocess import ViewOutputs, average_crops, average_views
+from .postprocess import ViewOutputs, average_crops, combine_views
 from .predictor import Floats, Predictor, Source, resized_clips
 from .preprocess import Views, cut_views
 from .receipt import Receipt, environment, read_receipts
@@ -159,7 +159,7 @@ def _compute(receipt: Receipt, predictor: Predictor, source: Source) -> Floats:
     bundle = predictor.bundle
     if receipt.kind == "features":
         return average_crops(outputs.features, bundle.preprocessing.num_crops)
-    return average_views(outputs.logits, bundle.average_clips, bundle.multi_label)[0]
+    return combine_views(outputs.logits, bundle)[0]
 
 
 def _cut(receipt: Receipt, predictor: Predictor, source: Source) -> Views:

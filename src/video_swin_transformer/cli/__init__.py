@@ -29,6 +29,7 @@ from . import (
     features,
     inspect,
     models,
+    predict,
     probe,
     replay,
     search,
@@ -67,6 +68,7 @@ def _interruptible(command: Callable[..., int]) -> Callable[..., int]:
 
 
 _add("Use a model", classify.classify, classify.EXAMPLES)
+_add("Use a model", predict.predict, predict.EXAMPLES)
 _add("Use a model", segments.segments, segments.EXAMPLES)
 _add("Use a model", watch.watch, watch.EXAMPLES)
 _add("Use a model", features.features, features.EXAMPLES)

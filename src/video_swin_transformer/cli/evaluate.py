@@ -38,6 +38,7 @@ from .options import (
 
 if TYPE_CHECKING:
     from ..evaluation import EvaluationResult
+    from ..predictor import Predictor
 
 EXAMPLES = (
     "videoswin evaluate val.txt --root videos --model swin-t-k400 --views 4x3",
@@ -202,6 +203,9 @@ def evaluate(
     if verbose:
         say(describe_predictor(predictor))
     out = out or Path("evaluation")
+    if predictor.bundle.targets:
+        refuse_without_effect(context, _OF_CLASSES, "for a model that predicts numbers")
+        return _evaluate_numbers(predictor, data, out, root, split)
     try:
         with progress_bar("evaluating") as progress:
             result = evaluate(
@@ -235,6 +239,34 @@ def evaluate(
         total = len(result.clips) + len(result.failures)
         say(f"{len(new)} of {counted(total, 'clip')} failed; all others were evaluated.")
     return 1 if new else 0
+
+
+_OF_CLASSES = (
+    "average", "mean_class_accuracy", "resume", "format", "delimiter", "background",
+    "annotation_fps", "labels", "quarantine", "workers",
+)  # fmt: skip
+
+
+def _evaluate_numbers(
+    predictor: Predictor, data: str, out: Path, root: Path | None, split: str | None
+) -> int:
+    from ..evaluation import evaluate_regression
+
+    with progress_bar("evaluating") as progress:
+        result = evaluate_regression(
+            predictor, data, out, root=root, split=split, progress=progress
+        )
+    rows: list[tuple[str, ...]] = [("target", "SRCC", "PLCC", "MAE", "RMSE")]
+    for one in result.targets:
+        measures = (one.srcc, one.plcc, one.mae, one.rmse)
+        cells = (f"{m.value:.4g} [{m.low:.4g}, {m.high:.4g}]" for m in measures)
+        rows.append((one_line(one.name), *cells))
+    print(f"{result.model} on {result.data}: {counted(len(result.paths), 'clip')}")
+    print(text_table(rows))
+    print(f"predictions: {one_line(str(out / 'predictions.csv'))}")
+    for _, reason in result.failures:
+        say(f"error: {reason}")
+    return 1 if result.failures else 0
 
 
 def _compare_segments(

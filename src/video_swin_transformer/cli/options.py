@@ -148,6 +148,9 @@ ReceiptFile: TypeAlias = Annotated[
         "Lines; `videoswin replay` repeats them.",
     ),
 ]
+JsonLines: TypeAlias = Annotated[
+    bool, typer.Option("--json", help="Print one JSON object per video, one per line.")
+]
 Window: TypeAlias = Annotated[
     int | None,
     typer.Option(metavar="N", help="Frames per window.", show_default="the model's"),

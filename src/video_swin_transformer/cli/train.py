@@ -168,7 +168,7 @@ def _print_interrupted(
 
 def _print_result(result: TrainResult, out: Path) -> None:
     from ..training.api import RESULT_FILE
-    from ..training.console import format_duration, metric_label
+    from ..training.console import format_duration, format_metric, metric_label
 
     if result.failures:
         say(
@@ -181,12 +181,18 @@ def _print_result(result: TrainResult, out: Path) -> None:
     epochs, steps = counted(result.epochs, "epoch"), counted(result.steps, "step")
     print(f"{epochs}, {steps}, {format_duration(result.seconds)}")
     if result.val_metric is not None:
-        print(f"validation: {metric} {result.val_metric:.1%} (epoch {result.kept_epoch + 1}, kept)")
+        value = format_metric(result.metric_name, result.val_metric)
+        print(f"validation: {metric} {value} (epoch {result.kept_epoch + 1}, kept)")
     if result.test is not None:
         found = result.test.measure()
         print(
-            f"test: {metric} {found.value:.1%} on {counted(result.test.num_clips, 'clip')}, "
-            f"95% interval {found.low:.1%} to {found.high:.1%}"
+            "test: {} {} on {}, 95% interval {} to {}".format(
+                metric,
+                format_metric(result.metric_name, found.value),
+                counted(result.test.num_clips, "clip"),
+                format_metric(result.metric_name, found.low),
+                format_metric(result.metric_name, found.high),
+            )
         )
     print(f"model: {one_line(str(result.model))}")
 

@@ -8,6 +8,7 @@ segments.py       labeled segments of videos
 segment_formats.py  segments from files of annotation tools
 segment_writing.py  segments to files of annotation tools
 path_resolver.py  annotation paths -> files on disk
+targets.py        lists of clips with numbers
 readers.py        detect the format, locate the clips, number the classes
 quarantine.py     unusable clips that later runs skip
 worker_pool.py    worker processes that may crash or hang
@@ -38,6 +39,7 @@ from .readers import (
 from .report import CheckReport, Problem
 from .segment_writing import SEGMENT_FILE_FORMATS, write_segment_annotations
 from .segments import Segment, VideoSegments
+from .targets import read_target_annotations
 
 __all__ = [
     "FORMATS",
@@ -62,6 +64,7 @@ __all__ = [
     "label_map",
     "read_annotations",
     "read_segment_annotations",
+    "read_target_annotations",
     "require_disjoint",
     "require_same_labels",
     "write_segment_annotations",

@@ -37,12 +37,14 @@ class ClipRecord:
         labels: Class indices: one, several in a multi-label dataset, empty if unlabeled.
         num_frames: Number of frames given in the annotation, if any.
         segment: The part of the file that is the clip; None: all of it.
+        targets: The numbers of a regression; empty for classes.
     """
 
     path: str
     labels: tuple[int, ...]
     num_frames: int | None = None
     segment: TimeRange | None = None
+    targets: tuple[float, ...] = ()
 
     @property
     def name(self) -> str:
@@ -82,6 +84,7 @@ class Annotations:
         is_multilabel: Whether a clip can have several labels.
         refused: Entries with invalid labels, not in `items`.
         notes: Messages for the user, such as paths found with a different suffix.
+        targets: Names of the numbers of a regression; empty for classes.
     """
 
     source: str
@@ -91,6 +94,7 @@ class Annotations:
     is_multilabel: bool = False
     refused: tuple[RejectedEntry, ...] = ()
     notes: tuple[str, ...] = ()
+    targets: tuple[str, ...] = ()
 
     @property
     def num_classes(self) -> int:

@@ -32,6 +32,7 @@ class Sample:
         labels: Class indices.
         views: Output of the transform; (V, C, T, H, W) float32 in `EvalClips`. None on error.
         error: Why the clip cannot be read, or None.
+        targets: The numbers of a regression; empty for classes.
     """
 
     index: int
@@ -39,6 +40,7 @@ class Sample:
     labels: tuple[int, ...]
     views: Any
     error: str | None = None
+    targets: tuple[float, ...] = ()
 
 
 class TrainClips:
@@ -94,7 +96,7 @@ class TrainClips:
             views = clips if self._transform is None else self._transform(clips, generator)
         except VideoSwinError as error:
             return Sample(index, item.name, item.labels, None, str(error))
-        return Sample(index, item.name, item.labels, views)
+        return Sample(index, item.name, item.labels, views, targets=item.targets)
 
 
 class EvalClips:
@@ -128,7 +130,7 @@ class EvalClips:
             views: Views = views_from_frames(clips, p)  # the frames are already resized
         except VideoSwinError as error:
             return Sample(index, item.name, item.labels, None, str(error))
-        return Sample(index, item.name, item.labels, views)
+        return Sample(index, item.name, item.labels, views, targets=item.targets)
 
 
 class _OpenFiles:

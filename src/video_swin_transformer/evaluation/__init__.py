@@ -10,6 +10,7 @@ intervals.py     95% confidence intervals
 charts.py        charts as SVG
 html_report.py   the HTML report
 outputs.py       writes the output files
+regression.py    models that predict numbers
 segments.py      mean average precision of segments
 """
 
@@ -18,6 +19,7 @@ from .evaluate import SCORES_FOLDER, evaluate, evaluate_scores
 from .html_report import TITLES, percent, protocol
 from .metrics import MEAN_CLASS_RULES
 from .outputs import write_results
+from .regression import RegressionResult, TargetResult, evaluate_regression
 from .scores import Plan, Scores, ScoreStore
 from .segments import TIOUS, SegmentMap, evaluate_segments, segment_map
 from .summary import ClipFailure, EvaluationResult, summarize
@@ -31,11 +33,14 @@ __all__ = [
     "EvaluationResult",
     "Plan",
     "ProcessGroup",
+    "RegressionResult",
     "ScoreStore",
     "Scores",
     "SegmentMap",
+    "TargetResult",
     "default_device",
     "evaluate",
+    "evaluate_regression",
     "evaluate_scores",
     "evaluate_segments",
     "percent",

@@ -13,7 +13,7 @@ import torch
 from ..config import BundleConfig, is_integer, require
 from ..errors import ConfigError, DeviceMemoryError, UnknownNameError
 from ..model import VideoSwinTransformer
-from ..postprocess import average_views
+from ..postprocess import combine_views
 from ..predictor import Predictor, Source, require_finite_outputs
 from ..runtimes.torch_runtime import TorchRuntime
 from ..sampled_view import sampled_view
@@ -310,7 +310,7 @@ def _scores(
     by_clip = [predictor.runtime.run(clip.views).logits for clip in clips]
     require_finite_outputs(predictor, by_clip)
     logits = np.stack(by_clip, axis=1).reshape(-1, by_clip[0].shape[1])  # crop-major
-    scores, _ = average_views(logits, bundle.average_clips, bundle.multi_label)
+    scores, _ = combine_views(logits, bundle)
     return scores, int(scores.argmax()) if class_index is None else class_index
 
 

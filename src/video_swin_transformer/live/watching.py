@@ -290,7 +290,7 @@ def watch(
         VideoDecodeError: There is no such file; while iterating: the source cannot be read, hangs
             or broke off, and does not reconnect.
     """
-    if predictor.bundle.model.num_classes == 0:
+    if predictor.bundle.model.num_classes == 0 or predictor.bundle.targets:
         raise ConfigError(
             f"The model {predictor.name} has no classifier, so there is nothing to watch for; load "
             "weights with a classifier."

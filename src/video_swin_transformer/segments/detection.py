@@ -179,6 +179,11 @@ class SegmentDetector:
         fps: float | None = None,
         num_crops: int | Literal["full"] | None = None,
     ) -> None:
+        if predictor.bundle.targets:
+            raise ConfigError(
+                f"The model {predictor.name} predicts numbers, not classes, so it has no segments; "
+                "use a model with classes."
+            )
         self.rules = rules or SegmentRules()
         self._predictor = predictor
         if hop_frames is None and hop_seconds is None:

@@ -14,7 +14,7 @@ import torch
 
 from ..config import BundleConfig
 from ..data import TrainClips
-from ..errors import ConfigError, UnknownNameError, VideoSwinError
+from ..errors import ConfigError, UnknownNameError, VideoSwinError, counted
 from ..file_names import path_to_text, plain_text
 from ..files import check_folder, read_text_file, write_atomic
 from ..registry import find_card
@@ -59,7 +59,8 @@ class TrainResult:
         steps: Optimizer steps.
         seconds: Time spent training, without interruptions.
         kept_epoch: The epoch whose weights were kept, from 0.
-        metric_name: The validation metric: "top1", or "map" of multi-label clips.
+        metric_name: The validation metric: "top1", "map" of multi-label clips, or "srcc" of a
+            regression.
         val_metric: Its value in that epoch, None without validation.
         test: The result on the test clips, None without test clips.
         failures: (path, reason) of clips that could not be read.
@@ -239,7 +240,13 @@ def _load_checkpoint(checkpoints: Checkpoints, recipe: Recipe) -> State:
 def _open_setup(recipe: Recipe, data: TrainingData, checkpoint: State | None) -> TrainSetup:
     if checkpoint is None:
         binary = uses_binary_loss(recipe.loss, data)
-        return build_setup(recipe, data.num_classes, data.train.classes, multi_label=binary)
+        return build_setup(
+            recipe,
+            data.num_classes,
+            data.train.classes,
+            multi_label=binary,
+            targets=data.regression_targets() if data.train.targets else (),
+        )
     if checkpoint["fingerprint"] != data.fingerprint:
         raise ConfigError(
             f"The clips of {data.train.source!r} are not those that the run began with: clips "
@@ -269,10 +276,11 @@ def _micro_batch_size(
     size = min(size, clips_per_process)
     num_micro_batches = -(-clips_per_process // size)
     logger.info(
-        "%d clips, %d classes; batch size %d = %d process%s x %d micro batch%s x %d clips on %s, "
-        "%s.",
+        "%d clips, %s; batch size %d = %d process%s x %d micro batch%s x %d clips on %s, %s.",
         len(data.train.items),
-        data.num_classes,
+        counted(data.num_classes, "target")
+        if data.train.targets
+        else counted(data.num_classes, "class", "classes"),
         recipe.batch_size,
         num_processes,
         "es" if num_processes > 1 else "",

@@ -107,6 +107,7 @@ class DataConfig(RecipeSection):
         background: For lists of segments. "class": what is outside of all segments is a class,
             "background"; "ignore": it is not used.
         annotation_fps: Frame rate of a Label Studio project whose tasks do not contain it.
+        targets: For loss.kind=regression: the columns or keys of the numbers to predict.
         class_balanced: Sample clips so that each class is equally likely.
         frame_order: "natural"; or a control experiment without temporal order, in training,
             validation and test: "single_frame" repeats the middle frame of the clip, "shuffled"
@@ -127,6 +128,7 @@ class DataConfig(RecipeSection):
     quarantine: str | None = None
     background: Literal["ignore", "class"] = "ignore"
     annotation_fps: Positive | None = None
+    targets: Annotated[list[str], Field(min_length=1)] | None = None
     class_balanced: bool = False
     frame_order: Literal["natural", "single_frame", "shuffled"] = "natural"
 
@@ -195,14 +197,19 @@ class LossConfig(RecipeSection):
 
     Attributes:
         kind: "cross_entropy", one correct class per clip; or "binary", a binary cross-entropy per
-            class, so that a clip may show several classes or none. None: as the annotation
-            requires.
+            class, so that a clip may show several classes or none; or "regression", the
+            distance to the numbers in `data.targets`, standardized by the training clips. None: as
+            the annotation requires.
+        distance: Of a regression: mean squared error, or Huber loss.
+        huber_delta: Where the Huber loss becomes linear, in standard deviations.
         label_smoothing: Label smoothing.
         class_weights: "balanced" (1 / number of clips), or one number per class. They are scaled
             so that their mean over the clips is 1.
     """
 
-    kind: Literal["cross_entropy", "binary"] | None = None
+    kind: Literal["cross_entropy", "binary", "regression"] | None = None
+    distance: Literal["mse", "huber"] = "mse"
+    huber_delta: Positive = 1.0
     label_smoothing: Fraction = 0.0
     class_weights: Literal["balanced"] | list[Positive] | None = None
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 _SECONDS_BETWEEN_LINES = 30.0
 _PAIRS_PER_ROW = 3
-_METRIC_LABELS = {"top1": "top-1", "map": "mAP"}
+_METRIC_LABELS = {"top1": "top-1", "map": "mAP", "srcc": "SRCC"}
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,11 @@ class Progress:
 def metric_label(metric_name: str) -> str:
     """How a validation metric is printed."""
     return _METRIC_LABELS.get(metric_name, metric_name)
+
+
+def format_metric(metric_name: str, value: float) -> str:
+    """Formats the value of a validation metric."""
+    return f"{value:.3f}" if metric_name == "srcc" else f"{value:.1%}"
 
 
 def format_duration(seconds: float) -> str:
@@ -119,7 +124,7 @@ def _cells(progress: Progress) -> list[tuple[str, str]]:
         ("accuracy", "-" if p.accuracy != p.accuracy else f"{p.accuracy:.1%}"),
         (
             f"val {metric_label(p.metric_name)}",
-            "-" if p.val_metric is None else f"{p.val_metric:.1%}",
+            "-" if p.val_metric is None else format_metric(p.metric_name, p.val_metric),
         ),
         ("lr", f"{p.learning_rate:.2e}"),
         ("clips/s", f"{p.clips_per_second:.2f}"),

@@ -8,7 +8,11 @@ import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, TypeAlias
 
+import numpy as np
+
+from ..config import RegressionTarget
 from ..data import (
     Annotations,
     ClipRecord,
@@ -18,12 +22,15 @@ from ..data import (
     hold_out,
     label_map,
     read_annotations,
+    read_target_annotations,
     require_disjoint,
     require_same_labels,
 )
 from ..errors import ConfigError, DataError, counted
 from .config import DataConfig, LossConfig
 from .generated import ClipSource, source_annotations
+
+Task: TypeAlias = Literal["classes", "multilabel", "regression"]
 
 _VAL_NAMES = ("val", "valid", "validation")
 _TEST_NAMES = ("test", "testing")
@@ -56,9 +63,35 @@ class TrainingData:
     warnings: tuple[str, ...]
 
     @property
+    def task(self) -> Task:
+        """What is learned."""
+        if self.train.targets:
+            return "regression"
+        return "multilabel" if self.train.is_multilabel else "classes"
+
+    def regression_targets(self) -> tuple[RegressionTarget, ...]:
+        """The numbers to predict, with mean and standard deviation over the training clips.
+
+        Raises:
+            DataError: A number is the same for all clips.
+        """
+        values = np.array([item.targets for item in self.train.items], np.float64)
+        found = []
+        for name, column in zip(self.train.targets, values.T, strict=True):
+            if np.ptp(column) == 0:
+                raise DataError(
+                    f"All training clips of {self.train.source!r} have the {name} {column[0]:g}, "
+                    "so there is nothing to learn."
+                )
+            found.append(RegressionTarget(name, float(column.mean()), float(column.std())))
+        return tuple(found)
+
+    @property
     def fingerprint(self) -> str:
         """A digest of the training clips, their order and their classes."""
-        lines = "\n".join(f"{item.name}\t{item.labels}" for item in self.train.items)
+        lines = "\n".join(
+            f"{item.name}\t{item.targets or item.labels}" for item in self.train.items
+        )
         return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
 
 
@@ -82,6 +115,11 @@ def read_training_data(
         ConfigError: The recipe does not say what to train on.
     """
     train, splits = _read_train(config, clip_source)
+    if train.targets and config.class_balanced:
+        raise ConfigError(
+            "data.class_balanced samples clips by their class, but a regression has none. Leave it "
+            "out."
+        )
     num_classes = config.num_classes or train.num_classes
     val = _read_other(config, config.val, splits, _VAL_NAMES, train.classes, num_classes)
     test = _read_other(config, config.test, splits, _TEST_NAMES, train.classes, num_classes)
@@ -95,7 +133,7 @@ def read_training_data(
         train = dataclasses.replace(train, is_multilabel=True)
         val, test = _as_multilabel(val), _as_multilabel(test)
         notes.append(_multilabel_note(config, train))
-    unlabeled = [item.name for item in train.items if not item.labels]
+    unlabeled = [item.name for item in train.items if not item.labels and not train.targets]
     if unlabeled and not train.is_multilabel:
         warnings.append(
             f"Left out: {counted(len(unlabeled), 'clip')} without a label, such as {unlabeled[0]}."
@@ -197,6 +235,8 @@ def _read(
     classes: tuple[str, ...] = (),
     num_classes: int | None = None,
 ) -> Annotations:
+    if config.targets is not None:
+        return read_target_annotations(source, config.targets, root=config.root, split=split)
     labels = classes or (None if config.labels is None else label_map(config.labels))
     return read_annotations(
         source,
@@ -249,6 +289,8 @@ def _group_function(pattern: str | None) -> Callable[[ClipRecord], str] | None:
 
 
 def _class_warnings(train: Annotations, num_classes: int) -> list[str]:
+    if train.targets:
+        return []
     if num_classes < 2:
         raise DataError(
             f"All clips of {train.source!r} have the same class, but training needs at least two. "
@@ -271,6 +313,16 @@ def uses_binary_loss(config: LossConfig, data: TrainingData) -> bool:
     Raises:
         ConfigError: The recipe sets a loss that does not fit multi-label annotations.
     """
+    if (config.kind == "regression") != bool(data.train.targets):
+        raise ConfigError(
+            "A regression needs both loss.kind=regression and data.targets, the columns of the "
+            "numbers to predict; set both or neither."
+        )
+    if data.train.targets and config.class_weights is not None:
+        raise ConfigError(
+            "loss.class_weights weights a clip by its class, but a regression has none. Leave it "
+            "out."
+        )
     if not data.train.is_multilabel:
         return config.kind == "binary"
     if config.kind == "cross_entropy":

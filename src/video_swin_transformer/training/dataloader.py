@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import cv2
@@ -60,6 +60,7 @@ class Batch:
         erased: (B, 4) int64, boxes (top, left, height, width).
         mixes: How each clip is mixed with another one.
         failures: (path, reason) of clips that could not be read and were replaced.
+        targets: (B, R) float32, the numbers of a regression; R = 0 for classes.
     """
 
     pixels: Tensor
@@ -68,6 +69,7 @@ class Batch:
     erased: Tensor
     mixes: tuple[Mix, ...]
     failures: tuple[tuple[str, str], ...] = ()
+    targets: Tensor = field(default_factory=lambda: torch.empty(0))
 
 
 # --- which clips make up a step -------------------------------------------------------------------
@@ -177,6 +179,7 @@ class LoadedClip(NamedTuple):
     labels: tuple[int, ...]
     weight: float
     failures: list[tuple[str, str]]
+    targets: tuple[float, ...] = ()
 
 
 class ClipDataset(Protocol):
@@ -198,7 +201,7 @@ class ReplacingClips:
         for candidate in self._candidates(key):
             sample = self._clips[key.epoch, int(candidate), key.position]
             if sample.error is None:
-                return LoadedClip(sample.views, sample.labels, key.weight, failures)
+                return LoadedClip(sample.views, sample.labels, key.weight, failures, sample.targets)
             failures.append((sample.path, sample.error))
         return LoadedClip(None, (), key.weight, failures)
 
@@ -227,6 +230,7 @@ def collate(loaded: list[LoadedClip]) -> Batch:
         erased=torch.tensor([clip.erased for clip in clips]),
         mixes=tuple(clip.mix for clip in clips),
         failures=tuple(failure for one in loaded for failure in one.failures),
+        targets=torch.tensor([one.targets for one in loaded]),
     )
 
 

@@ -23,6 +23,7 @@ import torch
 
 from ..errors import CheckpointError, MissingExtraError
 from ..files import open_atomic, write_atomic
+from .data import Task
 from .validation import metric_names
 
 logger = logging.getLogger(__name__)
@@ -118,9 +119,9 @@ STEP_COLUMNS = (
 )  # fmt: skip
 
 
-def val_columns(is_multilabel: bool) -> tuple[str, ...]:
+def val_columns(task: Task) -> tuple[str, ...]:
     """The validation columns of epochs.csv."""
-    return ("val_loss", *(f"val_{name}" for name in metric_names(is_multilabel)), "val_clips")
+    return ("val_loss", *(f"val_{name}" for name in metric_names(task)), "val_clips")
 
 
 class TrainLog:
@@ -129,11 +130,11 @@ class TrainLog:
     Args:
         out: The folder of the run.
         step: Rows after this step, from before an interruption, are removed.
-        is_multilabel: Which validation metrics there are.
+        task: Which validation metrics there are.
     """
 
-    def __init__(self, out: Path, step: int, is_multilabel: bool) -> None:
-        columns = val_columns(is_multilabel)
+    def __init__(self, out: Path, step: int, task: Task) -> None:
+        columns = val_columns(task)
         self._epoch_columns = ("epoch", "step", "train_loss", "train_accuracy", *columns, "seconds")
         self._steps = _CsvLog(out / "steps.csv", STEP_COLUMNS, step)
         self._epochs = _CsvLog(out / "epochs.csv", self._epoch_columns, step)

@@ -42,6 +42,25 @@ def clip_losses(logits: Tensor, targets: Tensor, *, binary: bool = False) -> Ten
     return -(targets * F.log_softmax(logits.float(), dim=-1)).sum(dim=-1)
 
 
+def regression_losses(logits: Tensor, targets: Tensor, distance: str, delta: float) -> Tensor:
+    """The mean distance of each clip over its targets, in float32.
+
+    Args:
+        logits: (B, R), standardized.
+        targets: (B, R) float32, standardized.
+        distance: "mse" or "huber".
+        delta: Where the Huber loss becomes linear.
+
+    Returns:
+        (B,) float32.
+    """
+    if distance == "mse":
+        losses = F.mse_loss(logits.float(), targets, reduction="none")
+    else:
+        losses = F.huber_loss(logits.float(), targets, reduction="none", delta=delta)
+    return losses.mean(dim=-1)
+
+
 def scaled_class_weights(
     counts: Sequence[int], weights: str | Sequence[float] | None
 ) -> list[float] | None:

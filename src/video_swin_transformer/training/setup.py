@@ -7,7 +7,13 @@ from dataclasses import dataclass
 
 import torch
 
-from ..config import BundleConfig, ClipSampling, ModelConfig, Preprocessing
+from ..config import (
+    BundleConfig,
+    ClipSampling,
+    ModelConfig,
+    Preprocessing,
+    RegressionTarget,
+)
 from ..errors import ConfigError
 from ..model import VideoSwinTransformer
 from ..registry import find_card
@@ -48,7 +54,12 @@ class TrainSetup:
 
 
 def build_setup(
-    recipe: Recipe, num_classes: int, labels: tuple[str, ...], *, multi_label: bool = False
+    recipe: Recipe,
+    num_classes: int,
+    labels: tuple[str, ...],
+    *,
+    multi_label: bool = False,
+    targets: tuple[RegressionTarget, ...] = (),
 ) -> TrainSetup:
     """Builds the network with its initial weights.
 
@@ -57,6 +68,7 @@ def build_setup(
         num_classes: Number of classes. The classifier is new unless the classes are the same.
         labels: Class names; may be empty.
         multi_label: Whether the loss is a binary cross-entropy per class, see `BundleConfig`.
+        targets: The numbers of a regression.
 
     Raises:
         ConfigError: The recipe requires initial weights but names none, or does not describe a
@@ -93,6 +105,7 @@ def build_setup(
         preprocessing=_preprocessing(recipe.clip, base.preprocessing),
         labels=labels,
         multi_label=multi_label,
+        targets=targets,
     )
     model = VideoSwinTransformer(bundle, frozen_stages=config.frozen_stages)
     if weights is not None:

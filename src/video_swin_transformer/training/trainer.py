@@ -31,7 +31,7 @@ from ..errors import CheckpointError, TrainingDivergedError
 from ..file_names import one_line
 from ..model import VideoSwinTransformer
 from .config import Recipe
-from .console import Progress, metric_label
+from .console import Progress, format_metric, metric_label
 from .data import TrainingData
 from .dataloader import (
     Batch,
@@ -50,7 +50,13 @@ from .distributed import (
     used_bytes,
 )
 from .io import Checkpoints, TrainLog, val_columns
-from .losses import build_targets, clip_losses, loss_weights, scaled_class_weights
+from .losses import (
+    build_targets,
+    clip_losses,
+    loss_weights,
+    regression_losses,
+    scaled_class_weights,
+)
 from .optim import averaged_model, learning_rate, parameter_groups
 from .recipe_files import recipe_text
 from .setup import TrainSetup, set_train_mode
@@ -107,7 +113,7 @@ class TrainState:
     """The state of a run apart from network and optimizer: plain numbers and strings.
 
     Attributes:
-        metric_name: The validation metric, "top1" or "map".
+        metric_name: The validation metric, "top1", "map" or "srcc".
         step: Steps so far.
         epoch_totals: Sums over the current epoch.
         epoch_clips: Clips of the current epoch so far.
@@ -205,8 +211,10 @@ class Trainer:
         self._class_weights = None if weights is None else torch.tensor(weights)
         self._mixes = bool(recipe.augment.mixup or recipe.augment.cutmix)
         self._binary = self.model.bundle.multi_label
+        scales = [(target.mean, target.std) for target in self.model.bundle.targets]
+        self._scales = torch.tensor(scales).T.to(self._device) if scales else None  # (2, R)
 
-        self.state = TrainState(metric_names(data.train.is_multilabel)[0])
+        self.state = TrainState(metric_names(data.task)[0])
         self.checkpoints = Checkpoints(out, recipe.run.max_checkpoints)
         self._log: TrainLog | None = None
         self._saved_at = time.monotonic()
@@ -228,7 +236,7 @@ class Trainer:
         """
         state = self.state
         if self._is_main:
-            self._log = TrainLog(self._out, state.step, self.data.train.is_multilabel)
+            self._log = TrainLog(self._out, state.step, self.data.task)
         loader = iterate_batches(
             self._clips,
             self.order,
@@ -326,10 +334,17 @@ class Trainer:
         clips = self._normalize(batch.pixels)
         erase(clips, batch.erased)
         labels = batch.labels.to(self._device)
-        targets = build_targets(labels, self.model.num_classes, self.recipe.loss.label_smoothing)
+        loss = self.recipe.loss
+        if self._scales is None:
+            targets = build_targets(labels, self.model.num_classes, loss.label_smoothing)
+        else:
+            targets = (batch.targets.to(self._device) - self._scales[0]) / self._scales[1]
         if self._mixes:
             clips, targets = mix(clips, targets, batch.mixes)
         logits = self._ddp_model(clips)
+        if self._scales is not None:
+            losses = regression_losses(logits, targets, loss.distance, loss.huber_delta)
+            return losses * batch.weights.to(self._device)
         losses = clip_losses(logits, targets, binary=self._binary)
         if not (self._mixes or self._binary):
             is_correct = (logits.argmax(-1) == labels[:, 0]).cpu()
@@ -435,7 +450,7 @@ class Trainer:
             row |= {"val_loss": result.loss, **metrics, "val_clips": result.num_clips}
             self._update_best(epoch, result)
         if self._log is not None:
-            columns = (*row, *val_columns(self.data.train.is_multilabel))
+            columns = (*row, *val_columns(self.data.task))
             self._log.write_epoch({name: row.get(name, math.nan) for name in columns})
         state.epoch_totals = StepTotals()
         state.epoch_clips = 0
@@ -444,10 +459,10 @@ class Trainer:
         state = self.state
         metric = state.last_metric = result.metrics[state.metric_name]
         logger.info(
-            "epoch %d: %s %.1f%% on %d validation clips",
+            "epoch %d: %s %s on %d validation clips",
             epoch + 1,
             metric_label(state.metric_name),
-            100 * metric,
+            format_metric(state.metric_name, metric),
             result.num_clips,
         )
         # With few clips, equal metrics are likely; then the lower loss decides.

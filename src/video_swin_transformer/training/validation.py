@@ -17,8 +17,10 @@ from ..config import ClipSampling, Preprocessing
 from ..data import Annotations, EvalClips, Sample
 from ..evaluation.intervals import Measure, bootstrap, wilson
 from ..evaluation.metrics import AveragePrecision, Bools, Floats
+from ..evaluation.regression import plcc, srcc
 from ..model import VideoSwinTransformer
-from ..postprocess import average_views
+from ..postprocess import average_views, combine_views
+from .data import Task
 from .transforms import frame_indices
 
 _SHUFFLE_SEED = 7
@@ -36,6 +38,8 @@ class ValidationResult:
         failures: (path, reason) of clips that could not be read.
         scores: (N, K) of multi-label clips, else None.
         truth: (N, K) which labels they have, else None.
+        values: (N, R) predicted numbers of a regression, else None.
+        targets: (N, R) the true ones, else None.
     """
 
     num_clips: int
@@ -45,6 +49,8 @@ class ValidationResult:
     failures: tuple[tuple[str, str], ...] = ()
     scores: Floats | None = field(default=None, compare=False)
     truth: Bools | None = field(default=None, compare=False)
+    values: Floats | None = field(default=None, compare=False)
+    targets: Floats | None = field(default=None, compare=False)
 
     @classmethod
     def merge(cls, parts: Sequence[ValidationResult]) -> ValidationResult:
@@ -66,11 +72,22 @@ class ValidationResult:
             tuple(failure for part in parts for failure in part.failures),
             concatenate([part.scores for part in parts]),
             concatenate([part.truth for part in parts]),
+            concatenate([part.values for part in parts]),
+            concatenate([part.targets for part in parts]),
         )
 
     @property
     def metrics(self) -> dict[str, float]:
-        """The validation metric and a second one, named as in `videoswin evaluate`."""
+        """The validation metric and a second one, named as in `videoswin evaluate`.
+
+        Of several regression targets, they are the mean.
+        """
+        if self.values is not None and self.targets is not None:
+            pairs = list(zip(self.targets.T, self.values.T, strict=True))
+            return {
+                "srcc": float(np.mean([srcc(*pair) for pair in pairs])),
+                "plcc": float(np.mean([plcc(*pair) for pair in pairs])),
+            }
         if self.scores is None or self.truth is None:
             return {"top1": self.top1, "top5": self.top5}
         num_labeled = int(self.truth.any(axis=1).sum())
@@ -79,6 +96,16 @@ class ValidationResult:
 
     def measure(self) -> Measure:
         """The validation metric with its 95% interval."""
+        if self.values is not None and self.targets is not None:
+            values, targets = self.values, self.targets
+
+            def mean_srcc(counts: np.ndarray[Any, np.dtype[np.int64]]) -> float:
+                columns = zip(targets.T, values.T, strict=True)
+                return float(
+                    np.mean([srcc(np.repeat(t, counts), np.repeat(v, counts)) for t, v in columns])
+                )
+
+            return bootstrap(mean_srcc, self.num_clips, values.size)
         if self.scores is None or self.truth is None:
             return wilson(self.num_correct, self.num_clips)
         if not self.num_clips:
@@ -102,9 +129,11 @@ class ValidationResult:
         return self.loss_sum / max(self.num_clips, 1)
 
 
-def metric_names(is_multilabel: bool) -> tuple[str, str]:
+def metric_names(task: Task) -> tuple[str, str]:
     """The keys of `ValidationResult.metrics`; the first is the validation metric."""
-    return ("map", "hit1") if is_multilabel else ("top1", "top5")
+    if task == "regression":
+        return ("srcc", "plcc")
+    return ("map", "hit1") if task == "multilabel" else ("top1", "top5")
 
 
 def validate(
@@ -138,7 +167,9 @@ def validate(
     clips = EvalClips(annotations, sampling, preprocessing)
     is_multilabel = annotations.is_multilabel
     labeled_indices = [
-        index for index in indices if is_multilabel or annotations.items[index].labels
+        index
+        for index in indices
+        if is_multilabel or annotations.targets or annotations.items[index].labels
     ]
     model.eval()
     binary = model.bundle.multi_label
@@ -147,6 +178,8 @@ def validate(
     failures = []
     scores_rows: list[Floats] = []
     truth_rows: list[Bools] = []
+    values_rows: list[Floats] = []
+    targets_rows: list[Floats] = []
     with torch.inference_mode(), autocast:
         for sample in _prefetch(clips, labeled_indices, num_threads):
             if sample.error is not None:
@@ -154,6 +187,11 @@ def validate(
                 continue
             views = torch.from_numpy(_reorder_frames(sample, frame_order)).to(device)
             scores = _scores(model, views)
+            if annotations.targets:
+                num_clips += 1
+                values_rows.append(scores.double().cpu().numpy())
+                targets_rows.append(np.asarray(sample.targets, np.float64))
+                continue
             ranks = [int((scores > scores[label]).sum()) for label in sample.labels]
             rank = min(ranks, default=len(scores))
             num_clips += 1
@@ -163,6 +201,14 @@ def validate(
             if is_multilabel:
                 scores_rows.append(scores.double().cpu().numpy())
                 truth_rows.append(np.isin(np.arange(len(scores)), sample.labels))
+    if annotations.targets:
+        shape = (num_clips, model.num_classes)
+        values, targets = (np.reshape(rows, shape) for rows in (values_rows, targets_rows))
+        stds = np.array([target.std for target in model.bundle.targets])
+        loss_sum = float((((values - targets) / stds) ** 2).mean(axis=1).sum())
+        return ValidationResult(
+            num_clips, 0, 0, loss_sum, tuple(failures), values=values, targets=targets
+        )
     if not is_multilabel:
         return ValidationResult(num_clips, num_correct, num_correct_top5, loss_sum, tuple(failures))
     shape = (num_clips, model.num_classes)
@@ -206,7 +252,10 @@ def _scores(model: VideoSwinTransformer, views: Tensor) -> Tensor:
     """(V, C, T, H, W) -> (K,), one view at a time, so memory does not depend on their number."""
     logits = torch.cat([model(view[None]).float() for view in views])
     view_logits = logits.cpu().double().numpy()
-    return torch.from_numpy(average_views(view_logits, "prob", model.bundle.multi_label)[0])
+    bundle = model.bundle
+    if bundle.targets:
+        return torch.from_numpy(combine_views(view_logits, bundle)[0])
+    return torch.from_numpy(average_views(view_logits, "prob", bundle.multi_label)[0])
 
 
 def _loss(scores: Tensor, labels: tuple[int, ...], binary: bool) -> float:
