@@ -151,6 +151,7 @@ COMMANDS = {
     "features": (["features", "{data}/clips", "--out", "{new}", *FAST[2:]], "features"),
     "evaluate": (["evaluate", "{data}/list.txt", "--out", "{new}", *FAST], "evaluating"),
     "check-data": (["check-data", "{data}/labeled"], "checking"),
+    "prepare": (["prepare", "{data}/labeled", "--out", "{new}"], "preparing"),
     "bench": (["bench", "--rounds", "1", "--runtime", "torch:f32"], "timing"),
     "train": (
         ["train", "{data}/tiny.yaml", "data={data}/labeled", "--out", "{new}", "--device", "cpu"],

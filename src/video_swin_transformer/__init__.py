@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import openmmlab as openmmlab
     from .config import BundleConfig, ClipSampling, ModelConfig, Preprocessing
+    from .data import PreparedData, prepare
     from .errors import (
         CheckpointError,
         ConfigError,
@@ -87,6 +88,7 @@ _LAZY_IMPORTS = {
     "ModelConfig": "config",
     "Prediction": "predictor",
     "Predictor": "predictor",
+    "PreparedData": "data",
     "Preprocessing": "config",
     "Receipt": "receipt",
     "Replay": "replaying",
@@ -120,6 +122,7 @@ _LAZY_IMPORTS = {
     "load_checkpoint": "weights",
     "load_features": "features",
     "load_model": "weights",
+    "prepare": "data",
     "read_receipts": "receipt",
     "replay": "replaying",
     "sampled_views": "explanation",
@@ -157,6 +160,7 @@ __all__ = [
     "ModelConfig",
     "Prediction",
     "Predictor",
+    "PreparedData",
     "Preprocessing",
     "Receipt",
     "Replay",
@@ -190,6 +194,7 @@ __all__ = [
     "load_checkpoint",
     "load_features",
     "load_model",
+    "prepare",
     "read_receipts",
     "replay",
     "sampled_views",

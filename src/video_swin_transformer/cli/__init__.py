@@ -30,6 +30,7 @@ from . import (
     inspect,
     models,
     predict,
+    prepare,
     probe,
     replay,
     search,
@@ -82,6 +83,7 @@ _add("Models", download.download, download.EXAMPLES)
 _add("Models", inspect.inspect, inspect.EXAMPLES)
 _add("Models", convert.convert, convert.EXAMPLES)
 _add("Data and training", check_data.check_data, check_data.EXAMPLES)
+_add("Data and training", prepare.prepare, prepare.EXAMPLES)
 _add("Data and training", annotate.annotate, annotate.EXAMPLES)
 _add("Data and training", train.train, train.EXAMPLES)
 _add("Data and training", evaluate.evaluate, evaluate.EXAMPLES)

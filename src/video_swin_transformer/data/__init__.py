@@ -16,6 +16,9 @@ probe.py          check one clip
 checking.py       check a dataset, its splits and classes
 report.py         the results of a check
 dataset.py        clips for training and evaluation
+transcoding.py    a smaller copy of a video
+list_rewriting.py  lists with other paths
+preparing.py      a dataset with smaller videos
 """
 
 from .annotations import (
@@ -28,6 +31,7 @@ from .annotations import (
 )
 from .checking import CheckPlan, check_dataset
 from .dataset import EvalClips, Sample, TrainClips, clip_source
+from .preparing import PreparedData, prepare
 from .quarantine import Quarantine, default_quarantine
 from .readers import (
     FORMATS,
@@ -49,6 +53,7 @@ __all__ = [
     "CheckReport",
     "ClipRecord",
     "EvalClips",
+    "PreparedData",
     "Problem",
     "Quarantine",
     "Sample",
@@ -62,6 +67,7 @@ __all__ = [
     "find_splits",
     "hold_out",
     "label_map",
+    "prepare",
     "read_annotations",
     "read_segment_annotations",
     "read_target_annotations",

@@ -63,7 +63,7 @@ def write_segment_annotations(
     path, videos = Path(path), list(videos)
     texts: list[tuple[Path, str]]
     if format == "activitynet":
-        texts = [(path, _json(_activitynet(videos)))]
+        texts = [(path, activitynet_text(videos))]
     elif format == "csv":
         texts = [(path, _csv(videos))]
     elif format == "jsonl":
@@ -87,7 +87,15 @@ def write_segment_annotations(
 # --- formats in seconds ---------------------------------------------------------------------------
 
 
-def _activitynet(videos: Sequence[VideoSegments]) -> dict[str, Any]:
+def activitynet_text(videos: Sequence[VideoSegments]) -> str:
+    """Returns ActivityNet JSON: `database` and, if there are scores, `results`.
+
+    Args:
+        videos: The videos.
+
+    Raises:
+        DataError: Two files have the same name, which is their id.
+    """
     names = _unique_names(videos)
     database: dict[str, Any] = {}
     results: dict[str, Any] = {}
@@ -106,7 +114,7 @@ def _activitynet(videos: Sequence[VideoSegments]) -> dict[str, Any]:
     data: dict[str, Any] = {"version": "VERSION 1.3", "database": database}
     if any(segment.score is not None for video in videos for segment in video.segments):
         data |= {"results": results, "external_data": {}}
-    return data
+    return _json(data)
 
 
 def _csv(videos: Sequence[VideoSegments]) -> str:

@@ -30,7 +30,8 @@ _NOT_VIDEO = frozenset([
 ])
 # fmt: on
 _MAX_SUFFIXES = 8  # in a message
-_OWN_FILES = frozenset({"quarantine.jsonl"})  # written into dataset folders by this package
+# Written into dataset folders by this package.
+_OWN_FILES = frozenset({"quarantine.jsonl", "prepared.jsonl", "prepared.jsonl.lock"})
 
 
 @functools.cache
