@@ -370,8 +370,9 @@ def test_only_regular_files_are_read(tmp_path):
         tmp_path / "none": "No such file",
         tmp_path / "a\0b": "null",
     }.items():
-        with pytest.raises(DataError, match=rf"Cannot read the label file .*: .*{cause}"):
+        with pytest.raises(DataError, match=rf"Cannot read the label file .*: .*{cause}") as found:
             read_text_file(path, what="label file")
+        assert str(found.value).count("Cannot read") == 1
 
 
 @bytes_only

@@ -312,7 +312,7 @@ def test_prepare_of_unusable_videos_only_is_an_error(tmp_path, run):
     (tmp_path / "videos" / "a.mp4").write_text("not a video")
     code, _, err = run("prepare", tmp_path / "videos", "--out", tmp_path / "out")
     assert code == 1
-    assert "None of the 1 video" in err
+    assert "No video of" in err
 
 
 def test_prepare_again_replaces_the_copy_of_a_changed_video(tmp_path):
@@ -472,3 +472,6 @@ def test_prepare_refuses_lists_of_frame_folders_and_empty_sources(tmp_path):
         prepare(tmp_path / "frames", tmp_path / "out")
     with pytest.raises(vst.DataError, match="File not found"):
         prepare(tmp_path / "absent", tmp_path / "out")
+    (video,) = write_videos(tmp_path, "a.mp4")
+    with pytest.raises(vst.DataError, match="is a video, not a dataset"):
+        prepare(video, tmp_path / "out")

@@ -113,6 +113,8 @@ def read_file(
                 data += file.read(max_bytes + 1 - len(data))
     except IsADirectoryError as cause:
         raise error(f"Cannot read {name}: {_not_regular(stat.S_IFDIR)}.") from cause
+    except InputError:
+        raise
     except ValueError as cause:  # a NUL in the name
         raise error(f"Cannot read {name}: {cause}.") from cause
     except OSError as cause:

@@ -28,7 +28,7 @@ from ..strict_json import parse_json
 from ..video.discovery import find_videos, video_suffixes
 from .list_rewriting import PathList, read_path_list
 from .quarantine import Quarantine
-from .readers import FORMATS
+from .readers import FORMATS, reject_video
 from .transcoding import MAX_CRF, OUTPUT_SUFFIX, FrameSize, Transcoded, TranscodeTask, transcode
 from .worker_pool import TaskFailure, run_in_processes
 
@@ -149,8 +149,8 @@ def prepare(
     if not outputs:
         path, reason = next(iter((failed | quarantined).items()))
         raise DataError(
-            f"None of the {counted(len(targets), 'video')} of {str(data)!r} can be used: {path!r}: "
-            f"{reason}."
+            f"No video of {str(data)!r} can be used ({counted(len(targets), 'video')}); the first is "
+            f"{path!r}: {reason}."
         )
     num_copied = sum(one.is_copy for one in results.values())
     return PreparedData(
@@ -209,6 +209,7 @@ def _read_source(
 ) -> _Source:
     if not data.exists():
         raise DataError(f"File not found: {str(data)!r}; give a folder of videos or a list.")
+    reject_video(data)
     if data.is_dir():
         files = [str(path) for path in find_videos(data) if path != data]
         found = _Source(files, data, None)

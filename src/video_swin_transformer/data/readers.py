@@ -119,7 +119,7 @@ def read_annotations(
         raise DataError(
             f"File not found: {str(source)!r}; give an annotation list or a folder of classes."
         )
-    _reject_video(source)
+    reject_video(source)
     if source.is_dir() or format == "folder":
         written, root = _read_folder(source, split)
     else:
@@ -192,7 +192,12 @@ def read_segment_annotations(
     return tuple(result)
 
 
-def _reject_video(source: Path) -> None:
+def reject_video(source: Path) -> None:
+    """Raises DataError if a path is a video, which is not a dataset.
+
+    Args:
+        source: The path of a dataset.
+    """
     if source.suffix.lower() in video_suffixes() and source.is_file():
         raise DataError(
             f"{str(source)!r} is a video, not a dataset; give a folder of classes or a list of "
@@ -214,7 +219,7 @@ def find_splits(source: str | Path, format: str | None = None) -> list[str]:
         DataError: The source is a video, or a list that cannot be read.
     """
     source = Path(source)
-    _reject_video(source)
+    reject_video(source)
     if source.is_dir():
         names = sorted(p.name for p in _subfolders(source))
         are_splits = bool(names) and all(name.lower() in SPLIT_FOLDERS for name in names)
