@@ -430,7 +430,10 @@ def test_the_loop_of_segments_annotation_and_evaluation(run, videos, tmp_path):
         for one, other in zip(again.segments, direct.segments, strict=True):
             assert one.label == other.label
             assert abs(one.start - other.start) <= 0.041 and abs(one.end - other.end) <= 0.041
-    assert "TimelineLabels" in (tmp_path / "labelstudio.xml").read_text()
+    config = (tmp_path / "labelstudio.xml").read_text()
+    assert "TimelineLabels" in config
+    for label in Predictor.load("camera-motion").bundle.labels:  # also those that were not found
+        assert f'<Label value="{label}"/>' in config
 
 
 def test_bad_videos_are_named_and_the_others_have_segments(run, videos, tmp_path):

@@ -96,7 +96,9 @@ def annotate(
             num_failed += 1
             say(f"error: {result.error}")
     if found:
-        paths = write_segment_annotations(found, out, format=to, media_prefix=media_prefix)
+        paths = write_segment_annotations(
+            found, out, format=to, media_prefix=media_prefix, classes=predictor.bundle.labels
+        )
         for path in paths:
             print(one_line(str(path)), flush=True)
     return report_failures(num_failed, len(inputs))

@@ -38,6 +38,7 @@ def write_segment_annotations(
     *,
     format: str,
     media_prefix: str = "",
+    classes: Sequence[str] = (),
 ) -> list[Path]:
     """Writes segments for an annotation tool.
 
@@ -50,6 +51,8 @@ def write_segment_annotations(
             predictions) or "fiftyone" (labels.json of a FiftyOneTemporalDetectionDataset).
         media_prefix: For "labelstudio": what precedes the name of a file in the URL of a video,
             such as "/data/local-files/?d=videos/". Empty: the path as it is.
+        classes: For "labelstudio" and "fiftyone": the class names that annotators choose from;
+            others of the segments are added.
 
     Returns:
         The files that were written. For "labelstudio" these are the tasks and, with the suffix
@@ -71,9 +74,9 @@ def write_segment_annotations(
     elif format == "labelstudio":
         config = path.with_suffix(".xml")
         tasks = _json(_label_studio(videos, media_prefix))
-        texts = [(path, tasks), (config, _labeling_config(videos))]
+        texts = [(path, tasks), (config, _labeling_config(_classes(videos, classes)))]
     elif format == "fiftyone":
-        texts = [(path, _json(_fiftyone(videos)))]
+        texts = [(path, _json(_fiftyone(videos, _classes(videos, classes))))]
     else:
         raise UnknownNameError("format of segments", format, SEGMENT_FILE_FORMATS)
     for file, text in texts:
@@ -187,9 +190,13 @@ def _label_studio(videos: Sequence[VideoSegments], media_prefix: str) -> list[di
     return tasks
 
 
-def _labeling_config(videos: Sequence[VideoSegments]) -> str:
-    labels = sorted({segment.label for video in videos for segment in video.segments})
-    lines = [f'    <Label value="{escape(label)}"/>\n' for label in labels]
+def _classes(videos: Sequence[VideoSegments], classes: Sequence[str]) -> list[str]:
+    found = sorted({segment.label for video in videos for segment in video.segments})
+    return list(dict.fromkeys((*classes, *found)))
+
+
+def _labeling_config(classes: Sequence[str]) -> str:
+    lines = [f'    <Label value="{escape(label)}"/>\n' for label in classes]
     return (
         "<View>\n"
         f'  <TimelineLabels name="{_TAG}" toName="video">\n{"".join(lines)}  </TimelineLabels>\n'
@@ -198,9 +205,8 @@ def _labeling_config(videos: Sequence[VideoSegments]) -> str:
     )
 
 
-def _fiftyone(videos: Sequence[VideoSegments]) -> dict[str, Any]:
+def _fiftyone(videos: Sequence[VideoSegments], classes: list[str]) -> dict[str, Any]:
     """Frames of the file, so that a variable rate makes no difference."""
-    classes = sorted({segment.label for video in videos for segment in video.segments})
     index_of = {label: index for index, label in enumerate(classes)}
     labels: dict[str, Any] = {}
     for name, video in zip(_unique_names(videos), videos, strict=True):
