@@ -312,7 +312,7 @@ def test_prepare_of_unusable_videos_only_is_an_error(tmp_path, run):
     (tmp_path / "videos" / "a.mp4").write_text("not a video")
     code, _, err = run("prepare", tmp_path / "videos", "--out", tmp_path / "out")
     assert code == 1
-    assert "No video of" in err
+    assert "None of 1 videos" in err
 
 
 def test_prepare_again_replaces_the_copy_of_a_changed_video(tmp_path):

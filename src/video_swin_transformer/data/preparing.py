@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from ..errors import ConfigError, DataError, UnknownNameError, counted
+from ..errors import ConfigError, DataError, UnknownNameError
 from ..file_names import path_from_text, path_to_text
 from ..files import (
     check_folder,
@@ -149,8 +149,8 @@ def prepare(
     if not outputs:
         path, reason = next(iter((failed | quarantined).items()))
         raise DataError(
-            f"No video of {str(data)!r} can be used ({counted(len(targets), 'video')}); the first is "
-            f"{path!r}: {reason}."
+            f"None of {len(targets)} videos of {str(data)!r} can be used; the first is {path!r}: "
+            f"{reason}."
         )
     num_copied = sum(one.is_copy for one in results.values())
     return PreparedData(
