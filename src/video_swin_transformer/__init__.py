@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         TrainingDivergedError,
         UnknownNameError,
         VideoDecodeError,
+        VideoLimitError,
         VideoSwinError,
     )
     from .evaluation import (
@@ -102,6 +103,7 @@ _LAZY_IMPORTS = {
     "TrainingDivergedError": "errors",
     "UnknownNameError": "errors",
     "VideoDecodeError": "errors",
+    "VideoLimitError": "errors",
     "VideoReader": "video",
     "VideoSegment": "video",
     "VideoSwinError": "errors",
@@ -174,6 +176,7 @@ __all__ = [
     "TrainingDivergedError",
     "UnknownNameError",
     "VideoDecodeError",
+    "VideoLimitError",
     "VideoReader",
     "VideoSegment",
     "VideoSwinError",

@@ -5,6 +5,7 @@
     |   |-- ConfigError                 an invalid setting
     |   |-- UnknownNameError            a model, label or option name that does not exist
     |   |-- VideoDecodeError            a video, frame folder or array that cannot be read
+    |   |   `-- VideoLimitError         a video that exceeds a limit of size, length or time
     |   |-- CheckpointError             weights that cannot be read or do not match the model
     |   |   `-- ImageWeightsError       image weights where video weights are needed
     |   `-- DataError                   a dataset, list or label file that contradicts itself
@@ -65,6 +66,10 @@ class InputError(VideoSwinError, ValueError):
 
 class VideoDecodeError(InputError):
     """A video, frame folder or array cannot be read; the message names it and the cause."""
+
+
+class VideoLimitError(VideoDecodeError):
+    """A video exceeds a limit of size, length, memory or time that the caller set."""
 
 
 class CheckpointError(InputError):

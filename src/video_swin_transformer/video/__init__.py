@@ -1,6 +1,7 @@
 """Video decoding.
 
 reader.py        VideoReader: reads frames at indices of a file, image folder or array
+isolation.py     reads videos in a process with limits of time and memory
 segment.py       VideoSegment: a part of a file between two times
 container.py     opens containers safely and detects truncated files
 integrity.py     finds damage that demuxers skip silently
@@ -15,7 +16,15 @@ discovery.py     finds videos in a folder
 """
 
 from .images import FrameFolder
+from .isolation import DecodeLimits, DecoderProcess, IsolatedVideo
 from .reader import VideoReader
 from .segment import VideoSegment
 
-__all__ = ["FrameFolder", "VideoReader", "VideoSegment"]
+__all__ = [
+    "DecodeLimits",
+    "DecoderProcess",
+    "FrameFolder",
+    "IsolatedVideo",
+    "VideoReader",
+    "VideoSegment",
+]

@@ -11,6 +11,7 @@ from ..errors import VideoDecodeError
 from ..files import sha256_file
 from .images import FrameFolder
 from .inputs import VideoSource, as_array, source_name
+from .isolation import IsolatedVideo
 from .segment import VideoSegment
 
 
@@ -27,6 +28,8 @@ def content_digest(source: VideoSource) -> str:
     if isinstance(source, VideoSegment):
         times = f"{source.start} {source.end} {content_digest(source.path)}"
         return hashlib.sha256(times.encode()).hexdigest()
+    if isinstance(source, IsolatedVideo):
+        return sha256_file(Path(source.path))
     if isinstance(source, bytes | bytearray | memoryview):
         return hashlib.sha256(source).hexdigest()
     if not isinstance(source, str | Path | FrameFolder):

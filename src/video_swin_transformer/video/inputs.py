@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from .container import decode_error
 from .images import FrameFolder
+from .isolation import IsolatedVideo
 from .segment import VideoSegment
 
 
@@ -28,6 +29,7 @@ VideoSource: TypeAlias = (
     | Path
     | FrameFolder
     | VideoSegment
+    | IsolatedVideo
     | NDArray[np.uint8]
     | ArrayLike
     | Sequence[ArrayLike]
@@ -42,7 +44,7 @@ def source_name(source: VideoSource) -> str:
     Args:
         source: A video, as `VideoReader` takes it.
     """
-    if isinstance(source, str | Path | FrameFolder | VideoSegment):
+    if isinstance(source, str | Path | FrameFolder | VideoSegment | IsolatedVideo):
         return str(source)
     if isinstance(source, bytes | bytearray | memoryview):
         return f"video of {len(source)} bytes"

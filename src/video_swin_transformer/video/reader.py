@@ -29,6 +29,7 @@ from .images import (
     is_animated,
 )
 from .inputs import VideoSource, as_array, copy_to_file, layout_hint, source_name
+from .isolation import IsolatedVideo
 from .segment import FrameSource, SegmentFrames, VideoSegment
 from .video_file import VideoFile
 
@@ -51,10 +52,10 @@ class VideoReader:
     Args:
         source: Path of a video file, of an image (a video of one frame), of a TIFF file (a video
             of its pages) or of a folder of images in natural order (see
-            `sequences.choose_sequence`); a `FrameFolder`; a `VideoSegment`; an array or tensor,
-            (T, H, W, 3) or (T, 3, H, W) uint8 RGB or (T, H, W) uint8 grayscale; a list of frames,
-            which are PIL images, arrays or tensors; or the content of a video file as bytes or as
-            a file object in binary mode, which is copied to a temporary file.
+            `sequences.choose_sequence`); a `FrameFolder`; a `VideoSegment`; an `IsolatedVideo`; an
+            array or tensor, (T, H, W, 3) or (T, 3, H, W) uint8 RGB or (T, H, W) uint8 grayscale; a
+            list of frames, which are PIL images, arrays or tensors; or the content of a video file
+            as bytes or as a file object in binary mode, which is copied to a temporary file.
         allow_truncated: Read a file whose end is missing up to its last intact frame, with a
             warning, instead of refusing it. The whole file is decoded when it is opened.
 
@@ -89,7 +90,8 @@ class VideoReader:
         segment = source if isinstance(source, VideoSegment) else None
         if segment is not None:
             source = segment.path
-        if isinstance(source, bytes | bytearray | memoryview) or hasattr(source, "read"):
+        is_file = hasattr(source, "read") and not isinstance(source, IsolatedVideo)
+        if isinstance(source, bytes | bytearray | memoryview) or is_file:
             source = copy_to_file(source)  # type: ignore[arg-type]
             self._delete = weakref.finalize(self, source.unlink, missing_ok=True)
         try:
@@ -235,6 +237,8 @@ def _nothing() -> None:
 
 
 def _open(source: VideoSource, name: str, allow_truncated: bool) -> FrameSource:
+    if isinstance(source, IsolatedVideo):
+        return source
     array = as_array(source)
     if array is not None:
         return _ArrayFrames(array, name)
