@@ -9,7 +9,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -361,7 +361,10 @@ def _open_record(out: Path, settings: _Settings) -> Iterator[_Record]:
             )
     head = {"short_side": settings.size.short_side, "height": settings.size.height}
     head |= {"crf": settings.crf}
-    with locked(path, f"Waiting for another process that prepares videos in {str(out)!r}."):
+    waiting = f"Waiting for another process that prepares videos in {str(out)!r}."
+    with ExitStack() as stack:
+        with suppress(NotImplementedError):  # a file system without locks
+            stack.enter_context(locked(path, waiting))
         done = _read_record(path, head)
         lines = [_line(head)]
         lines += [_line(vars(one) | {"source": path_to_text(one.source)}) for one in done.values()]
