@@ -18,7 +18,7 @@ from typing import Any
 from ..errors import DataError
 from ..strict_json import parse_json
 from .columns import PATHS, first_key
-from .lists import Entry, read_list, read_text
+from .lists import read_list, read_text
 from .path_resolver import PathResolver
 from .readers import read_segment_annotations
 from .segment_formats import SEGMENT_FORMATS, recognize_segments
@@ -100,13 +100,11 @@ def _files(written: Iterable[str], find: Callable[[str], tuple[Path, bool]]) -> 
     return {path: find(path)[0] for path in dict.fromkeys(written)}
 
 
-def _refuse_frames(source: Path, entries: Iterable[Entry], files: Mapping[str, Path]) -> None:
-    for entry in entries:
-        if entry.num_frames is not None and not files[entry.path].is_file():
-            raise DataError(
-                f"{str(source)!r} lists folders of frames, such as {entry.path!r}, but only video "
-                "files are prepared; give a list of video files."
-            )
+def _frames_error(source: Path, written: str) -> DataError:
+    return DataError(
+        f"{str(source)!r} lists folders of frames, such as {written!r}, but only video files are "
+        "prepared; give a list of video files."
+    )
 
 
 class _LinePaths(PathList):
@@ -124,7 +122,9 @@ class _LinePaths(PathList):
         self._lines = text.split("\n")
         self._paths = {int(entry.place.removeprefix("line ")): entry.path for entry in entries}
         self.files = _files(self._paths.values(), resolver.find)
-        _refuse_frames(source, entries, self.files)
+        for entry in entries:
+            if entry.num_frames is not None and not self.files[entry.path].is_file():
+                raise _frames_error(source, entry.path)
         for number, path in self._paths.items():
             if path not in self._lines[number - 1]:
                 raise DataError(
@@ -226,7 +226,7 @@ class _ObjectPaths(PathList):
         self.files = _files(self._paths, resolver.find)
         for path, file in self.files.items():
             if file.is_dir():
-                _refuse_frames(source, [Entry(path, (), 1)], self.files)
+                raise _frames_error(source, path)
 
     def rewritten(self, new_paths: Mapping[str, str]) -> str:
         rows: list[dict[str, Any]] = []

@@ -27,7 +27,7 @@ from ..files import (
 from ..strict_json import parse_json
 from ..video.discovery import find_videos, video_suffixes
 from .list_rewriting import PathList, read_path_list
-from .quarantine import Quarantine
+from .quarantine import Quarantine, absolute_path
 from .readers import FORMATS, reject_video
 from .transcoding import MAX_CRF, OUTPUT_SUFFIX, FrameSize, Transcoded, TranscodeTask, transcode
 from .worker_pool import TaskFailure, run_in_processes
@@ -318,7 +318,7 @@ class _Record:
 
     def output_of(self, path: str) -> Path | None:
         """The finished copy of a video; None if there is none, or the video has changed."""
-        done = self._done.get(_key(path))
+        done = self._done.get(absolute_path(path))
         if done is None or (done.num_bytes, done.modified_ns) != _state(path):
             return None
         output = self._out / path_from_text(done.output)
@@ -330,7 +330,7 @@ class _Record:
         for task in tasks:
             for suffix in (OUTPUT_SUFFIX, Path(task.source).suffix):
                 owner = owners.get(f"{task.target}{suffix}")
-                if owner is not None and owner.source != _key(task.source):
+                if owner is not None and owner.source != absolute_path(task.source):
                     raise ConfigError(
                         f"{str(self._out)!r} contains the copy of {owner.source!r}, which that of "
                         f"{task.source!r} would replace; give another output folder."
@@ -342,7 +342,7 @@ class _Record:
         if result.output is None or state is None:
             return
         output = path_to_text(result.output.relative_to(self._out).as_posix())
-        done = _Done(_key(path), *state, output)
+        done = _Done(absolute_path(path), *state, output)
         self._file.write(_line(vars(done) | {"source": path_to_text(done.source)}))
         self._file.flush()
         self._done[done.source] = done
@@ -404,10 +404,6 @@ def _listed(settings: Any) -> str:
 
 def _line(data: Mapping[str, Any]) -> bytes:
     return (json.dumps(data, ensure_ascii=False) + "\n").encode("utf-8")
-
-
-def _key(path: str) -> str:
-    return os.path.abspath(path)  # noqa: PTH100 (resolve() would access the disk)
 
 
 def _state(path: str) -> tuple[int, int] | None:

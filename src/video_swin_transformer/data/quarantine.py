@@ -70,7 +70,7 @@ class Quarantine:
         Returns:
             The reason; None if the clip is not quarantined or has changed since.
         """
-        clip = self._clips.get(_key(path))
+        clip = self._clips.get(absolute_path(path))
         if clip is None or (clip.num_bytes, clip.modified_ns) != _state(path):
             return None
         return clip.reason
@@ -108,7 +108,9 @@ class Quarantine:
             DataError: The file cannot be written.
         """
         for path, reason in reasons:
-            self._clips[_key(path)] = QuarantinedClip(_key(path), reason, *_state(path))
+            self._clips[absolute_path(path)] = QuarantinedClip(
+                absolute_path(path), reason, *_state(path)
+            )
         lines = (
             json.dumps(
                 dataclasses.asdict(clip)
@@ -152,7 +154,12 @@ def default_quarantine(source: str | Path) -> Path:
     return sibling_path(source, ".quarantine.jsonl")
 
 
-def _key(path: str) -> str:
+def absolute_path(path: str) -> str:
+    """Returns the path that stands for a file in lists of this package.
+
+    Args:
+        path: The path, absolute or relative to the working directory.
+    """
     return os.path.abspath(path)  # noqa: PTH100 (resolve() would access the disk)
 
 
